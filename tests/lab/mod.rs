@@ -1,0 +1,35 @@
+//! The laboratory: real network namespaces with real netfilter, real WireGuard (wireguard-go), real load and real faults.
+//!
+//! In: what a test asks for. Out: namespaces that look to `wgnat` like hosts. Why: a diagnosis is only true if it is true
+//! of the kernel; nothing in here imitates one. README.md beside this file says how to use it.
+
+// Every test binary compiles the whole lab and uses a part of it.
+#![allow(dead_code, unused_imports)]
+// The lab lives at the edge: it reads clocks, and enters namespaces by system calls.
+#![allow(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod builder;
+pub mod exec;
+pub mod keys;
+pub mod needs;
+pub mod netns;
+pub mod sweep;
+pub mod topology;
+pub mod tunnel;
+pub mod udp;
+pub mod wait;
+pub mod wg_dump;
+pub mod wgnat;
+pub mod wireguard;
+
+pub use builder::{LabBuilder, Nat};
+pub use exec::{Output, run};
+pub use keys::{Keys, PresharedKey};
+pub use netns::Namespace;
+pub use topology::Lab;
+pub use tunnel::Tunnel;
+pub use udp::{UdpReflector, ask, external_of};
+pub use wait::wait_until;
+pub use wg_dump::{DeviceDump, PeerDump};
+pub use wgnat::Doctor;
+pub use wireguard::{Peer, WgDevice};
