@@ -1,8 +1,9 @@
 //! Building labs: which hosts, which NAT.
 
-use super::topology::{
-    CLIENT, CLIENT2, Lab, Links, PAIR_CLIENT, PAIR_SERVER, ROUTER_WAN, SERVER, SERVER_MORE,
+use super::addresses::{
+    CLIENT, CLIENT2, LOOPBACK, PAIR_CLIENT, PAIR_SERVER, ROUTER_WAN, SERVER, SERVER_MORE,
 };
+use super::topology::{Lab, Links};
 use super::{Namespace, needs, sweep};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -171,8 +172,8 @@ impl LabBuilder {
         let mut lab = Lab::empty(
             id,
             Links {
-                client: super::topology::LOOPBACK,
-                server: super::topology::LOOPBACK,
+                client: LOOPBACK,
+                server: LOOPBACK,
             },
         );
         let _: Namespace = lab.add("client");

@@ -8,24 +8,40 @@
 // The lab lives at the edge: it reads clocks, and enters namespaces by system calls.
 #![allow(unsafe_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod addresses;
 pub mod builder;
+pub mod child;
+pub mod conntrack;
+pub mod ctfill;
 pub mod exec;
+pub mod faults;
 pub mod keys;
+pub mod load;
+pub mod mounts;
 pub mod needs;
 pub mod netns;
+pub mod snmp;
 pub mod sweep;
+pub mod tcp;
 pub mod topology;
 pub mod tunnel;
 pub mod udp;
 pub mod wait;
 pub mod wg_dump;
+pub mod wg_faults;
 pub mod wgnat;
 pub mod wireguard;
 
 pub use builder::{LabBuilder, Nat};
+pub use child::{LoadProcess, Work};
+pub use conntrack::CtStats;
+pub use ctfill::CtFill;
 pub use exec::{Output, run};
+pub use faults::{Fault, Hook, Inflicted, Message, Reject, Toward};
 pub use keys::{Keys, PresharedKey};
+pub use load::{Churn, ChurnPlan, Held, UdpFlows, exhaust, fill_time_wait, hold};
 pub use netns::Namespace;
+pub use tcp::{Serve, TcpServer};
 pub use topology::Lab;
 pub use tunnel::Tunnel;
 pub use udp::{UdpReflector, ask, external_of};

@@ -1,48 +1,10 @@
 //! The built lab: its hosts, its addresses, and its end.
 
+use super::addresses::{Addresses, CLIENT, CLIENT_ROAMED, ROUTER_WAN};
 use super::builder::{LabBuilder, Nat};
 use super::{Namespace, sweep};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
-
-/// An address of each family.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// IPv4.
-    pub v4: Ipv4Addr,
-    /// IPv6.
-    pub v6: Ipv6Addr,
-}
-
-const fn at(v4: [u8; 4], v6: [u16; 3], host: u16) -> Addresses {
-    Addresses {
-        v4: Ipv4Addr::new(v4[0], v4[1], v4[2], v4[3]),
-        v6: Ipv6Addr::new(v6[0], v6[1], v6[2], 0, 0, 0, 0, host),
-    }
-}
-
-/// The client behind the router.
-pub const CLIENT: Addresses = at([10, 77, 0, 2], [0xfd77, 0, 0], 2);
-/// The second client, on the router's lan1.
-pub const CLIENT2: Addresses = at([10, 78, 0, 2], [0xfd78, 0, 0], 2);
-/// The client's second uplink, on the router's lan2.
-pub const CLIENT_ROAMED: Addresses = at([10, 79, 0, 2], [0xfd79, 0, 0], 2);
-/// The router's address towards the server, which is the external address of its NAT.
-pub const ROUTER_WAN: Addresses = at([203, 0, 113, 1], [0x2001, 0xdb8, 0x113], 1);
-/// The server.
-pub const SERVER: Addresses = at([203, 0, 113, 9], [0x2001, 0xdb8, 0x113], 9);
-/// More addresses of the server, for fan-out.
-pub const SERVER_MORE: [Ipv4Addr; 3] = [
-    Ipv4Addr::new(203, 0, 113, 10),
-    Ipv4Addr::new(203, 0, 113, 11),
-    Ipv4Addr::new(203, 0, 113, 12),
-];
-/// The client of a pair.
-pub const PAIR_CLIENT: Addresses = at([198, 51, 100, 2], [0x2001, 0xdb8, 0x51], 2);
-/// The server of a pair.
-pub const PAIR_SERVER: Addresses = at([198, 51, 100, 9], [0x2001, 0xdb8, 0x51], 9);
-/// The only addresses of a lone host.
-pub const LOOPBACK: Addresses = at([127, 0, 0, 1], [0, 0, 0], 1);
 
 /// Where the two ends are.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +95,11 @@ impl Lab {
         self.host(if self.hosts.len() == 1 { "client" } else { "server" })
     }
 
+    /// True when there is a host between client and server.
+    pub fn has_router(&self) -> bool {
+        self.hosts.iter().any(|(role, _)| *role == "router")
+    }
+
     /// All hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &Namespace> {
         self.hosts.iter().map(|(_, ns)| ns)
@@ -169,6 +136,13 @@ impl Lab {
         self.router().nft(&nat.ruleset());
     }
 
+    /// Makes the NAT forget its flows and give new ones other ports, as one that restarted or timed them out.
+    #[track_caller]
+    pub fn rebind(&self, nat: Nat) {
+        self.set_nat(nat);
+        self.router().conntrack_flush();
+    }
+
     /// Moves the client's default route to its second uplink and takes the first address away, as a laptop that leaves
     /// one Wi-Fi network for another. Needs `second_uplink()`.
     #[track_caller]
@@ -195,7 +169,7 @@ impl Lab {
     /// Links `host` as eth<index> to the router's lan<index>; the router has address .1 of that LAN.
     pub(super) fn attach(&self, host: &Namespace, index: u8, at: Addresses, nat: Nat) {
         let router = self.router();
-        let gate = gateway(at);
+        let gate = at.gateway();
         let name = if index == 1 { 0 } else { index };
         router.ip(&[
             &format!(
@@ -211,26 +185,17 @@ impl Lab {
             &format!("address add {}/64 dev eth{name} nodad", at.v6),
             &format!("link set eth{name} up"),
         ]);
-        let [a, b, c, _] = at.v4.octets();
-        let net6 = Ipv6Addr::from_bits(at.v6.to_bits() >> 64 << 64);
+        let net = at.network();
         let server = self.server();
-        server.ip(&[&format!("route add {net6}/64 via {}", ROUTER_WAN.v6)]);
+        server.ip(&[&format!("route add {}/64 via {}", net.v6, ROUTER_WAN.v6)]);
         if nat == Nat::None {
             // Behind a NAT the server must not know the way: a packet that was not translated is lost, as outside.
-            server.ip(&[&format!("route add {a}.{b}.{c}.0/24 via {}", ROUTER_WAN.v4)]);
+            server.ip(&[&format!("route add {}/24 via {}", net.v4, ROUTER_WAN.v4)]);
         }
     }
 
     pub(super) fn attach_second_uplink(&self, nat: Nat) {
         self.attach(self.client(), 2, CLIENT_ROAMED, nat);
-    }
-}
-
-fn gateway(at: Addresses) -> Addresses {
-    let [a, b, c, _] = at.v4.octets();
-    Addresses {
-        v4: Ipv4Addr::new(a, b, c, 1),
-        v6: Ipv6Addr::from_bits(at.v6.to_bits() >> 64 << 64 | 1),
     }
 }
 
@@ -257,7 +222,13 @@ impl Lab {
                 .filter(|e| e.path().extension().is_some_and(|x| x == "log"))
             {
                 let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().collect();
+                // What wireguard-go says of its threads and of its configuration is no help.
+                let telling = |l: &&str| {
+                    !["Routine:", "UAPI:", "worker"]
+                        .iter()
+                        .any(|noise| l.contains(noise))
+                };
+                let lines: Vec<&str> = text.lines().filter(telling).collect();
                 let last = lines[lines.len().saturating_sub(30)..].join("\n");
                 eprintln!("--- {role}: {}\n{last}", entry.file_name().to_string_lossy());
             }

@@ -25,6 +25,9 @@ impl UdpReflector {
         let socket = ns
             .run(|| UdpSocket::bind(at))
             .unwrap_or_else(|e| panic!("cannot bind UDP {at}: {e}"));
+        // A burst of a thousand datagrams must not be lost here: on a busy machine the thread comes late to it.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20))
+            .unwrap_or_else(|e| panic!("cannot set the reflector's buffer: {e}"));
         let at = socket.local_addr().expect("it is bound");
         let (stopped, stop) = io::pipe().expect("a pipe can be made");
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
