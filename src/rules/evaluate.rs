@@ -36,7 +36,7 @@ pub struct NotChecked {
 }
 
 /// Evaluates `rules` over `input`.
-pub fn evaluate(rules: &[Rule], input: &Input<'_>) -> Evaluation {
+pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
     let mut all = Vec::new();
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
@@ -85,7 +85,7 @@ fn cap(mut finding: Finding) -> Finding {
 }
 
 /// Every code that may explain `code`, however many steps away.
-fn causes_of(rules: &[Rule], code: &str) -> BTreeSet<&'static str> {
+fn causes_of(rules: &[&Rule], code: &str) -> BTreeSet<&'static str> {
     let mut known = BTreeSet::new();
     let mut open = vec![code];
     while let Some(code) = open.pop() {
@@ -102,7 +102,7 @@ fn causes_of(rules: &[Rule], code: &str) -> BTreeSet<&'static str> {
 }
 
 /// Folds each finding beneath the first finding that explains it and is not itself folded away.
-fn fold(rules: &[Rule], all: Vec<Finding>) -> (Vec<Finding>, Vec<Suppressed>) {
+fn fold(rules: &[&Rule], all: Vec<Finding>) -> (Vec<Finding>, Vec<Suppressed>) {
     let explainer: Vec<Option<usize>> = all
         .iter()
         .map(|symptom| {
