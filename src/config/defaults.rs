@@ -1,0 +1,64 @@
+//! Every threshold and its reason. Rules take them as arguments; a configuration may change each.
+
+use crate::time::Span;
+
+/// The numbers that rules compare with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// `ports-low` becomes a warning at this share of a tuple's usable ports. From half on, `connect` searches
+    /// odd ports too and slows (kernel `__inet_hash_connect`); at 70 % there is still time to act.
+    pub ports_warning: f64,
+    /// `ports-low` becomes critical at this share.
+    pub ports_critical: f64,
+    /// `timewait-pileup` needs TIME_WAIT to hold at least this share of a destination's ports…
+    pub time_wait_share: f64,
+    /// …and at least this share of the usable range: below it nobody is hurt.
+    pub time_wait_range_share: f64,
+    /// `connection-churn` needs this many opens per second to one destination: five a second are what a person's
+    /// browser does; a program that keeps it up for a minute opens a new connection per request.
+    pub churn_per_second: f64,
+    /// `fd-limit` is a warning at this share of a process's soft limit.
+    pub fd_warning: f64,
+    /// …and critical at this one.
+    pub fd_critical: f64,
+    /// …and at least this share of the open descriptors must be sockets, or it is not our subject.
+    pub fd_socket_share: f64,
+    /// `conntrack-low` becomes a warning at this share of `nf_conntrack_max`.
+    pub conntrack_warning: f64,
+    /// `conntrack-low` becomes critical at this share. The kernel evicts in earnest from 95 % on.
+    pub conntrack_critical: f64,
+    /// `snat-ports-low` is a warning at this share of the range: the allocator's random search begins to fail
+    /// at 78 to 95 % (measured for ranges of 40,000 down to 1,000 ports).
+    pub snat_warning: f64,
+    /// `conntrack-insert-failed` is "sustained", thus critical, from this many failures per second on.
+    pub insert_failed_critical_per_second: f64,
+    /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
+    /// is not a finding.
+    pub unanswered_attempts: u32,
+    /// Data sent with nothing back for this long is one-way: KEEPALIVE_TIMEOUT (10 s) + REKEY_TIMEOUT (5 s).
+    pub one_way_after: Span,
+    /// Bytes of data sent with none received before one-way is called by byte counts alone.
+    pub one_way_min_bytes: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            ports_warning: 0.70,
+            ports_critical: 0.90,
+            time_wait_share: 0.50,
+            time_wait_range_share: 0.10,
+            churn_per_second: 5.0,
+            fd_warning: 0.80,
+            fd_critical: 0.95,
+            fd_socket_share: 0.5,
+            conntrack_warning: 0.75,
+            conntrack_critical: 0.90,
+            snat_warning: 0.70,
+            insert_failed_critical_per_second: 1.0,
+            unanswered_attempts: 2,
+            one_way_after: Span::from_secs(15),
+            one_way_min_bytes: 1024,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Conntrack: statistics, and the table folded to what diagnosis needs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::socket::LeftOut;
+use crate::types::Proto;
+
+/// Count, limit and counters (ctnetlink `IPCTNL_MSG_CT_GET_STATS` and `…_GET_STATS_CPU`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CtStats {
+    /// Entries in this namespace.
+    pub count: u32,
+    /// The limit (`nf_conntrack_max`).
+    pub max: Option<u32>,
+    /// Counters per CPU: 32 bits wide, they wrap.
+    pub cpus: Vec<CtCpuStats>,
+}
+
+/// One CPU's cumulative counters. What each means today differs from its name; see the facts in docs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CtCpuStats {
+    /// A tuple that NAT proposed was already taken: port pressure.
+    pub found: u32,
+    /// Packets that fit no connection.
+    pub invalid: u32,
+    /// Entries made by ctnetlink (never by packets).
+    pub insert: u32,
+    /// Confirming an entry failed: a clash that was not resolved.
+    pub insert_failed: u32,
+    /// Packets dropped: clash, or table full.
+    pub drop: u32,
+    /// Unassured entries evicted to make room.
+    pub early_drop: u32,
+    /// Packets that a tracker found in error.
+    pub error: u32,
+    /// Look-ups begun again.
+    pub search_restart: u32,
+    /// Races that were merged.
+    pub clash_resolve: u32,
+    /// Insertions refused because a hash chain was too long.
+    pub chain_toolong: u32,
+}
+
+/// The table at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CtTally {
+    /// Entries seen.
+    pub entries: u64,
+    /// Of these TCP.
+    pub tcp: u64,
+    /// Of these UDP.
+    pub udp: u64,
+    /// Of these any other protocol.
+    pub other: u64,
+    /// Entries that have seen no reply (`IPS_SEEN_REPLY` unset).
+    pub unreplied: u64,
+    /// Entries that are not evicted early (`IPS_ASSURED`).
+    pub assured: u64,
+    /// TCP entries in TIME_WAIT or CLOSE.
+    pub tcp_closing: u64,
+    /// TCP entries ESTABLISHED.
+    pub tcp_established: u64,
+    /// ESTABLISHED entries whose remaining time-out shows that they have been idle for over an hour; `None`
+    /// where the time-out setting is not known.
+    pub tcp_established_idle: Option<u64>,
+    /// Entries towards port 53.
+    pub dns: u64,
+    /// Source-translated entries by (NAT address, protocol, destination), fullest first; bounded.
+    pub snat: Vec<SnatTally>,
+    /// What did not fit into `snat`.
+    pub snat_left_out: LeftOut,
+    /// The kernel changed the table during the dump, or it was cut: the numbers are close, not exact.
+    pub inexact: bool,
+}
+
+/// Port use of one NAT address towards one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnatTally {
+    /// The translated source address.
+    pub nat_address: IpAddr,
+    /// The transport.
+    pub proto: Proto,
+    /// The destination, as seen after translation.
+    pub destination: SocketAddr,
+    /// NAT ports in use: a tuple holds one once, so this is the count of entries.
+    pub ports: u32,
+    /// The lowest NAT port in use.
+    pub min_port: u16,
+    /// The highest NAT port in use.
+    pub max_port: u16,
+    /// Entries whose NAT port equals the original source port.
+    pub preserved: u32,
+    /// Entries in TIME_WAIT, CLOSE or another closing state.
+    pub closing: u32,
+    /// Entries that have seen no reply.
+    pub unreplied: u32,
+}

@@ -1,0 +1,1 @@
+//! `--record` and `--replay`: observations as JSON lines.

@@ -1,0 +1,81 @@
+//! WireGuard messages and ICMP errors as they were on the wire.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::types::IfIndex;
+
+/// Which way a packet went past this host's tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Came in.
+    In,
+    /// Went out.
+    Out,
+    /// A capture file does not say.
+    Unknown,
+}
+
+/// A UDP datagram that has the shape of a WireGuard message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WirePacket {
+    /// Which way it went.
+    pub direction: Direction,
+    /// On which interface.
+    pub if_index: Option<IfIndex>,
+    /// The sender's outer address and port.
+    pub source: SocketAddr,
+    /// The receiver's outer address and port.
+    pub destination: SocketAddr,
+    /// The TOS or traffic class byte (DSCP and ECN).
+    pub tos: u8,
+    /// The UDP payload's length on the wire, in bytes.
+    pub payload_len: u32,
+    /// The payload: whole for handshake messages (at most 148 bytes), the first 16 bytes for data.
+    pub payload: Bytes,
+}
+
+/// An ICMP or ICMPv6 error that quotes a WireGuard message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IcmpError {
+    /// Which way it went (`out`: this host sent it).
+    pub direction: Direction,
+    /// Who sent it.
+    pub from: IpAddr,
+    /// ICMP type (RFC 792) or ICMPv6 type (RFC 4443), by the family of `from`.
+    pub icmp_type: u8,
+    /// The code within the type.
+    pub code: u8,
+    /// The next-hop MTU of "fragmentation needed" or "packet too big".
+    pub mtu: Option<u32>,
+    /// The quoted packet's source.
+    pub quoted_source: SocketAddr,
+    /// The quoted packet's destination.
+    pub quoted_destination: SocketAddr,
+    /// What is quoted of the UDP payload (it starts with the message type and the sender's index).
+    pub quoted_payload: Bytes,
+}
+
+/// Bytes, in JSON as base64.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(d)?;
+        BASE64
+            .decode(text.as_bytes())
+            .map(Self)
+            .map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,237 @@
+//! Starts each observer on a thread, wakes it, measures it, stops it, and survives one that hangs or panics.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{Emit, ObserveError, Observer};
+use crate::observation::{Body, Observation, Request, Source, SourceStatus};
+use crate::sys::clock;
+
+/// Observations under way; when it is full observers wait, and the kernel counts what they miss.
+const QUEUE: usize = 4096;
+
+/// Makes an observer, on the thread that will run it.
+pub type Opener = Box<dyn FnOnce() -> Result<Box<dyn Observer>, ObserveError> + Send>;
+
+enum Command {
+    Ask(Request),
+    Look,
+    Stop,
+}
+
+struct Running {
+    source: Source,
+    commands: SyncSender<Command>,
+    wake: Arc<EventFd>,
+}
+
+/// The running observers.
+pub struct Supervisor {
+    running: Vec<Running>,
+}
+
+/// What arrives from the observers.
+pub enum Event {
+    /// Something seen.
+    Seen(Observation),
+    /// An observer has done its first look (or cannot look at all).
+    FirstLook(Source),
+    /// An observer has ended.
+    Ended(Source),
+}
+
+impl Supervisor {
+    /// Starts them all. A thread that cannot be started is reported as an unavailable source.
+    pub fn start(openers: Vec<(Source, Opener)>) -> (Self, Receiver<Event>) {
+        let (events, receiver) = sync_channel(QUEUE);
+        let mut running = Vec::new();
+        for (source, opener) in openers {
+            match start_one(source, opener, events.clone()) {
+                Ok(one) => running.push(one),
+                Err(error) => {
+                    let status = SourceStatus::unavailable(format!("cannot start a thread: {error}"));
+                    let _ = events.try_send(Event::Seen(status_observation(source, status)));
+                    let _ = events.try_send(Event::Ended(source));
+                }
+            }
+        }
+        (Self { running }, receiver)
+    }
+
+    /// Passes `request` to the observer of `source`.
+    pub fn ask(&self, source: Source, request: Request) {
+        self.command(source, || Command::Ask(request.clone()));
+    }
+
+    /// Makes the observer of `source` look at once.
+    pub fn look(&self, source: Source) {
+        self.command(source, || Command::Look);
+    }
+
+    /// Tells all to look a last time and end; their [`Event::Ended`] follow.
+    pub fn stop(&self) {
+        for one in &self.running {
+            one.send(Command::Stop);
+        }
+    }
+
+    fn command(&self, source: Source, make: impl Fn() -> Command) {
+        for one in self.running.iter().filter(|one| one.source == source) {
+            one.send(make());
+        }
+    }
+}
+
+impl Running {
+    fn send(&self, command: Command) {
+        // A full queue means that the observer hangs: it is then reported as such, and must not block us.
+        if self.commands.try_send(command).is_ok() {
+            let _ = self.wake.write(1);
+        }
+    }
+}
+
+fn start_one(source: Source, opener: Opener, events: SyncSender<Event>) -> std::io::Result<Running> {
+    let (commands, receiver) = sync_channel(1024);
+    let wake = Arc::new(EventFd::from_value_and_flags(
+        0,
+        EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
+    )?);
+    let theirs = Arc::clone(&wake);
+    std::thread::Builder::new()
+        .name(source.name().to_owned())
+        .stack_size(512 * 1024)
+        .spawn(move || {
+            let last_events = events.clone();
+            let run = AssertUnwindSafe(move || {
+                Worker {
+                    source,
+                    events,
+                    wake: theirs,
+                }
+                .run(opener, &receiver)
+            });
+            if catch_unwind(run).is_err() {
+                let status =
+                    SourceStatus::unavailable("the observer failed inside (a bug: please report it)");
+                let _ = last_events.send(Event::Seen(status_observation(source, status)));
+            }
+            let _ = last_events.send(Event::Ended(source));
+        })?;
+    Ok(Running {
+        source,
+        commands,
+        wake,
+    })
+}
+
+fn status_observation(source: Source, mut status: SourceStatus) -> Observation {
+    status.cost_cpu = clock::thread_cpu();
+    Observation {
+        at: clock::now(),
+        took: Duration::ZERO,
+        source,
+        body: Body::Status(status),
+    }
+}
+
+struct Worker {
+    source: Source,
+    events: SyncSender<Event>,
+    wake: Arc<EventFd>,
+}
+
+impl Worker {
+    fn run(&self, opener: Opener, commands: &Receiver<Command>) {
+        let mut observer = match opener() {
+            Ok(observer) => observer,
+            Err(error) => {
+                self.report(SourceStatus::unavailable(error.to_string()));
+                let _ = self.events.send(Event::FirstLook(self.source));
+                return;
+            }
+        };
+        self.look(observer.as_mut());
+        let _ = self.events.send(Event::FirstLook(self.source));
+        let mut next = clock::instant() + observer.interval();
+        loop {
+            let woken = self.wait(observer.wakeup(), next);
+            let mut look = woken || clock::instant() >= next;
+            loop {
+                match commands.try_recv() {
+                    Ok(Command::Ask(request)) => self.answer(observer.as_mut(), &request),
+                    Ok(Command::Look) => look = true,
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                        self.look(observer.as_mut());
+                        return;
+                    }
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            if look {
+                self.look(observer.as_mut());
+                next = clock::instant() + observer.interval();
+            }
+        }
+    }
+
+    /// Waits for a command, for the observer's own descriptor, or until `until`. True when the latter is readable.
+    fn wait(&self, own: Option<BorrowedFd<'_>>, until: Instant) -> bool {
+        let left = until.saturating_duration_since(clock::instant());
+        // Rounded up, or the last millisecond would be spun away.
+        let millis = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut fds = [
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(own.unwrap_or(self.wake.as_fd()), PollFlags::POLLIN),
+        ];
+        if poll(&mut fds, PollTimeout::from(millis)).is_err() {
+            return false;
+        }
+        if fds[0].any() == Some(true) {
+            let _ = self.wake.read();
+        }
+        own.is_some() && fds[1].any() == Some(true)
+    }
+
+    fn look(&self, observer: &mut dyn Observer) {
+        let mut send = |at, took, source, body| {
+            self.send(Observation {
+                at,
+                took,
+                source,
+                body,
+            })
+        };
+        let looked = observer.look(&mut Emit::new(self.source, &mut send));
+        self.report(looked.unwrap_or_else(|error| SourceStatus::unavailable(error.to_string())));
+    }
+
+    fn answer(&self, observer: &mut dyn Observer, request: &Request) {
+        let mut send = |at, took, source, body| {
+            self.send(Observation {
+                at,
+                took,
+                source,
+                body,
+            })
+        };
+        if let Err(error) = observer.ask(request, &mut Emit::new(self.source, &mut send)) {
+            self.report(SourceStatus::degraded(error.to_string()));
+        }
+    }
+
+    fn report(&self, status: SourceStatus) {
+        self.send(status_observation(self.source, status));
+    }
+
+    fn send(&self, observation: Observation) {
+        // The receiver is gone only when the command has ended.
+        let _ = self.events.send(Event::Seen(observation));
+    }
+}

@@ -1,0 +1,1 @@
+//! Renderings of a [`crate::report::Report`]: `fn(&Report, &Options, &mut dyn Write)`.

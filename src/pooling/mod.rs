@@ -1,0 +1,1 @@
+//! Pooling advice (being written).

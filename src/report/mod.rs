@@ -1,0 +1,296 @@
+//! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
+
+pub mod build;
+pub mod exit;
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::finding::{Finding, ProcessRef, Severity};
+use crate::observation::conntrack::{CtTally, SnatTally};
+use crate::observation::host::HostFacts;
+use crate::observation::{Source, SourceStatus};
+use crate::rules::{NotChecked, Suppressed};
+use crate::time::{Span, Timestamp};
+use crate::types::{Cidr, Proto, PublicKey};
+
+/// A whole diagnosis.
+#[derive(Debug)]
+pub struct Report {
+    /// When it was made.
+    pub generated_at: Timestamp,
+    /// How long was watched.
+    pub duration: Span,
+    /// The version of wgnat.
+    pub version: String,
+    /// The host, where it could be read.
+    pub host: Option<HostFacts>,
+    /// The verdict.
+    pub status: Status,
+    /// Every source, how it fared and what it cost.
+    pub collectors: Vec<(Source, SourceStatus)>,
+    /// Findings, worst first.
+    pub findings: Vec<Finding>,
+    /// Findings folded beneath others.
+    pub suppressed: Vec<Suppressed>,
+    /// Rules that could not be checked.
+    pub not_checked: Vec<NotChecked>,
+    /// WireGuard as tables.
+    pub wireguard: Wireguard,
+    /// Sockets as tables.
+    pub sockets: Sockets,
+    /// Conntrack as a table; `None` where it was not observed.
+    pub conntrack: Option<Conntrack>,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Info findings at most.
+    Ok,
+    /// A warning is the worst.
+    Warning,
+    /// Something is critical.
+    Critical,
+    /// Nothing could be observed.
+    Unknown,
+}
+
+impl Status {
+    /// The worst of `findings`; `Unknown` where no source sees.
+    pub fn of(findings: &[Finding], anything_seen: bool) -> Self {
+        match findings.iter().map(|f| f.severity).max() {
+            Some(Severity::Critical) => Self::Critical,
+            Some(Severity::Warning) => Self::Warning,
+            _ if anything_seen => Self::Ok,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// WireGuard as tables.
+#[derive(Debug, Default)]
+pub struct Wireguard {
+    /// Devices.
+    pub devices: Vec<DeviceRow>,
+    /// Peers.
+    pub peers: Vec<PeerRow>,
+    /// Handshake attempts seen on the wire, oldest first; bounded.
+    pub handshakes: Vec<HandshakeRow>,
+    /// Handshakes that did not fit.
+    pub handshakes_left_out: u64,
+    /// Messages seen by kind; `None` where the wire was not watched.
+    pub messages: Option<MessageCounts>,
+}
+
+/// Messages seen on the wire by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// Type 1.
+    pub initiation: u64,
+    /// Type 2.
+    pub response: u64,
+    /// Type 3.
+    pub cookie_reply: u64,
+    /// Type 4; `None` where the capture filter leaves data out.
+    pub data: Option<u64>,
+}
+
+/// A WireGuard device.
+#[derive(Debug)]
+pub struct DeviceRow {
+    /// Its name.
+    pub name: String,
+    /// Its implementation (`kernel`, `wireguard-go`, …).
+    pub implementation: &'static str,
+    /// Its public key.
+    pub public_key: Option<PublicKey>,
+    /// Its UDP port.
+    pub listen_port: Option<u16>,
+    /// Its firewall mark.
+    pub fwmark: u32,
+    /// Its MTU.
+    pub mtu: Option<u32>,
+    /// Whether it is up.
+    pub up: Option<bool>,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+/// How a peer fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// A live session.
+    Up,
+    /// A session that has run out, and nothing wants to be sent.
+    Idle,
+    /// A handshake is under way.
+    Handshaking,
+    /// Handshakes go unanswered or a finding says that it fails.
+    Failing,
+    /// Never had a handshake.
+    Never,
+    /// No endpoint is known: it can only wait to be called.
+    NoEndpoint,
+    /// Not known.
+    Unknown,
+}
+
+impl PeerState {
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Idle => "idle",
+            Self::Handshaking => "handshaking",
+            Self::Failing => "failing",
+            Self::Never => "never",
+            Self::NoEndpoint => "no-endpoint",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A WireGuard peer.
+#[derive(Debug)]
+pub struct PeerRow {
+    /// Its device; `None` for a peer that only a configuration names.
+    pub device: Option<String>,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Where it is.
+    pub endpoint: Option<SocketAddr>,
+    /// When its last handshake completed.
+    pub last_handshake: Option<Timestamp>,
+    /// Bytes received and sent in all, as the device counts.
+    pub rx_bytes: u64,
+    /// See `rx_bytes`.
+    pub tx_bytes: u64,
+    /// Bytes received and sent while watched.
+    pub rx_delta: u64,
+    /// See `rx_delta`.
+    pub tx_delta: u64,
+    /// The newest handshake round trip seen on the wire.
+    pub rtt: Option<Span>,
+    /// Handshake attempts seen on the wire without an answer since the last answer.
+    pub unanswered: u32,
+    /// Persistent keepalive in seconds.
+    pub keepalive: Option<u16>,
+    /// AllowedIPs.
+    pub allowed_ips: Vec<Cidr>,
+    /// How it fares.
+    pub state: PeerState,
+}
+
+/// A handshake attempt on the wire.
+#[derive(Debug)]
+pub struct HandshakeRow {
+    /// When its initiation passed.
+    pub at: Timestamp,
+    /// The device and peer, where they could be told.
+    pub device: Option<String>,
+    /// See `device`.
+    pub public_key: Option<PublicKey>,
+    /// Who initiated.
+    pub initiator: SocketAddr,
+    /// Who was called.
+    pub responder: SocketAddr,
+    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    pub outcome: &'static str,
+    /// From initiation to response.
+    pub rtt: Option<Span>,
+}
+
+/// Sockets as tables.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Usable ephemeral ports (the range less reserved ones); `None` where the range could not be read.
+    pub ports_available: Option<u32>,
+    /// Busiest destinations first; bounded.
+    pub destinations: Vec<DestinationRow>,
+    /// Processes that hold sockets.
+    pub processes: Vec<ProcessRow>,
+    /// TCP sockets in all, and of these TIME_WAIT; `None` where sockets were not observed.
+    pub tcp_total: Option<u32>,
+    /// See `tcp_total`.
+    pub time_wait_total: Option<u32>,
+}
+
+/// Outbound use of one destination.
+#[derive(Debug)]
+pub struct DestinationRow {
+    /// The transport.
+    pub proto: Proto,
+    /// The local address.
+    pub source: IpAddr,
+    /// The destination.
+    pub destination: SocketAddr,
+    /// The process, where known.
+    pub process: Option<ProcessRef>,
+    /// Ephemeral ports held.
+    pub held: u32,
+    /// Usable ports for this tuple.
+    pub available: Option<u32>,
+    /// Sockets established.
+    pub established: u32,
+    /// Sockets in TIME_WAIT.
+    pub time_wait: u32,
+    /// Sockets in SYN_SENT.
+    pub syn_sent: u32,
+    /// Sockets in CLOSE_WAIT.
+    pub close_wait: u32,
+    /// Connections opened per second, where it could be told.
+    pub opens_per_second: Option<f64>,
+    /// `exhausted`, `low`, `rising`, `steady`.
+    pub state: &'static str,
+}
+
+/// A process.
+#[derive(Debug)]
+pub struct ProcessRow {
+    /// Who.
+    pub process: ProcessRef,
+    /// Sockets held.
+    pub sockets: u32,
+    /// Descriptors open.
+    pub fds: u32,
+    /// Soft limit.
+    pub fd_limit: Option<u64>,
+}
+
+/// Conntrack as a table.
+#[derive(Debug)]
+pub struct Conntrack {
+    /// Entries.
+    pub count: u32,
+    /// The limit.
+    pub max: Option<u32>,
+    /// Growth of the count while watched, entries per second.
+    pub per_second: Option<f64>,
+    /// How far each counter moved while watched, by the kernel's names.
+    pub counters: Vec<(&'static str, u64)>,
+    /// The folded table, where it was dumped.
+    pub tally: Option<CtTally>,
+    /// SNAT use with the range it was measured against.
+    pub snat: Vec<SnatRow>,
+}
+
+/// SNAT port use towards one destination.
+#[derive(Debug)]
+pub struct SnatRow {
+    /// As tallied.
+    pub tally: SnatTally,
+    /// The range's size, where it could be told.
+    pub range: Option<u32>,
+    /// Whether the range was inferred from the ports in use rather than known.
+    pub range_inferred: bool,
+}

@@ -1,0 +1,147 @@
+//! Runs every rule once, caps confidence, folds symptoms under causes, sorts.
+
+use std::collections::BTreeSet;
+
+use super::{Input, Rule};
+use crate::finding::{Confidence, Finding, Severity};
+use crate::observation::Source;
+
+/// What came of one evaluation.
+#[derive(Debug, Default)]
+pub struct Evaluation {
+    /// What holds, worst first; within a severity causes before symptoms, then by confidence.
+    pub findings: Vec<Finding>,
+    /// What holds too, but is explained by one of `findings`.
+    pub suppressed: Vec<Suppressed>,
+    /// Rules that could not be checked.
+    pub not_checked: Vec<NotChecked>,
+}
+
+/// A symptom that is folded beneath its cause.
+#[derive(Debug)]
+pub struct Suppressed {
+    /// The symptom.
+    pub finding: Finding,
+    /// Index of the cause in [`Evaluation::findings`].
+    pub explained_by: usize,
+}
+
+/// A rule that was not checked: neither true nor false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotChecked {
+    /// The rule.
+    pub code: &'static str,
+    /// The sources that were missing.
+    pub missing: Vec<Source>,
+}
+
+/// Evaluates `rules` over `input`.
+pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
+    let mut all = Vec::new();
+    let mut not_checked = Vec::new();
+    for (order, rule) in rules.iter().enumerate() {
+        let missing = missing(rule, input);
+        if !missing.is_empty() {
+            not_checked.push(NotChecked {
+                code: rule.code,
+                missing,
+            });
+            continue;
+        }
+        all.extend((rule.check)(input).into_iter().map(|f| (order, cap(f))));
+    }
+    // Stable, so findings of one rule keep the order in which it made them.
+    all.sort_by(|(o1, f1), (o2, f2)| {
+        f2.severity
+            .cmp(&f1.severity)
+            .then(o1.cmp(o2))
+            .then(f2.confidence.cmp(&f1.confidence))
+    });
+    let all: Vec<Finding> = all.into_iter().map(|(_, f)| f).collect();
+    let (findings, suppressed) = fold(rules, all);
+    Evaluation {
+        findings,
+        suppressed,
+        not_checked,
+    }
+}
+
+/// The sources that `rule` needs and that see nothing: whole groups only.
+fn missing(rule: &Rule, input: &Input<'_>) -> Vec<Source> {
+    let sees = |s: &Source| input.world.sources.sees(*s);
+    rule.needs
+        .iter()
+        .filter(|group| !group.iter().any(sees))
+        .flat_map(|group| group.iter().copied())
+        .collect()
+}
+
+/// A mere hint is never above a warning.
+fn cap(mut finding: Finding) -> Finding {
+    if finding.confidence == Confidence::Possible {
+        finding.severity = finding.severity.min(Severity::Warning);
+    }
+    finding
+}
+
+/// Every code that may explain `code`, however many steps away.
+fn causes_of(rules: &[&Rule], code: &str) -> BTreeSet<&'static str> {
+    let mut known = BTreeSet::new();
+    let mut open = vec![code];
+    while let Some(code) = open.pop() {
+        let Some(rule) = rules.iter().find(|r| r.code == code) else {
+            continue;
+        };
+        for cause in rule.explained_by {
+            if known.insert(*cause) {
+                open.push(cause);
+            }
+        }
+    }
+    known
+}
+
+/// Folds each finding beneath the first finding that explains it and is not itself folded away.
+fn fold(rules: &[&Rule], all: Vec<Finding>) -> (Vec<Finding>, Vec<Suppressed>) {
+    let explainer: Vec<Option<usize>> = all
+        .iter()
+        .map(|symptom| {
+            let causes = causes_of(rules, symptom.code);
+            all.iter()
+                .position(|cause| causes.contains(cause.code) && cause.subject.covers(&symptom.subject))
+        })
+        .collect();
+    // Follow to the root; the registry test proves that causes form no cycle, and the bound holds even so.
+    let root = |start: usize| {
+        let mut at = start;
+        for _ in 0..all.len() {
+            match explainer[at] {
+                Some(next) if next != at => at = next,
+                _ => break,
+            }
+        }
+        at
+    };
+    let roots: Vec<usize> = (0..all.len()).map(root).collect();
+    let mut place = vec![0; all.len()];
+    let mut kept = 0;
+    for (index, place) in place.iter_mut().enumerate() {
+        if roots[index] == index {
+            *place = kept;
+            kept += 1;
+        }
+    }
+    let mut findings = Vec::new();
+    let mut suppressed = Vec::new();
+    for (index, finding) in all.into_iter().enumerate() {
+        if roots[index] == index {
+            findings.push(finding);
+        } else {
+            suppressed.push(Suppressed {
+                finding,
+                explained_by: place[roots[index]],
+            });
+        }
+    }
+    (findings, suppressed)
+}

@@ -1,0 +1,80 @@
+//! The findings catalogue: one rule a file, one const table, one evaluation.
+//!
+//! In: a [`World`] and [`Thresholds`]. Out: findings, and for every rule that could not be checked what it missed.
+//! Pure. To add a finding see docs/adding.md.
+
+pub mod conntrack;
+pub mod evaluate;
+pub mod ports;
+pub mod registry;
+pub mod tunnel;
+
+pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
+
+use crate::config::Thresholds;
+use crate::finding::Finding;
+use crate::observation::Source;
+use crate::time::Timestamp;
+use crate::track::World;
+
+/// What a rule reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The state.
+    pub world: &'a World,
+    /// The numbers to compare with.
+    pub thresholds: &'a Thresholds,
+}
+
+impl Input<'_> {
+    /// The time of the verdict.
+    pub fn now(&self) -> Timestamp {
+        self.world.now
+    }
+}
+
+/// A part of the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Area {
+    /// WireGuard.
+    Wireguard,
+    /// Sockets and ephemeral ports.
+    Ports,
+    /// Conntrack and NAT on this host.
+    Conntrack,
+}
+
+impl Area {
+    /// The heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Wireguard => "WireGuard",
+            Self::Ports => "Sockets and ephemeral ports",
+            Self::Conntrack => "Conntrack and NAT on this host",
+        }
+    }
+}
+
+/// One entry of the catalogue.
+pub struct Rule {
+    /// The code; it never changes its meaning.
+    pub code: &'static str,
+    /// Where it belongs.
+    pub area: Area,
+    /// `critical`, `warning`, `info`, or a phrase such as `warning ≥ 70 %, critical ≥ 90 %`.
+    pub severity: &'static str,
+    /// When it holds, in one sentence.
+    pub holds_when: &'static str,
+    /// What it means for somebody who has never heard of it. Markdown paragraphs.
+    pub meaning: &'static str,
+    /// How it is detected and how sure that is. Markdown paragraphs.
+    pub detection: &'static str,
+    /// How to fix it. Markdown paragraphs or list.
+    pub fix: &'static str,
+    /// Sources without which it cannot be checked: of each group at least one must see.
+    pub needs: &'static [&'static [Source]],
+    /// Codes of causes that explain it: it is folded beneath one that covers the same subject.
+    pub explained_by: &'static [&'static str],
+    /// Looks at the state. Returns nothing where the condition does not hold.
+    pub check: fn(&Input<'_>) -> Vec<Finding>,
+}

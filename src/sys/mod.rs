@@ -1,0 +1,8 @@
+//! The thin edge to the kernel: clocks, namespaces, capabilities, netlink, packet sockets.
+//!
+//! It knows nothing of WireGuard. The crate's only `unsafe` lives here, each with its `SAFETY` line.
+
+pub mod caps;
+pub mod clock;
+pub mod netlink;
+pub mod netns;

@@ -1,0 +1,119 @@
+//! The state that observations build up: pure, bounded, replayable.
+//!
+//! In: [`Observation`]s, in the order in which they came. Out: plain state that rules read, look-ups that the core
+//! would like ([`World::requests`]) and the next event worth waiting for ([`World::due`]). No I/O, no clock.
+
+pub mod conntrack;
+pub mod counters;
+pub mod handshake;
+pub mod natpool;
+pub mod processes;
+pub mod routes;
+pub mod sockets;
+pub mod sources;
+pub mod tunnels;
+
+use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
+use crate::time::{Span, Timestamp};
+
+/// Everything known about the host.
+#[derive(Debug)]
+pub struct World {
+    /// When watching began.
+    pub started: Timestamp,
+    /// The time of the newest observation or of the last [`World::handle_timeout`].
+    pub now: Timestamp,
+    /// How each source fares.
+    pub sources: sources::Sources,
+    /// Facts of the host.
+    pub host: Option<HostFacts>,
+    /// Settings, as last read.
+    pub sysctls: Option<Sysctls>,
+    /// WireGuard devices and peers over time.
+    pub tunnels: tunnels::Tunnels,
+    /// Handshakes on the wire.
+    pub handshakes: handshake::Handshakes,
+    /// Links, routes and look-ups.
+    pub routes: routes::RouteState,
+    /// Protocol counters over time.
+    pub counters: counters::CounterState,
+    /// Sockets over time.
+    pub sockets: sockets::SocketState,
+    /// Processes behind sockets.
+    pub processes: processes::ProcessState,
+    /// Conntrack over time.
+    pub conntrack: conntrack::ConntrackState,
+}
+
+impl World {
+    /// An empty world whose watching begins at `started`.
+    pub fn new(started: Timestamp) -> Self {
+        Self {
+            started,
+            now: started,
+            sources: sources::Sources::default(),
+            host: None,
+            sysctls: None,
+            tunnels: tunnels::Tunnels::default(),
+            handshakes: handshake::Handshakes::default(),
+            routes: routes::RouteState::default(),
+            counters: counters::CounterState::default(),
+            sockets: sockets::SocketState::default(),
+            processes: processes::ProcessState::default(),
+            conntrack: conntrack::ConntrackState::default(),
+        }
+    }
+
+    /// How long the world has been watched.
+    pub fn watched(&self) -> Span {
+        self.now - self.started
+    }
+
+    /// Takes one observation in.
+    pub fn apply(&mut self, observation: &Observation) {
+        let at = observation.at;
+        self.now = self.now.max(at);
+        match &observation.body {
+            Body::Status(status) => self.sources.apply(observation.source, at, status),
+            Body::Host(facts) => self.host = Some(facts.clone()),
+            Body::Sysctls(sysctls) => self.sysctls = Some(sysctls.clone()),
+            Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
+            Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
+            Body::Packet(packet) => self.handshakes.apply_packet(at, packet),
+            Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Routes(tables) => self.routes.apply_tables(at, tables),
+            Body::RouteAnswer(answer) => self.routes.apply_answer(at, answer),
+            Body::Counters(counters) => self.counters.apply(at, counters),
+            Body::Sockets(tally) => self.sockets.apply(at, tally),
+            Body::Processes(table) => self.processes.apply(at, table),
+            Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
+            Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+        }
+    }
+
+    /// Lets time pass without an observation.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// Look-ups that would tell something not yet known. Each is returned once.
+    pub fn requests(&mut self) -> Vec<Request> {
+        let mut requests = self.tunnels.route_requests();
+        requests.extend(self.processes.owner_requests(&self.sockets));
+        requests
+    }
+
+    /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
+    pub fn due(&self) -> Option<Due> {
+        self.tunnels.due(&self.handshakes, self.now)
+    }
+}
+
+/// An event that is expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When it should have happened at the latest.
+    pub at: Timestamp,
+    /// What is waited for, in words that fit "waiting for …".
+    pub what: String,
+}

@@ -1,0 +1,56 @@
+//! How each source fares: what a rule may rely on, and what the report must admit.
+
+use std::collections::BTreeMap;
+
+use crate::observation::{Source, SourceState, SourceStatus};
+use crate::time::Timestamp;
+
+/// The newest status of every source that was started.
+#[derive(Debug, Default)]
+pub struct Sources {
+    by_source: BTreeMap<Source, (Timestamp, SourceStatus)>,
+}
+
+impl Sources {
+    /// Takes a status in. The worst state that a source ever had within one run is kept with its reason: what
+    /// was missed in between stays missed.
+    pub fn apply(&mut self, source: Source, at: Timestamp, status: &SourceStatus) {
+        let entry = self
+            .by_source
+            .entry(source)
+            .or_insert_with(|| (at, status.clone()));
+        let keep_reason = entry.1.state > status.state;
+        let (state, reason) = if keep_reason {
+            (entry.1.state, entry.1.reason.clone())
+        } else {
+            (status.state, status.reason.clone())
+        };
+        *entry = (
+            at,
+            SourceStatus {
+                state,
+                reason,
+                cost_cpu: entry.1.cost_cpu.max(status.cost_cpu),
+                lost: entry.1.lost.max(status.lost),
+            },
+        );
+    }
+
+    /// The status of `source`; `None` where it was never started.
+    pub fn get(&self, source: Source) -> Option<&SourceStatus> {
+        self.by_source.get(&source).map(|(_, s)| s)
+    }
+
+    /// Whether `source` sees at least a part.
+    pub fn sees(&self, source: Source) -> bool {
+        self.get(source)
+            .is_some_and(|s| s.state != SourceState::Unavailable)
+    }
+
+    /// Every source that was started, in the report's order.
+    pub fn iter(&self) -> impl Iterator<Item = (Source, &SourceStatus)> {
+        self.by_source
+            .iter()
+            .map(|(source, (_, status))| (*source, status))
+    }
+}

@@ -1,0 +1,3 @@
+//! Bytes and text ↔ types: one file a format, no I/O, no clock, no panic; each constant cites its source.
+
+pub mod netlink;
