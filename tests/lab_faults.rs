@@ -3,10 +3,10 @@
 mod lab;
 
 use lab::{
-    Fault, Hook, Lab, Message, Nat, PeerDump, Reject, Toward, Tunnel, UdpFlows, UdpReflector, ask, tunnel,
-    wait_until,
+    DnsReply, DnsServer, Fault, Hook, Lab, Message, Nat, PeerDump, Reject, Toward, Tunnel, UdpFlows,
+    UdpReflector, UdpRelay, Watch, ask, tunnel, wait_until,
 };
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(3);
@@ -305,7 +305,7 @@ fn one_key_on_two_hosts_makes_the_endpoint_flap() {
     };
     let tunnel = Tunnel::up(&lab);
     let twin = tunnel.clone_client(&lab);
-    let at = |ip: std::net::Ipv4Addr| {
+    let at = |ip: Ipv4Addr| {
         wait_until(RETRY, &format!("the endpoint to be {ip}"), || {
             tunnel.server.dump().peer().endpoint.is_some_and(|e| e.ip() == ip)
         });
@@ -334,4 +334,61 @@ fn clock_put_back_is_dropped_as_replay() {
         (before.rx, before.tx),
         "the later initiation is dropped"
     );
+}
+
+#[test]
+fn a_flood_brings_cookies() {
+    let Some(lab) = Lab::routed() else { return };
+    let tunnel = Tunnel::start(&lab);
+    let cookies = lab.inflict(&Fault::count_message(Message::Cookie));
+    lab::wg_faults::flood(&lab, &tunnel.server, 3000);
+    wait_until(SOON, "a cookie reply", || cookies.hits() > 0);
+    assert_eq!(tunnel.server.dump().peer().rx, 0, "the initiator is unknown");
+}
+
+#[test]
+fn a_relay_delays_both_ways() {
+    let Some(lab) = Lab::routed() else { return };
+    let server = SocketAddr::new(lab.server_ip(), 7000);
+    let _reflector = UdpReflector::start(lab.server(), server);
+    let front = SocketAddr::new(lab::addresses::ROUTER_WAN.v4.into(), 7000);
+    let relay = UdpRelay::start(lab.router(), front, server, &[Duration::from_millis(50)]);
+    let start = Watch::start();
+    let seen = ask(lab.client(), relay.address(), 100, SOON).expect("the relay passes the answer on");
+    assert!(
+        start.elapsed() >= Duration::from_millis(100),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(seen.ip(), front.ip());
+}
+
+#[test]
+fn names_resolve_slowly_or_not() {
+    let Some(lab) = Lab::pair() else { return };
+    lab.client().set_resolv_conf(&format!(
+        "nameserver {}\noptions timeout:1 attempts:1\n",
+        lab.server_ip()
+    ));
+    let lookup = || {
+        let mut command = lab.client().command("getent");
+        command.args(["ahostsv4", "gate.test"]);
+        lab::exec::output(command)
+    };
+    let address = Ipv4Addr::new(192, 0, 2, 7);
+    let slow = DnsServer::start(
+        lab.server(),
+        lab.server_ip(),
+        DnsReply::Address(address, Duration::from_millis(200)),
+    );
+    let start = Watch::start();
+    assert!(lookup().stdout.starts_with("192.0.2.7"));
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert!(slow.questions() >= 1);
+    drop(slow);
+    for reply in [DnsReply::ServFail, DnsReply::NxDomain, DnsReply::Silence] {
+        let server = DnsServer::start(lab.server(), lab.server_ip(), reply);
+        assert_eq!(lookup().code, 2, "{reply:?}");
+        assert!(server.questions() >= 1, "{reply:?}");
+    }
 }

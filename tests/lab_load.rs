@@ -3,11 +3,11 @@
 mod lab;
 
 use lab::{
-    Churn, ChurnPlan, CtFill, Lab, LoadProcess, Nat, Serve, TcpServer, UdpFlows, UdpReflector, Work, exhaust,
-    fill_time_wait, hold, wait_until,
+    Churn, ChurnPlan, CtFill, Lab, LoadProcess, Nat, Serve, TcpServer, UdpFlows, UdpReflector, Watch, Work,
+    exhaust, fill_time_wait, hold, wait_until,
 };
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -66,12 +66,12 @@ fn churn_keeps_its_rate_and_leaves_time_wait_where_it_should() {
         let server_closes = serve == Serve::CloseFirst;
         let plan = ChurnPlan {
             to,
-            rate: 400.0,
+            rate: 400,
             lifetime: Duration::ZERO,
             server_closes,
         };
         let before = waits.sockstat("TCP", "tw");
-        let start = Instant::now();
+        let start = Watch::start();
         let churn = Churn::start(lab.client(), plan);
         wait_until(Duration::from_secs(10), "400 connections", || churn.done() >= 400);
         assert!(
@@ -111,7 +111,7 @@ fn a_process_of_its_own_churns() {
     let server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
     let plan = ChurnPlan {
         to: at(&lab),
-        rate: 300.0,
+        rate: 300,
         lifetime: Duration::from_millis(50),
         server_closes: false,
     };
@@ -165,7 +165,7 @@ fn a_full_table_of_assured_entries_drops() {
         return;
     };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
-    let start = Instant::now();
+    let start = Watch::start();
     lab.router().fill_conntrack_up();
     eprintln!(
         "{} entries in {:?}",

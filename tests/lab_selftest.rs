@@ -160,8 +160,7 @@ fn a_killed_tests_lab_is_swept() {
         let inodes: Vec<u64> = lab.hosts().map(lab::Namespace::inode).collect();
         println!("\nlab {} {} {}", lab.id(), inodes[0], inodes[1]);
         assert!(tunnel.client.pid() > 0);
-        // SAFETY: kill takes two numbers and touches no memory.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        lab::child::die_by_sigkill();
     }
     let mut child = std::process::Command::new(std::env::current_exe().expect("a process has an executable"));
     child

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 /// ctnetlink's NEW request, with its subsystem in the high byte (linux/netfilter/nfnetlink.h).
 const CT_NEW: u16 = 1 << 8;
+const AF_INET: u8 = 2;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
@@ -129,7 +130,7 @@ fn message(out: &mut Vec<u8>, fill: CtFill, number: u32) {
     out.extend(CT_NEW.to_ne_bytes());
     out.extend((NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL).to_ne_bytes());
     out.extend([0; 8]);
-    out.extend([libc::AF_INET as u8, 0, 0, 0]);
+    out.extend([AF_INET, 0, 0, 0]);
     let client = (
         Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 0).to_bits() + number / PORTS),
         u16::try_from(1024 + number % PORTS).expect("PORTS fits"),

@@ -71,6 +71,14 @@ impl Fault {
         Self::new(&format!("meta l4proto udp @th,64,8 {}", kind as u8), "drop")
     }
 
+    /// No fault: one kind of WireGuard message is counted and passes.
+    pub fn count_message(kind: Message) -> Self {
+        Self {
+            verdict: "accept".to_owned(),
+            ..Self::drop_message(kind)
+        }
+    }
+
     /// All UDP towards the server is answered with an ICMP error.
     pub fn reject_udp(with: Reject) -> Self {
         let code = match with {

@@ -94,7 +94,7 @@ pub struct ChurnPlan {
     /// The server: `Echo` lets the client close first, `CloseFirst` is needed for the other.
     pub to: SocketAddr,
     /// Connections a second; some thousands are reached.
-    pub rate: f64,
+    pub rate: u32,
     /// How long the client keeps each open after its exchange.
     pub lifetime: Duration,
     /// The server closes first, and the client only then.
@@ -162,7 +162,8 @@ pub(super) fn churn_here(plan: ChurnPlan, stats: &ChurnStats, stopped: &mpsc::Re
         while open.front().is_some_and(|(until, _)| *until <= now) {
             open.pop_front();
         }
-        let due = (start.elapsed().as_secs_f64() * plan.rate) as u64;
+        let due = start.elapsed().as_micros() * u128::from(plan.rate) / 1_000_000;
+        let due = u64::try_from(due).unwrap_or(u64::MAX);
         // A path that times out must not owe a burst for the time that it took.
         begun = begun.max(due.saturating_sub(BURST));
         if begun >= due {

@@ -5,6 +5,22 @@ use std::time::{Duration, Instant};
 /// How often a condition is looked at: often enough not to slow a test, seldom enough for two cores.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// Measures how long something took. Tests have no clock of their own: clippy keeps clocks out of the crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch(Instant);
+
+impl Watch {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Waits until `condition` holds. Panics after `limit`, saying what was awaited.
 #[track_caller]
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {

@@ -91,6 +91,21 @@ impl Tunnel {
     }
 }
 
+/// Sends `count` initiations to the server in a burst, all of one key that it does not know. Some thousands put
+/// wireguard-go under load for a second, in which it answers with cookies.
+pub fn flood(lab: &Lab, server: &WgDevice, count: usize) {
+    let initiation = initiation(&Keys::generate(), server.keys.public());
+    lab.client().run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
+        socket
+            .connect(SocketAddr::new(lab.server_ip(), tunnel::PORT))
+            .expect("there is a route");
+        for _ in 0..count {
+            let _ = socket.send(&initiation);
+        }
+    });
+}
+
 /// A valid handshake initiation from `from` to the holder of a public key, as boringtun makes it.
 pub fn initiation(from: &Keys, to: &str) -> Vec<u8> {
     use base64::Engine;
