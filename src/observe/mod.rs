@@ -4,7 +4,10 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
+pub mod routes;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
 
 use std::os::fd::BorrowedFd;
 
