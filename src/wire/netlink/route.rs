@@ -81,6 +81,13 @@ pub fn links_request(kind: Option<&str>) -> Vec<u8> {
     emit(&message)
 }
 
+/// Asks for one link.
+pub fn link_request(index: u32) -> Vec<u8> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    emit(&message)
+}
+
 /// Reads one link.
 pub fn parse_link(payload: &[u8]) -> Option<Link> {
     let header = LinkHeader::parse(payload).ok()?;
