@@ -4,3 +4,4 @@ pub mod netlink;
 pub mod proc_net;
 pub mod procfs;
 pub mod uapi;
+pub mod wg_quick;
