@@ -4,7 +4,13 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
+pub mod counters;
+pub mod host;
+pub mod routes;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
+pub mod wg_uapi;
 
 use std::os::fd::BorrowedFd;
 

@@ -1,1 +1,3 @@
 //! Netlink payloads.
+
+pub mod route;
