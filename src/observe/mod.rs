@@ -5,6 +5,7 @@
 //! See docs/decisions/.
 
 pub mod supervisor;
+pub mod tally;
 
 use std::os::fd::BorrowedFd;
 

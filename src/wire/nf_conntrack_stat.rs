@@ -80,7 +80,13 @@ early_drop icmp_error  expect_new expect_create expect_delete search_restart
 
     #[test]
     fn what_is_not_that_file_is_refused() {
-        for text in ["", "entries\n", "a b\n1 2\n", "entries\nxyz\n", "entries\n100000000\n"] {
+        for text in [
+            "",
+            "entries\n",
+            "a b\n1 2\n",
+            "entries\nxyz\n",
+            "entries\n100000000\n",
+        ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

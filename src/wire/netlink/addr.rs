@@ -64,7 +64,14 @@ mod tests {
 
     #[test]
     fn both_families_round_trip_and_mapped_is_v4() {
-        for text in ["0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "2001:db8::ff"] {
+        for text in [
+            "0.0.0.0",
+            "192.0.2.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "2001:db8::ff",
+        ] {
             let ip: IpAddr = text.parse().unwrap();
             assert_eq!(Addr::from(ip).ip(), ip);
         }

@@ -248,8 +248,16 @@ mod tests {
         let mut m = vec![2, 0, 0, 0];
         let orig_ip: [(u16, &[u8]); 2] = [(1, &[10, 0, 0, 2]), (2, &[192, 0, 2, 7])];
         let reply_ip: [(u16, &[u8]); 2] = [(1, &[192, 0, 2, 7]), (2, &[198, 51, 100, 1])];
-        m.extend(tuple_bytes(1, &orig_ip, &[(1, &[6]), (2, &[0x80, 1]), (3, &[1, 0xbb])]));
-        m.extend(tuple_bytes(2, &reply_ip, &[(1, &[6]), (2, &[1, 0xbb]), (3, &[4, 0])]));
+        m.extend(tuple_bytes(
+            1,
+            &orig_ip,
+            &[(1, &[6]), (2, &[0x80, 1]), (3, &[1, 0xbb])],
+        ));
+        m.extend(tuple_bytes(
+            2,
+            &reply_ip,
+            &[(1, &[6]), (2, &[1, 0xbb]), (3, &[4, 0])],
+        ));
         push(&mut m, 3, &0x18eu32.to_be_bytes());
         push(&mut m, 7, &431_999u32.to_be_bytes());
         m.extend(nest(4, &[(1 | 0x8000, &[])]));
@@ -266,10 +274,16 @@ mod tests {
         let e = entry(&bytes).unwrap();
         assert_eq!(e.original.source, Addr::from_v4([10, 0, 0, 2]));
         assert_eq!(e.original.destination, Addr::from_v4([192, 0, 2, 7]));
-        assert_eq!((e.original.source_port, e.original.destination_port), (0x8001, 443));
+        assert_eq!(
+            (e.original.source_port, e.original.destination_port),
+            (0x8001, 443)
+        );
         assert_eq!(e.reply.destination, Addr::from_v4([198, 51, 100, 1]));
         assert_eq!((e.reply.source_port, e.reply.destination_port), (443, 1024));
-        assert_eq!((e.original.protocol, e.status, e.timeout), (TCP, 0x18e, Some(431_999)));
+        assert_eq!(
+            (e.original.protocol, e.status, e.timeout),
+            (TCP, 0x18e, Some(431_999))
+        );
         assert_eq!(e.tcp_state, Some(tcp_state::ESTABLISHED));
     }
 
@@ -295,7 +309,10 @@ mod tests {
         }
         assert_eq!((stats(&m).entries, stats(&m).max), (Some(1), Some(2)));
         let cpu = cpu_stats(&m);
-        assert_eq!((cpu.found, cpu.insert_failed, cpu.drop, cpu.early_drop), (2, 9, 10, 11));
+        assert_eq!(
+            (cpu.found, cpu.insert_failed, cpu.drop, cpu.early_drop),
+            (2, 9, 10, 11)
+        );
         assert_eq!((cpu.clash_resolve, cpu.chain_toolong), (14, 15));
         assert_eq!(stats(&[0; 4]), Stats::default());
     }
