@@ -4,8 +4,10 @@
 //! [`crate::observation::conntrack::CtTally`]. Pure: no I/O, no clock.
 
 pub mod conntrack;
+mod inbound;
 mod ports;
 mod samples;
+mod served;
 pub mod sockets;
 mod table;
 

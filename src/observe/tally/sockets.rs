@@ -2,23 +2,17 @@
 //!
 //! In: answers, **those without a remote end first** (TCP in LISTEN, UDP not connected): they say which local ports
 //! are served here, and that decides whether a connection is inbound. Out: the tally. A connection is outbound when
-//! its local port is not served; TCP in SYN_RECV is inbound always.
+//! its local end is not served; TCP in SYN_RECV is inbound always.
 
-use hashbrown::HashMap;
-
+use super::inbound::Inbound;
 use super::ports::PortSet;
 use super::samples::{List, Pool};
+use super::served::Served;
 use super::table::{Key, Table};
-use crate::observation::socket::{
-    DestinationTally, InboundTally, LeftOut, SocketTally, StateCounts, TIME_WAIT_CLASSES, TcpState,
-};
+use crate::observation::socket::{DestinationTally, SocketTally, StateCounts, TIME_WAIT_CLASSES, TcpState};
 use crate::types::{PortRange, Proto};
 use crate::wire::netlink::sock_diag::{Socket, TIMER_TIME_WAIT, socket};
 
-/// Served ports whose inbound connections are kept apart at most.
-const INBOUND_TRACKED: usize = 4096;
-/// Of these the busiest that a tally lists.
-const INBOUND_REPORTED: usize = 64;
 /// Inodes kept of one destination: enough to find the processes behind it.
 const INODES: u8 = 16;
 /// User ids kept of one destination.
@@ -54,15 +48,14 @@ impl Use {
 /// The fold. One serves for many looks: [`SocketFold::finish`] empties it and keeps its memory.
 pub struct SocketFold {
     usable: PortSet,
-    served_tcp: PortSet,
-    served_udp: PortSet,
+    served_tcp: Served,
+    served_udp: Served,
     udp_ports: PortSet,
     tcp: StateCounts,
     udp: u32,
     destinations: Table<Use>,
     samples: Pool,
-    inbound: HashMap<u16, StateCounts>,
-    inbound_beyond: u64,
+    inbound: Inbound,
     malformed: u64,
 }
 
@@ -71,15 +64,14 @@ impl SocketFold {
     pub fn new(range: PortRange, reserved: &[PortRange]) -> Self {
         Self {
             usable: PortSet::usable(range, reserved),
-            served_tcp: PortSet::new(),
-            served_udp: PortSet::new(),
+            served_tcp: Served::new(),
+            served_udp: Served::new(),
             udp_ports: PortSet::new(),
             tcp: StateCounts::default(),
             udp: 0,
             destinations: Table::new(),
             samples: Pool::default(),
-            inbound: HashMap::new(),
-            inbound_beyond: 0,
+            inbound: Inbound::default(),
             malformed: 0,
         }
     }
@@ -110,11 +102,11 @@ impl SocketFold {
     fn add_tcp(&mut self, socket: &Socket) {
         self.tcp.0[usize::from(socket.state)] += 1;
         if socket.state == LISTEN {
-            self.served_tcp.insert(socket.source_port);
+            self.served_tcp.insert(socket.source, socket.source_port);
         } else if matches!(socket.state, SYN_RECV | NEW_SYN_RECV)
-            || self.served_tcp.contains(socket.source_port)
+            || self.served_tcp.contains(socket.source, socket.source_port)
         {
-            self.add_inbound(socket);
+            self.inbound.add(socket.source_port, socket.state);
         } else if socket.destination_port != 0 {
             self.add_outbound(Proto::Tcp, socket);
         }
@@ -124,19 +116,10 @@ impl SocketFold {
         self.udp += 1;
         self.udp_ports.insert(socket.source_port);
         if socket.destination_port == 0 {
-            self.served_udp.insert(socket.source_port);
-        } else if !self.served_udp.contains(socket.source_port) {
+            self.served_udp.insert(socket.source, socket.source_port);
+        } else if !self.served_udp.contains(socket.source, socket.source_port) {
             self.add_outbound(Proto::Udp, socket);
         }
-    }
-
-    fn add_inbound(&mut self, socket: &Socket) {
-        if self.inbound.len() >= INBOUND_TRACKED && !self.inbound.contains_key(&socket.source_port) {
-            self.inbound_beyond += 1;
-            return;
-        }
-        let states = self.inbound.entry(socket.source_port).or_default();
-        states.0[usize::from(socket.state)] += 1;
     }
 
     #[inline]
@@ -178,23 +161,7 @@ impl SocketFold {
             .into_iter()
             .map(|(key, used)| self.destination(key, used))
             .collect();
-        let mut inbound: Vec<InboundTally> = self
-            .inbound
-            .iter()
-            .map(|(port, states)| InboundTally {
-                port: *port,
-                states: *states,
-            })
-            .collect();
-        inbound.sort_unstable_by_key(|i| (std::cmp::Reverse(i.states.total()), i.port));
-        let mut inbound_left_out = LeftOut {
-            items: 0,
-            members: self.inbound_beyond,
-        };
-        for beyond in inbound.drain(INBOUND_REPORTED.min(inbound.len())..) {
-            inbound_left_out.items += 1;
-            inbound_left_out.members += u64::from(beyond.states.total());
-        }
+        let (inbound, inbound_left_out) = self.inbound.busiest();
         let tally = SocketTally {
             tcp: self.tcp,
             udp: self.udp,
@@ -204,7 +171,7 @@ impl SocketFold {
             left_out,
             inbound,
             inbound_left_out,
-            inexact: cut || self.malformed > 0 || self.destinations.overflowed() || self.inbound_beyond > 0,
+            inexact: cut || self.malformed > 0 || self.destinations.overflowed() || self.inbound.overflowed(),
         };
         self.clear();
         tally
@@ -239,7 +206,6 @@ impl SocketFold {
         self.destinations.clear();
         self.samples.clear();
         self.inbound.clear();
-        self.inbound_beyond = 0;
         self.malformed = 0;
     }
 }
@@ -247,6 +213,7 @@ impl SocketFold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observation::socket::LeftOut;
     use crate::wire::netlink::addr::Addr;
 
     const HERE: Addr = Addr::from_v4([10, 0, 0, 2]);
@@ -422,7 +389,7 @@ mod tests {
         fold.add(Proto::Tcp, &[0; 40]);
         assert_eq!(fold.malformed(), 1);
         let tally = fold.finish(false);
-        assert_eq!(tally.inbound.len(), INBOUND_REPORTED);
+        assert_eq!(tally.inbound.len(), 64);
         assert_eq!(tally.inbound_left_out.members, 5000 - 64);
         assert_eq!(tally.inbound_left_out.items, 4096 - 64);
         assert_eq!(tally.destinations.len(), super::super::REPORTED);
