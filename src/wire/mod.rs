@@ -5,3 +5,4 @@ pub mod proc_net;
 pub mod procfs;
 pub mod uapi;
 pub mod wg_quick;
+pub mod nf_conntrack_stat;
