@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod host;
 pub mod routes;
+pub mod capture;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;
