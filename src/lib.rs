@@ -27,3 +27,4 @@ pub mod time;
 pub mod track;
 pub mod types;
 pub mod wire;
+pub(crate) mod words;
