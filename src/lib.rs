@@ -31,3 +31,4 @@ pub mod time;
 pub mod track;
 pub mod types;
 pub mod wire;
+pub(crate) mod words;
