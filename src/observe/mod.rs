@@ -10,6 +10,7 @@ pub mod routes;
 pub mod supervisor;
 #[cfg(test)]
 mod testing;
+pub mod wg_netlink;
 pub mod wg_uapi;
 
 use std::os::fd::BorrowedFd;

@@ -1,3 +1,4 @@
 //! Netlink payloads.
 
+pub mod genl_wg;
 pub mod route;
