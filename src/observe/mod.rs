@@ -6,6 +6,7 @@
 
 pub mod counters;
 pub mod host;
+pub mod processes;
 pub mod routes;
 pub mod supervisor;
 #[cfg(test)]

@@ -3,5 +3,6 @@
 pub mod netlink;
 pub mod proc_net;
 pub mod procfs;
+pub mod runtime_name;
 pub mod uapi;
 pub mod wg_quick;
