@@ -10,6 +10,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod host;
 mod pace;
+pub mod processes;
 pub mod routes;
 pub mod sockets;
 pub mod supervisor;
@@ -17,6 +18,7 @@ pub mod sysctl;
 pub mod tally;
 #[cfg(test)]
 mod testing;
+pub mod wg_netlink;
 pub mod wg_uapi;
 
 use std::os::fd::BorrowedFd;

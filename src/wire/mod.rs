@@ -9,6 +9,7 @@ pub mod netlink;
 pub mod nf_conntrack_stat;
 pub mod proc_net;
 pub mod procfs;
+pub mod runtime_name;
 pub mod uapi;
 pub mod wg_quick;
 pub mod wireguard;

@@ -3,5 +3,6 @@
 pub mod addr;
 pub mod attr;
 pub mod conntrack;
+pub mod genl_wg;
 pub mod route;
 pub mod sock_diag;
