@@ -17,7 +17,11 @@ use wgnat::sys::clock;
 use wgnat::sys::packet::PacketSocket;
 use wgnat::time::Timestamp;
 use wgnat::track::handshake::{Handshakes, Outcome};
+use wgnat::types::PrivateKey;
 use wgnat::wire::icmp::IcmpClass;
+use wgnat::wire::noise::open_initiation;
+use wgnat::wire::tai64n::Scale;
+use wgnat::wire::wireguard::Initiation;
 
 const LOCALHOSTS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -162,6 +166,7 @@ fn a_handshake_is_answered() {
             let mut capture = Capture::open().unwrap();
             let [a, b] = [(); 2].map(|()| UdpSocket::bind((ip, 0)).unwrap());
             let (local, remote) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+            let before = clock::now();
             let message = initiation(&mut tunn(1, 2));
             a.send_to(&message, remote).unwrap();
             let mut out = [0; 2048];
@@ -179,6 +184,16 @@ fn a_handshake_is_answered() {
             assert!(matches!(attempt.outcome(clock::now()), Outcome::Answered { .. }));
             assert_eq!(attempt.taps.sightings, 2);
             assert_eq!(conversation.messages().total(), 2);
+
+            // The responder's key opens what was captured; boringtun's clock runs on the tai64 crate's scale.
+            let (at, Body::Packet(captured)) = &seen.0[0] else {
+                panic!("{:?}", seen.0);
+            };
+            let initiation = Initiation::parse(captured.payload.0.as_array().unwrap()).unwrap();
+            let opened = open_initiation(&PrivateKey::from_bytes([2; 32]), &initiation).unwrap();
+            assert_eq!(opened.initiator, PrivateKey::from_bytes([1; 32]).public());
+            let stamp = opened.timestamp.unix(Scale::Rust).unwrap();
+            assert!(before <= stamp && stamp <= *at, "{before} {stamp} {at}");
         }
     });
 }
