@@ -31,14 +31,14 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    views(input)
-        .filter(loops)
-        .map(|view| finding(&view))
-        .collect()
+    views(input).filter(loops).map(|view| finding(&view)).collect()
 }
 
 fn loops(view: &View<'_>) -> bool {
-    let Some(RouteWay::Via { out, local: false, .. }) = view.way() else {
+    let Some(RouteWay::Via {
+        out, local: false, ..
+    }) = view.way()
+    else {
         return false;
     };
     let device = view.link().map(|link| link.index).or(view.info().if_index);
@@ -64,7 +64,11 @@ fn finding(view: &View<'_>) -> Finding {
     finding.title = format!("The way to {endpoint} leads into {name} itself");
     finding.summary = format!(
         "{name}'s own packets to {text} are routed into {name} again{}, so they never leave this host.{}",
-        if mark == 0 { String::new() } else { format!(", in spite of its firewall mark {mark:#x}") },
+        if mark == 0 {
+            String::new()
+        } else {
+            format!(", in spite of its firewall mark {mark:#x}")
+        },
         culprit.map_or_else(String::new, |prefix| format!(
             " The peer's AllowedIPs {prefix} cover its own endpoint."
         ))
@@ -75,7 +79,9 @@ fn finding(view: &View<'_>) -> Finding {
         .with("fwmark", mark)
         .maybe("allowed_ips_covering_endpoint", culprit.map(ToString::to_string))
         .maybe("attempts_by_counters", view.silence.counted.map(|c| c.sent));
-    finding.impact = "Nothing passes through the tunnel to this peer, and with a default route nothing else either.".to_owned();
+    finding.impact =
+        "Nothing passes through the tunnel to this peer, and with a default route nothing else either."
+            .to_owned();
     finding.fixes = fixes(view, &text);
     finding
 }

@@ -102,7 +102,11 @@ fn summary(view: &View<'_>, endpoint: &str) -> String {
         (rejected, _, _) => format!(
             "{attempts} to {endpoint} failed, yet {} on the wire: the device did not accept it, so the way is open \
              both ways.",
-            if rejected == 1 { "1 response arrived".to_owned() } else { format!("{rejected} responses arrived") }
+            if rejected == 1 {
+                "1 response arrived".to_owned()
+            } else {
+                format!("{rejected} responses arrived")
+            }
         ),
     };
     match view.handshake_age() {
@@ -151,7 +155,10 @@ fn evidence(view: &View<'_>) -> Evidence {
         .with("rx_bytes_while_watched", rx)
         .with("tx_bytes_while_watched", tx)
         .with("implementation", view.implementation().name())
-        .maybe("reverse_path_drops", view.world.counters.delta("TcpExt.IPReversePathFilter"))
+        .maybe(
+            "reverse_path_drops",
+            view.world.counters.delta("TcpExt.IPReversePathFilter"),
+        )
         .maybe("ip_out_discards", view.world.counters.delta("Ip.OutDiscards"))
 }
 

@@ -2,6 +2,7 @@
 
 mod allowed_ips_conflict;
 mod endpoint_loop;
+mod endpoint_unreachable;
 mod handshake_timeout;
 mod mtu_too_large;
 mod never_connected;
@@ -21,6 +22,7 @@ use crate::observation::Source;
 pub const RULES: &[Rule] = &[
     endpoint_loop::RULE,
     no_route::RULE,
+    endpoint_unreachable::RULE,
     handshake_timeout::RULE,
     session_expired::RULE,
     one_way::RULE,

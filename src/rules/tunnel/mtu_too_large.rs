@@ -78,7 +78,13 @@ impl Sizes {
 fn sizes(view: &View<'_>) -> Option<Sizes> {
     let endpoint = view.endpoint()?;
     let device = view.link()?;
-    let RouteWay::Via { out, mtu, local: false, .. } = view.way()? else {
+    let RouteWay::Via {
+        out,
+        mtu,
+        local: false,
+        ..
+    } = view.way()?
+    else {
         return None;
     };
     if *out == device.index {
@@ -88,7 +94,11 @@ fn sizes(view: &View<'_>) -> Option<Sizes> {
     let route_mtu = mtu.filter(|m| *m > 0);
     Some(Sizes {
         inner: device.mtu,
-        overhead: if endpoint.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 },
+        overhead: if endpoint.is_ipv4() {
+            OVERHEAD_V4
+        } else {
+            OVERHEAD_V6
+        },
         outer: route_mtu.map_or(link.mtu, |route| route.min(link.mtu)),
         link: link.name.clone(),
         link_mtu: link.mtu,
@@ -103,7 +113,9 @@ fn finding(view: &View<'_>, sizes: &Sizes) -> Finding {
     let over = sizes.inner + sizes.overhead - sizes.outer;
     let by_route = sizes.route_mtu.is_some_and(|m| m < sizes.link_mtu);
     let mut finding = view.finding(CODE, Severity::Warning, Confidence::Certain);
-    finding.subject = Subject::Device { name: name.to_owned() };
+    finding.subject = Subject::Device {
+        name: name.to_owned(),
+    };
     finding.title = format!("{name}'s MTU of {} is too large: {fits} fits", sizes.inner);
     finding.summary = format!(
         "A full packet of {} bytes becomes {} with WireGuard's {} bytes around it; {} {} carries {}. That is {over} \
@@ -123,7 +135,8 @@ fn finding(view: &View<'_>, sizes: &Sizes) -> Finding {
         .maybe("route_mtu", sizes.route_mtu)
         .with("mtu_that_fits", fits)
         .with("endpoint", endpoint);
-    finding.impact = "Large packets are fragmented or lost: connections open and then hang or crawl.".to_owned();
+    finding.impact =
+        "Large packets are fragmented or lost: connections open and then hang or crawl.".to_owned();
     let mut why = "Set it on both sides; the change takes effect at once and interrupts nothing.".to_owned();
     if fits < MIN_MTU_V6 {
         why.push_str(" Below 1280 IPv6 inside the tunnel stops working.");

@@ -96,16 +96,20 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         _ => format!("{name} has never connected to {endpoint}"),
     };
     finding.summary = match why {
-        Why::Down => format!("The peer is configured, but the interface {name} is set down: WireGuard does nothing."),
+        Why::Down => {
+            format!("The peer is configured, but the interface {name} is set down: WireGuard does nothing.")
+        }
         Why::GaveUp(sent) => format!(
             "{} left since the peer was configured ({} bytes sent, none received), none while watched. Nothing wants \
              through the tunnel now, so nothing is tried.",
             count(sent, "handshake attempt"),
             view.peer.newest.tx_bytes
         ),
-        Why::Untried => "No handshake was ever made and none is being tried. WireGuard calls a peer only when a packet \
+        Why::Untried => {
+            "No handshake was ever made and none is being tried. WireGuard calls a peer only when a packet \
                          wants to go through the tunnel, and none did."
-            .to_owned(),
+                .to_owned()
+        }
         Why::Unseen => format!(
             "No handshake was ever made. Whether one is being tried cannot be seen: {} does not count handshakes, and \
              the wire is not watched.",
@@ -117,7 +121,10 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         .with("rx_bytes", view.peer.newest.rx_bytes)
         .with("tx_bytes", view.peer.newest.tx_bytes)
         .maybe("attempts_by_counters", view.silence.counted.map(|c| c.sent))
-        .maybe("attempts_on_wire", view.wire_watched().then_some(view.silence.on_wire))
+        .maybe(
+            "attempts_on_wire",
+            view.wire_watched().then_some(view.silence.on_wire),
+        )
         .maybe("persistent_keepalive_seconds", view.peer.newest.keepalive)
         .maybe("device_up", view.link().map(|link| link.admin_up))
         .maybe("ip_out_discards", counters.delta("Ip.OutDiscards"))
@@ -135,7 +142,8 @@ fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
     let discards = counters.delta("Ip.OutDiscards").is_some_and(|n| n > 0);
     if why == Why::Untried && discards && view.implementation() != Implementation::Kernel {
         list.push(Candidate {
-            cause: "This host's firewall drops what leaves (IpOutDiscards moves), so attempts never get out".to_owned(),
+            cause: "This host's firewall drops what leaves (IpOutDiscards moves), so attempts never get out"
+                .to_owned(),
             code: Some("wg-local-drop"),
             settle: view.here("nft list ruleset") + " (an output rule that drops UDP?)",
         });
@@ -202,7 +210,9 @@ fn without_device(input: &Input<'_>) -> Vec<Finding> {
         .iter()
         .filter(|peer| peer.endpoint.is_some())
         .filter_map(|peer| peer.device.as_deref().map(|device| (peer, device)))
-        .filter(|(_, device)| tunnels.device(device).is_none() && input.world.routes.link_named(device).is_none())
+        .filter(|(_, device)| {
+            tunnels.device(device).is_none() && input.world.routes.link_named(device).is_none()
+        })
         // The same tunnel under another interface's name is there.
         .filter(|(peer, _)| !tunnels.devices().any(|d| d.peers.contains_key(&peer.public_key)))
         .map(|(peer, device)| absent(input, peer, device))

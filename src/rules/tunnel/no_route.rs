@@ -49,7 +49,9 @@ enum Missing<'a> {
 fn missing<'a>(view: &View<'a>) -> Option<Missing<'a>> {
     match view.way()? {
         RouteWay::None { errno } => words(*errno).map(|_| Missing::Route(*errno)),
-        RouteWay::Via { out, local: false, .. } => {
+        RouteWay::Via {
+            out, local: false, ..
+        } => {
             let link = view.world.routes.link(*out)?;
             let is_device = view.info().if_index == Some(*out);
             (!is_device && (!link.admin_up || !link.carrier)).then_some(Missing::Link(link))
@@ -96,7 +98,11 @@ fn finding(view: &View<'_>, missing: &Missing<'_>) -> Finding {
             finding.evidence = base.with("errno", *errno);
         }
         Missing::Link(link) => {
-            let state = if link.admin_up { "has no carrier" } else { "is set down" };
+            let state = if link.admin_up {
+                "has no carrier"
+            } else {
+                "is set down"
+            };
             finding.title = format!("{} towards {endpoint}, the peer of {name}, {state}", link.name);
             finding.summary = format!(
                 "Packets to {address} would leave through {}, which {state}. So {name} cannot reach its peer.",
@@ -120,7 +126,11 @@ fn finding(view: &View<'_>, missing: &Missing<'_>) -> Finding {
 }
 
 fn fixes(view: &View<'_>, missing: &Missing<'_>, address: &str, mark: u32) -> Vec<Fix> {
-    let with_mark = if mark == 0 { String::new() } else { format!(" mark {mark:#x}") };
+    let with_mark = if mark == 0 {
+        String::new()
+    } else {
+        format!(" mark {mark:#x}")
+    };
     let look = view.here(&format!("ip route get {address}{with_mark}"));
     match missing {
         Missing::Link(link) if !link.admin_up => vec![Fix {
@@ -132,14 +142,17 @@ fn fixes(view: &View<'_>, missing: &Missing<'_>, address: &str, mark: u32) -> Ve
         }],
         Missing::Link(link) => vec![Fix {
             title: format!("Reconnect {}, or route around it", link.name),
-            why: "It is set up but has no carrier: a cable, a radio link or the other end is missing.".to_owned(),
+            why: "It is set up but has no carrier: a cable, a radio link or the other end is missing."
+                .to_owned(),
             command: Some(look),
             expect: Evidence::new().with("carrier", true),
             ..Fix::default()
         }],
         Missing::Route(_) => vec![Fix {
             title: "Give this host a way there: a default route, or one for this address".to_owned(),
-            why: "The command shows what the kernel answers; once it names an interface, the tunnel can call.".to_owned(),
+            why:
+                "The command shows what the kernel answers; once it names an interface, the tunnel can call."
+                    .to_owned(),
             command: Some(look),
             expect: Evidence::new().with("errno", 0),
             ..Fix::default()

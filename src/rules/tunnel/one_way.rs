@@ -191,13 +191,20 @@ fn finding(view: &View<'_>, kind: Kind, confidence: Confidence) -> Finding {
         .with("silent_seconds", silent.as_secs_f64())
         .with(
             "unanswered_bytes",
-            if kind == Kind::KeepalivesOnly { traffic.undelivered_bytes } else { traffic.unheard_bytes },
+            if kind == Kind::KeepalivesOnly {
+                traffic.undelivered_bytes
+            } else {
+                traffic.unheard_bytes
+            },
         )
         .with("rx_bytes_while_watched", rx)
         .with("tx_bytes_while_watched", tx)
         .with("rx_bytes", view.peer.newest.rx_bytes)
         .with("tx_bytes", view.peer.newest.tx_bytes)
-        .maybe("last_handshake_age_seconds", view.handshake_age().map(|a| a.as_secs_f64()))
+        .maybe(
+            "last_handshake_age_seconds",
+            view.handshake_age().map(|a| a.as_secs_f64()),
+        )
         .maybe("handshake_gap_seconds", gap.map(|g| g.as_secs_f64()))
         .maybe(
             "rx_frame_errors",
@@ -208,7 +215,9 @@ fn finding(view: &View<'_>, kind: Kind, confidence: Confidence) -> Finding {
         )
         .with("implementation", view.implementation().name());
     finding.impact = match kind {
-        Kind::KeepalivesOnly => "If answers are expected, connections through the tunnel time out.".to_owned(),
+        Kind::KeepalivesOnly => {
+            "If answers are expected, connections through the tunnel time out.".to_owned()
+        }
         _ => "Connections through the tunnel time out although the tunnel looks up.".to_owned(),
     };
     finding.candidates = causes::candidates(view, kind);

@@ -5,7 +5,8 @@ use super::words::time;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
 use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
-use crate::track::tunnels::peer::{REJECT_AFTER, RETRY_SEEN};
+use crate::track::tunnels::peer::RETRY_SEEN;
+use crate::wire::wireguard::REJECT_AFTER_TIME;
 
 const CODE: &str = "wg-session-expired";
 
@@ -39,7 +40,7 @@ pub const RULE: Rule = Rule {
 fn check(input: &Input<'_>) -> Vec<Finding> {
     views(input)
         .filter_map(|view| {
-            let age = view.handshake_age().filter(|age| *age > REJECT_AFTER)?;
+            let age = view.handshake_age().filter(|age| *age > REJECT_AFTER_TIME)?;
             let confidence = wanted(&view, age)?;
             Some(finding(&view, age, confidence))
         })
@@ -56,7 +57,7 @@ fn wanted(view: &View<'_>, age: Span) -> Option<Confidence> {
     let blind = !view.wire_watched() && !view.counts();
     let keepalive = Span::from_secs(u64::from(view.peer.newest.keepalive?));
     let up = view.link().is_none_or(|link| link.admin_up);
-    let overdue = age > REJECT_AFTER + keepalive + RETRY_SEEN;
+    let overdue = age > REJECT_AFTER_TIME + keepalive + RETRY_SEEN;
     (blind && endpoint_known && up && overdue && view.peer.watched() >= Span::from_secs(4))
         .then_some(Confidence::Likely)
 }
@@ -86,7 +87,7 @@ fn finding(view: &View<'_>, age: Span, confidence: Confidence) -> Finding {
     };
     finding.evidence = Evidence::new()
         .with("last_handshake_age_seconds", age.as_secs_f64())
-        .with("reject_after_seconds", REJECT_AFTER.as_secs())
+        .with("reject_after_seconds", REJECT_AFTER_TIME.as_secs())
         .with("unanswered_attempts", view.silence.failed)
         .maybe("persistent_keepalive_seconds", view.peer.newest.keepalive)
         .with("rx_bytes_while_watched", rx)

@@ -40,9 +40,7 @@ pub fn views<'a>(input: &Input<'a>) -> impl Iterator<Item = View<'a>> + use<'a> 
         .filter(|device| device.vanished_at.is_none())
         .flat_map(move |device| {
             device.present_peers().map(move |(key, peer)| {
-                let wire = world
-                    .tunnels
-                    .wire_of(&world.handshakes, device, peer, world.now);
+                let wire = world.tunnels.wire_of(&world.handshakes, device, peer, world.now);
                 View {
                     world,
                     device,

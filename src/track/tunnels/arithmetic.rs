@@ -72,9 +72,9 @@ fn made_of(delta: u64, handshakes: u64, keepalives: u64) -> bool {
     (0..=handshakes).any(|initiations| {
         (0..=handshakes).any(|responses| {
             let messages = initiations * INITIATION_LEN + responses * RESPONSE_LEN;
-            delta.checked_sub(messages).is_some_and(|rest| {
-                rest.is_multiple_of(KEEPALIVE_LEN) && rest / KEEPALIVE_LEN <= keepalives
-            })
+            delta
+                .checked_sub(messages)
+                .is_some_and(|rest| rest.is_multiple_of(KEEPALIVE_LEN) && rest / KEEPALIVE_LEN <= keepalives)
         })
     })
 }

@@ -3,11 +3,12 @@
 //! In: a peer and its wire. Out: a [`Due`] in the future, or none. Why: five seconds of watching can end just before
 //! the retry that would settle it; waiting for an event that settles nothing would only cost time.
 
-use super::peer::{PeerTrack, REJECT_AFTER, REKEY_JITTER, REKEY_TIMEOUT, RETRY_SEEN};
+use super::peer::{PeerTrack, RETRY_SEEN};
 use super::silence::Silence;
 use super::wire::PeerWire;
-use super::{Due, DeviceTrack};
+use super::{DeviceTrack, Due};
 use crate::time::{Span, Timestamp};
+use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 
 /// Time for an event to be seen after it happened.
 const MARGIN: Span = Span::from_millis(300);
@@ -47,14 +48,21 @@ fn handshake(
     wire: &PeerWire,
     now: Timestamp,
 ) -> Option<(Timestamp, What)> {
-    let retry = |last: Timestamp| (last + REKEY_TIMEOUT + REKEY_JITTER + MARGIN, What::Retry);
-    let answer = |last: Timestamp| (last + REKEY_TIMEOUT + MARGIN, What::Answer);
+    // The retry comes when the time for the answer is over.
+    let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
+    let retry = |last: Timestamp| (over(last), What::Retry);
+    let answer = |last: Timestamp| (over(last), What::Answer);
     if silence.failed >= ENOUGH {
         // Settled, but for one question: do attempts still leave, or did it give up before we looked?
-        let counted = silence.counted.filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
+        let counted = silence
+            .counted
+            .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
         return Some((counted.newest_before + RETRY_SEEN, What::Retry));
     }
-    if wire.icmp.is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good)) {
+    if wire
+        .icmp
+        .is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good))
+    {
         return None;
     }
     if let Some(pending) = silence.pending {
@@ -76,7 +84,7 @@ fn handshake(
     let dead = peer
         .newest
         .last_handshake
-        .is_none_or(|good| now - good > REJECT_AFTER);
+        .is_none_or(|good| now - good > REJECT_AFTER_TIME);
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }
 
@@ -89,7 +97,7 @@ fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Times
     let renewed = peer.handshakes.back().filter(|at| **at > since);
     let at = match renewed {
         Some(at) => *at + AFTER_HANDSHAKE + MARGIN,
-        None => since + STOPPED_HEARING + REKEY_JITTER + MARGIN,
+        None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
     };
     Some((at, What::Data))
 }

@@ -9,14 +9,9 @@ use std::net::SocketAddr;
 use super::arithmetic::{self, Kind, Way};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::time::{Span, Timestamp};
+use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
 
-/// REJECT_AFTER_TIME: a session older than this carries nothing (WireGuard paper, section 6.1).
-pub const REJECT_AFTER: Span = Span::from_secs(180);
-/// REKEY_TIMEOUT: a handshake attempt without an answer is repeated after this (section 6.1)…
-pub const REKEY_TIMEOUT: Span = Span::from_secs(5);
-/// …and a random part of up to a third of a second (kernel `REKEY_TIMEOUT_JITTER_MAX_JIFFIES`, HZ / 3).
-pub const REKEY_JITTER: Span = Span::from_millis(334);
-/// Past this, a retry that was going to come has come and has been seen.
+/// Past this, a retry that was going to come (after REKEY_TIMEOUT and jitter) has come and has been seen.
 pub const RETRY_SEEN: Span = Span::from_millis(6_000);
 
 /// Endpoint changes kept; older ones are dropped, the count goes on.
@@ -173,7 +168,7 @@ impl PeerTrack {
     pub fn live(&self, now: Timestamp) -> bool {
         self.newest
             .last_handshake
-            .is_some_and(|at| now - at < REJECT_AFTER)
+            .is_some_and(|at| now - at < REJECT_AFTER_TIME)
     }
 
     /// Time between its two newest handshakes.
@@ -441,7 +436,11 @@ mod tests {
     fn boringtuns_rounded_age_is_one_handshake() {
         let peer = track(
             Boringtun,
-            &[(0, 10, 10, Some(-5)), (1, 10, 10, Some(-6)), (2, 10, 10, Some(-5))],
+            &[
+                (0, 10, 10, Some(-5)),
+                (1, 10, 10, Some(-6)),
+                (2, 10, 10, Some(-5)),
+            ],
         );
         assert_eq!(peer.handshakes.len(), 1);
         assert_eq!(peer.handshake_gap(), None);

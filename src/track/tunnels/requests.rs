@@ -123,6 +123,10 @@ mod tests {
             assert_eq!(address.to_string(), expected);
             assert!(prefix.contains(address), "{prefix}");
         }
-        assert!("8000::/1".parse().is_ok_and(|p: Cidr| p.contains(representative(p))));
+        assert!(
+            "8000::/1"
+                .parse()
+                .is_ok_and(|p: Cidr| p.contains(representative(p)))
+        );
     }
 }

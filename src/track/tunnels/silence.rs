@@ -3,10 +3,11 @@
 //! In: a peer and its wire. Out: [`Silence`]. Why together: the wire shows when and what came back, the counters
 //! reach further back and need no privilege to capture, and only the device knows whether it accepted a response.
 
-use super::peer::{CountedAttempts, PeerTrack, REJECT_AFTER, RETRY_SEEN};
+use super::peer::{CountedAttempts, PeerTrack, RETRY_SEEN};
 use super::wire::{Outcome, PeerWire};
 use crate::observation::device::Implementation;
 use crate::time::{Span, Timestamp};
+use crate::wire::wireguard::REJECT_AFTER_TIME;
 
 /// Two readings of one event, by packet and by device, may lie this far apart (boringtun tells whole seconds).
 const SLACK: Span = Span::from_secs(2);
@@ -43,7 +44,7 @@ impl Silence {
     pub fn of(peer: &PeerTrack, implementation: Implementation, wire: &PeerWire, now: Timestamp) -> Self {
         let mut silence = Self::default();
         let good = peer.newest.last_handshake;
-        let recent = now.before(REJECT_AFTER);
+        let recent = now.before(REJECT_AFTER_TIME);
         for attempt in wire.attempts.iter().filter(|a| a.at >= recent) {
             let after_good = |slack: Span| good.is_none_or(|good| attempt.at > good + slack);
             let failed = match attempt.outcome {

@@ -53,13 +53,7 @@ fn elsewhere(view: &View<'_>) -> Option<Finding> {
     (!strays.is_empty()).then(|| finding(view, &strays, confidence, into_device))
 }
 
-fn stray(
-    view: &View<'_>,
-    device: IfIndex,
-    prefix: Cidr,
-    address: IpAddr,
-    way: &RouteWay,
-) -> Option<Stray> {
+fn stray(view: &View<'_>, device: IfIndex, prefix: Cidr, address: IpAddr, way: &RouteWay) -> Option<Stray> {
     // A default route in AllowedIPs is often fed by policy routing or a routing daemon.
     if prefix.prefix() <= 1 {
         return None;
@@ -105,7 +99,11 @@ fn finding(view: &View<'_>, strays: &[Stray], confidence: Confidence, into_devic
         .collect::<Vec<_>>()
         .join(", ");
     let more = strays.len().saturating_sub(SHOWN);
-    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let and_more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     let mut finding = view.finding(CODE, Severity::Warning, confidence);
     let first = strays.first();
     let place = match first.and_then(|s| s.out.as_deref()) {
@@ -130,7 +128,10 @@ fn finding(view: &View<'_>, strays: &[Stray], confidence: Confidence, into_devic
         ));
     }
     finding.evidence = Evidence::new()
-        .with("prefixes", strays.iter().map(|s| s.prefix.to_string()).collect::<Vec<_>>())
+        .with(
+            "prefixes",
+            strays.iter().map(|s| s.prefix.to_string()).collect::<Vec<_>>(),
+        )
         .maybe("out_interface", first.and_then(|s| s.out.clone()))
         .maybe("winning_route", first.and_then(|s| s.by).map(|by| by.to_string()))
         .with("routes_into_device", into_device);

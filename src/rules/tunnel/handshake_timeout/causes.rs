@@ -114,7 +114,10 @@ fn rejected(view: &View<'_>) -> Vec<Candidate> {
             format!("The two sides hold different preshared keys ({here})"),
             format!(
                 "Compare `{}` with the same on the peer, in private: equal lines exclude it",
-                view.here(&format!("wg show {} preshared-keys", super::super::words::quote(view.name())))
+                view.here(&format!(
+                    "wg show {} preshared-keys",
+                    super::super::words::quote(view.name())
+                ))
             ),
         ),
         candidate(
@@ -133,7 +136,9 @@ fn rejected(view: &View<'_>) -> Vec<Candidate> {
 fn path(view: &View<'_>) -> Candidate {
     let port = view.endpoint().map_or(0, |e| e.port());
     let cause = match (view.wire.called.is_empty(), view.peer.newest.last_handshake) {
-        (false, _) => "Our packets are lost on the way out, or the peer's host drops them (the peer's own do arrive)",
+        (false, _) => {
+            "Our packets are lost on the way out, or the peer's host drops them (the peer's own do arrive)"
+        }
         (true, Some(_)) => {
             "The peer's host is down or moved, or UDP is dropped on the way since then (a firewall, a NAT whose \
              mapping is gone)"
@@ -158,7 +163,10 @@ fn wrong_key(view: &View<'_>) -> Candidate {
     candidate(
         Some("wg-wrong-peer-key"),
         cause,
-        format!("On the peer: `wg show all public-key` does not print {}", view.key),
+        format!(
+            "On the peer: `wg show all public-key` does not print {}",
+            view.key
+        ),
     )
 }
 

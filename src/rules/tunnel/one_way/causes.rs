@@ -34,11 +34,17 @@ fn inner_addresses(view: &View<'_>) -> Vec<String> {
 /// What is still possible, most telling first.
 pub(super) fn candidates(view: &View<'_>, kind: Kind) -> Vec<Candidate> {
     let port = view.endpoint().map_or(0, |e| e.port());
-    let ours = view.info().public_key.map_or_else(|| "this host's key".to_owned(), |k| k.to_string());
+    let ours = view
+        .info()
+        .public_key
+        .map_or_else(|| "this host's key".to_owned(), |k| k.to_string());
     let inner = inner_addresses(view).join(", ");
     let their_allowed_ips = candidate(
         "The peer's AllowedIPs for this host lack our inner address: it decrypts our packets and drops them",
-        format!("On the peer: `wg show all allowed-ips` must list {} for {ours}", if inner.is_empty() { "it" } else { &inner }),
+        format!(
+            "On the peer: `wg show all allowed-ips` must list {} for {ours}",
+            if inner.is_empty() { "it" } else { &inner }
+        ),
         None,
     );
     let far_side = candidate(
@@ -81,7 +87,12 @@ pub(super) fn candidates(view: &View<'_>, kind: Kind) -> Vec<Candidate> {
 
 /// What to change.
 pub(super) fn fixes(view: &View<'_>, kind: Kind) -> Vec<Fix> {
-    let expect = || Evidence::new().with("rx_bytes_while_watched", "growing by more than 32 and 92 byte steps");
+    let expect = || {
+        Evidence::new().with(
+            "rx_bytes_while_watched",
+            "growing by more than 32 and 92 byte steps",
+        )
+    };
     if let Kind::Refused(_) = kind {
         return vec![Fix {
             title: format!("Add the inner addresses that {} uses to its AllowedIPs here", view.key.short()),
@@ -96,11 +107,14 @@ pub(super) fn fixes(view: &View<'_>, kind: Kind) -> Vec<Fix> {
     let inner = inner_addresses(view);
     let mut fixes = vec![Fix {
         title: "On the peer, list this host's inner addresses in AllowedIPs".to_owned(),
-        why: "WireGuard drops a decrypted packet whose source is not listed for the peer that sent it.".to_owned(),
+        why: "WireGuard drops a decrypted packet whose source is not listed for the peer that sent it."
+            .to_owned(),
         command: Some("wg show all allowed-ips".to_owned()),
-        snippet: view.info().public_key.filter(|_| !inner.is_empty()).map(|key| {
-            format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {}", inner.join(", "))
-        }),
+        snippet: view
+            .info()
+            .public_key
+            .filter(|_| !inner.is_empty())
+            .map(|key| format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {}", inner.join(", "))),
         expect: expect(),
     }];
     if kind == Kind::Deaf {
