@@ -13,7 +13,8 @@ use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, capture, configured, conntrack, counters, host, routes, sockets, wg_uapi,
+    ObserveError, Observer, capture, configured, conntrack, counters, host, processes, routes, sockets,
+    wg_netlink, wg_uapi,
 };
 use crate::wire::wg_quick;
 
@@ -25,10 +26,12 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
     let mut observers = vec![
         (Source::Capture, opener(capture::Capture::open)),
         (Source::Host, opener(move || host::Host::open(netns_name))),
+        (Source::WireguardNetlink, opener(wg_netlink::WgNetlink::open)),
         (Source::WireguardUapi, opener(wg_uapi::WgUapi::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
+        (Source::Processes, opener(processes::Processes::open)),
         (Source::Counters, opener(counters::Counters::open)),
     ];
     if !configured.is_empty() {
