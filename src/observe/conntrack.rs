@@ -64,6 +64,10 @@ impl ConntrackObserver {
                 "reading the conntrack table needs CAP_NET_ADMIN; only count, limit and counters are seen"
                     .to_owned(),
             ),
+            // nfnetlink knows no such subsystem.
+            Err(error) if error.errno() == Some(libc::EINVAL) => Way::Proc(
+                "this kernel has no ctnetlink (nf_conntrack_netlink); only count, limit and counters are seen".to_owned(),
+            ),
             Err(error) => Way::Proc(format!("{error}; only count, limit and counters are seen")),
         };
         Ok(Self { way, dumped: None })
