@@ -19,6 +19,11 @@ const MAX_CHANGES: usize = 32;
 /// Handshake times kept; older ones are dropped.
 const MAX_HANDSHAKES: usize = 16;
 
+/// Received less than this part of what was sent is "hardly anything". An upload's acknowledgements are about a
+/// thirtieth, but they are data while it runs; keepalives and handshakes beside one ping a second are an eighteenth
+/// after 16 s.
+const TINY_SHARE: u64 = 8;
+
 /// A peer while watched.
 #[derive(Debug)]
 pub struct PeerTrack {
@@ -176,6 +181,11 @@ impl PeerTrack {
         let mut newest_first = self.handshakes.iter().rev();
         let newest = *newest_first.next()?;
         newest_first.next().map(|before| newest - *before)
+    }
+
+    /// Whether hardly anything ever came back, in all its life: what one-sided talk looks like from the counters.
+    pub fn hardly_answered(&self) -> bool {
+        self.newest.rx_bytes.saturating_mul(TINY_SHARE) < self.newest.tx_bytes
     }
 
     /// The handshake attempts that the sent bytes prove. `None` where this implementation's counters do not tell,
