@@ -5,5 +5,8 @@ pub(crate) mod boring;
 pub mod frame;
 pub mod icmp;
 pub mod ip;
+pub mod mac;
 pub mod netlink;
+pub mod noise;
+pub mod tai64n;
 pub mod wireguard;
