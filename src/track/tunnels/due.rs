@@ -61,7 +61,7 @@ fn handshake(
     }
     if wire
         .icmp
-        .is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good))
+        .is_some_and(|icmp| peer.last_handshake(now).is_none_or(|good| icmp.at > good))
     {
         return None;
     }
@@ -82,8 +82,7 @@ fn handshake(
     }
     // A persistent keepalive never rests: with a dead session attempts follow each other.
     let dead = peer
-        .newest
-        .last_handshake
+        .last_handshake(now)
         .is_none_or(|good| now - good > REJECT_AFTER_TIME);
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }

@@ -14,6 +14,8 @@ use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
 /// Past this, a retry that was going to come (after REKEY_TIMEOUT and jitter) has come and has been seen.
 pub const RETRY_SEEN: Span = Span::from_millis(6_000);
 
+/// How far ahead of our clock a device's handshake time may be for rounding and slow looks.
+const CLOCK_SLACK: Span = Span::from_secs(5);
 /// Endpoint changes kept; older ones are dropped, the count goes on.
 const MAX_CHANGES: usize = 32;
 /// Handshake times kept; older ones are dropped.
@@ -169,10 +171,20 @@ impl PeerTrack {
         self.newest_at - self.first_at
     }
 
+    /// Its last handshake, unless it lies in the future: the clock was set back since, and what was before and after
+    /// can no longer be told.
+    pub fn last_handshake(&self, now: Timestamp) -> Option<Timestamp> {
+        self.newest.last_handshake.filter(|at| *at <= now + CLOCK_SLACK)
+    }
+
+    /// Whether its last handshake lies in the future.
+    pub fn clock_went_back(&self, now: Timestamp) -> bool {
+        self.newest.last_handshake.is_some() && self.last_handshake(now).is_none()
+    }
+
     /// Whether the session of its last handshake is still good at `now`.
     pub fn live(&self, now: Timestamp) -> bool {
-        self.newest
-            .last_handshake
+        self.last_handshake(now)
             .is_some_and(|at| now - at < REJECT_AFTER_TIME)
     }
 
@@ -377,7 +389,7 @@ mod tests {
     #[test]
     fn unheard_data_is_dated_from_the_first_byte() {
         let mut steps = vec![(0, 92, 400, Some(-3))];
-        steps.extend((1..=8).map(|t| (t, 92, 400 + 128 * t as u64, Some(-3))));
+        steps.extend((1..=8).map(|t| (t, 92, 400 + 128 * i64::unsigned_abs(t), Some(-3))));
         let peer = track(Kernel, &steps);
         assert_eq!(peer.traffic.unheard_since, Some(at(1)));
         assert_eq!(peer.traffic.unheard_bytes, 8 * 128);

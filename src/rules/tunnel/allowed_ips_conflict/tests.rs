@@ -136,6 +136,33 @@ fn what_is_meant_is_left_alone() {
 }
 
 #[test]
+fn two_devices_with_the_same_addresses() {
+    let wg1 = IfIndex(11);
+    let mut tables = tables();
+    tables.links.push(link(wg1, "wg1", 1420));
+    tables.routes.push(route("10.50.0.0/16", wg1, None));
+    let mut second = device_with(Kernel, vec![live(OTHER, &["10.50.0.0/16"])]);
+    second.name = "wg1".to_owned();
+    second.if_index = Some(wg1);
+    second.listen_port = Some(51821);
+    let mut host = Host::new(Kernel);
+    let first = device_with(Kernel, vec![live(KEY, &["10.50.0.0/16"])]);
+    host.devices(0.0, vec![first, second]).tables(0.1, tables);
+    host.answer(0.2, |purpose, _| match purpose {
+        RoutePurpose::Endpoint { .. } => via(ETH0),
+        RoutePurpose::AllowedIp { .. } => via(wg1),
+    });
+    assert_eq!(
+        host.codes(),
+        (vec![CODE], vec![]),
+        "about the one that is left out"
+    );
+    let finding = host.find(CODE).unwrap();
+    assert_eq!(finding.confidence, Confidence::Possible);
+    assert!(finding.title.contains("not through wg0"), "{}", finding.title);
+}
+
+#[test]
 fn no_route_anywhere() {
     let host = host(vec![live(KEY, &["10.50.0.0/16"])], tables(), |_| RouteWay::None {
         errno: 101,
