@@ -1,3 +1,18 @@
 //! Bytes and text ↔ types: one file a format, no I/O, no clock, no panic; each constant cites its source.
 
+#[cfg(test)]
+pub(crate) mod boring;
+pub mod frame;
+pub mod icmp;
+pub mod ip;
+pub mod mac;
 pub mod netlink;
+pub mod nf_conntrack_stat;
+pub mod noise;
+pub mod proc_net;
+pub mod procfs;
+pub mod runtime_name;
+pub mod tai64n;
+pub mod uapi;
+pub mod wg_quick;
+pub mod wireguard;
