@@ -63,7 +63,9 @@ pub fn write<'a>(
 }
 
 fn labelled(page: &mut Page, label: &str, text: &[Piece]) {
-    page.paragraph(piece(Role::Dim, format!("  {label}")), INDENT, text);
+    // What to do is what the eye should find.
+    let role = if label == "Fix" { Role::Good } else { Role::Dim };
+    page.paragraph(piece(role, format!("  {label}")), INDENT, text);
 }
 
 /// Mark and title, and at the right edge code and confidence; those get a line of their own where the title is long.
