@@ -154,7 +154,12 @@ mod tests {
 
     #[test]
     fn counts_and_bytes() {
-        for (n, expected) in [(0_u64, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (n, expected) in [
+            (0_u64, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(n), expected);
         }
         for (n, expected) in [

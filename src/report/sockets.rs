@@ -44,7 +44,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Sockets {
         .into_iter()
         .filter_map(|(key, history)| row(world, verdict, tally, key, history))
         .collect();
-    destinations.sort_by(|a, b| b.held.cmp(&a.held));
+    destinations.sort_by_key(|d| std::cmp::Reverse(d.held));
     Sockets {
         ports_available: usable(world, tally, Proto::Tcp, 0)
             .map(|usable| usable.range.len().saturating_sub(usable.reserved)),
