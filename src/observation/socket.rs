@@ -136,7 +136,7 @@ pub struct ProcessFacts {
     pub runtime: Option<String>,
     /// Open descriptors.
     pub fds: u32,
-    /// Of these, sockets.
+    /// Of these, sockets; estimated from an even sample where there are more than 4,096 descriptors.
     pub sockets: u32,
     /// Soft limit of open files.
     pub fd_limit: Option<u64>,
