@@ -2,6 +2,9 @@
 //!
 //! Needs root (CAP_SYS_ADMIN for the namespace, CAP_NET_RAW for the tap) and `ip`. `WGNAT_LAB=skip` skips, and says so.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 
