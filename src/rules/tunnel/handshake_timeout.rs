@@ -100,13 +100,10 @@ fn summary(view: &View<'_>, endpoint: &str) -> String {
             count(cookies, "cookie reply").replace("replys", "replies")
         ),
         (rejected, _, _) => format!(
-            "{attempts} to {endpoint} failed, yet {} on the wire: the device did not accept it, so the way is open \
-             both ways.",
-            if rejected == 1 {
-                "1 response arrived".to_owned()
-            } else {
-                format!("{rejected} responses arrived")
-            }
+            "{attempts} to {endpoint} failed although {} came: the device did not accept {}, so the way is open both \
+             ways.",
+            count(rejected, "response"),
+            if rejected == 1 { "it" } else { "them" }
         ),
     };
     match view.handshake_age() {

@@ -17,7 +17,9 @@ use hashbrown::HashMap;
 
 use super::Due;
 use super::handshake::Handshakes;
+use super::routes::RouteState;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
+use crate::observation::host::RouteWay;
 use crate::observation::{Request, Source};
 use crate::time::Timestamp;
 use crate::types::PublicKey;
@@ -222,11 +224,13 @@ impl Tunnels {
         requests
     }
 
-    /// The next event on which a verdict hangs.
-    pub fn due(&self, handshakes: &Handshakes, now: Timestamp) -> Option<Due> {
+    /// The next event on which a verdict hangs. None where `routes` tell the verdict already: what cannot leave is not
+    /// answered either.
+    pub fn due(&self, handshakes: &Handshakes, routes: &RouteState, now: Timestamp) -> Option<Due> {
         self.devices()
             .filter(|device| device.vanished_at.is_none())
             .flat_map(|device| device.present_peers().map(move |(_, peer)| (device, peer)))
+            .filter(|(device, peer)| !cannot_leave(device, peer, routes))
             .filter_map(|(device, peer)| {
                 let wire = self.wire_of(handshakes, device, peer, now);
                 due::of(device, peer, &wire, now)
@@ -250,6 +254,19 @@ impl Tunnels {
             Some(_) => PeerWire::of(handshakes, endpoint, device.info.listen_port, now),
             None => PeerWire::default(),
         }
+    }
+}
+
+/// Whether the kernel has no way to the peer's endpoint, or only one into the device itself.
+fn cannot_leave(device: &DeviceTrack, peer: &PeerTrack, routes: &RouteState) -> bool {
+    let info = &device.info;
+    let way = peer.newest.endpoint.and_then(|endpoint| {
+        routes.to_endpoint(&info.name, peer.newest.public_key, endpoint.ip(), info.fwmark)
+    });
+    match way {
+        Some(RouteWay::Via { out, .. }) => info.if_index == Some(*out),
+        Some(RouteWay::None { .. }) => true,
+        None => false,
     }
 }
 

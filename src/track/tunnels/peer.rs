@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::arithmetic::{self, Kind, Way};
+use super::arithmetic::{self, Kind};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::time::{Span, Timestamp};
 use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
@@ -44,6 +44,8 @@ pub struct PeerTrack {
     /// Times of completed handshakes as the device showed them, newest last; bounded. The first may be from before
     /// the watching began.
     pub handshakes: VecDeque<Timestamp>,
+    /// Handshakes completed while watched.
+    pub handshakes_seen: u64,
     /// What moved, and what stayed unanswered.
     pub traffic: Traffic,
     /// Its device no longer lists it.
@@ -86,6 +88,19 @@ pub struct Traffic {
     pub initiation_at: Option<Timestamp>,
     /// Initiations that the received bytes show: the peer calls us.
     pub called: u64,
+    /// What was sent and may have been keepalives, counted as such.
+    keepalives_sent: u64,
+}
+
+/// One difference between two snapshots.
+struct Step {
+    at: Timestamp,
+    span: Span,
+    sent: u64,
+    received: u64,
+    implementation: Implementation,
+    /// Keepalives that this side may have sent since it is watched.
+    own_keepalives: u64,
 }
 
 /// Handshake attempts that the counters prove, without any capture.
@@ -114,6 +129,7 @@ impl PeerTrack {
             endpoint_changes: VecDeque::new(),
             endpoint_change_count: 0,
             handshakes: snapshot.last_handshake.into_iter().collect(),
+            handshakes_seen: 0,
             traffic: Traffic::default(),
             gone: false,
         }
@@ -126,11 +142,17 @@ impl PeerTrack {
             *self = Self::new(at, snapshot);
             return;
         }
-        let sent = snapshot.tx_bytes - old.tx_bytes;
-        let received = snapshot.rx_bytes - old.rx_bytes;
-        let span = at - self.newest_at;
-        self.traffic
-            .apply(at, span, sent, received, implementation, snapshot.keepalive);
+        // The handshakes that this snapshot shows may have been confirmed by a keepalive each.
+        let handshakes = self.handshakes_seen + u64::from(snapshot.last_handshake != old.last_handshake);
+        let step = Step {
+            at,
+            span: at - self.newest_at,
+            sent: snapshot.tx_bytes - old.tx_bytes,
+            received: snapshot.rx_bytes - old.rx_bytes,
+            implementation,
+            own_keepalives: arithmetic::own_keepalives(at - self.first_at, snapshot.keepalive, handshakes),
+        };
+        self.traffic.apply(&step);
         if let (Some(old), Some(new)) = (old.endpoint, snapshot.endpoint)
             && old != new
         {
@@ -154,7 +176,10 @@ impl PeerTrack {
         let slack = handshake_slack(implementation);
         match self.handshakes.back() {
             Some(last) if time <= *last + slack && *last <= time + slack => {}
-            _ => push_bounded(&mut self.handshakes, time, MAX_HANDSHAKES),
+            _ => {
+                push_bounded(&mut self.handshakes, time, MAX_HANDSHAKES);
+                self.handshakes_seen += 1;
+            }
         }
     }
 
@@ -235,17 +260,26 @@ pub fn handshake_slack(implementation: Implementation) -> Span {
 }
 
 impl Traffic {
-    fn apply(
-        &mut self,
-        at: Timestamp,
-        span: Span,
-        sent: u64,
-        received: u64,
-        implementation: Implementation,
-        keepalive: Option<u16>,
-    ) {
-        let out = arithmetic::classify(sent, span, implementation, Way::Sent(keepalive));
-        let back = arithmetic::classify(received, span, implementation, Way::Received);
+    fn apply(&mut self, step: &Step) {
+        let Step {
+            at,
+            span,
+            sent,
+            received,
+            implementation,
+            ..
+        } = *step;
+        // Each way errs towards what accuses nobody. Sent: data is claimed only where the keepalives of all the time
+        // watched cannot explain it. Received: the peer's persistent keepalive is not known, so few are believed.
+        let left = step.own_keepalives.saturating_sub(self.keepalives_sent);
+        let (out, keepalives) = arithmetic::classify(sent, span, implementation, left);
+        let (back, _) = arithmetic::classify(
+            received,
+            span,
+            implementation,
+            arithmetic::passive_keepalives(span),
+        );
+        self.keepalives_sent += keepalives;
         if back > Kind::Handshake {
             self.heard_at = Some(at);
             self.unheard_since = None;
@@ -428,6 +462,18 @@ mod tests {
         }
         assert_eq!(peer.traffic.data_sent_at, None);
         assert_eq!(peer.traffic.unheard_since, None);
+    }
+
+    #[test]
+    fn small_packets_add_up_to_data() {
+        // 32 bytes of content in 64, twice a second: two keepalives' worth each time, and too many of them.
+        let mut peer = PeerTrack::new(at(0), &snapshot(92, 500, Some(-5)));
+        let start = at(0);
+        for n in 1..=8u32 {
+            let s = snapshot(92, 500 + 64 * u64::from(n), Some(-5));
+            peer.apply(start + Span::from_millis(500) * n, &s, WireguardGo);
+        }
+        assert!(peer.traffic.unheard_since.is_some_and(|since| since <= at(1)));
     }
 
     #[test]
