@@ -1,10 +1,9 @@
 //! `fd-limit`: a process nears its limit of open files with sockets. It looks like port exhaustion and is not.
 
-use super::tuple::process_ref;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::observation::socket::ProcessFacts;
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Area, Input, Rule, process_ref};
 use crate::time::{Span, Timestamp};
 use crate::words::{count, percent, rounded};
 

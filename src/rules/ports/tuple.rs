@@ -1,9 +1,8 @@
 //! One (protocol, source, destination) with everything that the rules on ports ask of it, and the words that they share.
 
-use crate::finding::{Evidence, ProcessRef, Subject};
-use crate::observation::socket::ProcessFacts;
+use crate::finding::{Evidence, Subject};
 use crate::pooling::{Advice, Case, Opens, Ports, Remedy, Sockets, User, advise};
-use crate::rules::Input;
+use crate::rules::{Input, process_ref};
 use crate::time::Span;
 use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
@@ -254,15 +253,5 @@ impl Tuple<'_> {
                 "reusable_time_wait",
                 self.reuse.map(|_| s.held - self.blocked(s).min(s.held)),
             )
-    }
-}
-
-/// A process as findings name it.
-pub fn process_ref(facts: &ProcessFacts) -> ProcessRef {
-    ProcessRef {
-        pid: facts.pid,
-        comm: facts.comm.clone(),
-        exe: facts.exe.clone(),
-        runtime: facts.runtime.clone(),
     }
 }

@@ -11,7 +11,7 @@ mod one_way;
 mod roamed;
 mod session_expired;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod view;
 mod words;
 
