@@ -4,9 +4,9 @@ use super::build::Verdict;
 use super::{DestinationRow, ProcessRow, Sockets};
 use crate::finding::Subject;
 use crate::observation::socket::SocketTally;
+use crate::rules::process_ref;
 use crate::time::Span;
 use crate::track::World;
-use crate::track::processes::process_ref;
 use crate::track::sockets::{History, Key, Usable};
 use crate::types::Proto;
 
@@ -67,12 +67,15 @@ fn row(
     history: &History,
 ) -> Option<DestinationRow> {
     let now = history.newest()?;
-    let available = usable(world, tally, key.proto, now.held).map(|usable| usable.at_least);
+    let available = usable(world, tally, key.proto, now.held).map(|usable| usable.ports);
     Some(DestinationRow {
         proto: key.proto,
         source: key.source,
         destination: key.destination,
-        process: world.processes.owner(history).map(|owner| owner.process),
+        process: world
+            .processes
+            .owner(history)
+            .map(|owner| process_ref(&owner.process)),
         held: now.held,
         available,
         established: now.established,

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::sockets::{History, SocketState};
-use crate::finding::ProcessRef;
 use crate::observation::Request;
 use crate::observation::socket::{ProcessFacts, ProcessTable};
 use crate::time::Timestamp;
@@ -24,10 +23,10 @@ const MAX_INODES: usize = 4096;
 const MAX_PROCESSES: usize = 1024;
 
 /// The process that holds most of a destination's live sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Owner {
-    /// Who.
-    pub process: ProcessRef,
+    /// Who: of several processes of one program the one that holds most.
+    pub process: ProcessFacts,
     /// How many processes of the same program hold sockets of this destination, this one included: their pools add up.
     pub processes: u32,
     /// Sockets of this program…
@@ -154,7 +153,7 @@ impl ProcessState {
         } = programs.into_values().max_by_key(|p| p.sockets)?;
         let (_, facts) = self.processes.get(&pid)?;
         (sockets * 2 > known).then_some(Owner {
-            process: process_ref(facts),
+            process: facts.clone(),
             processes,
             sockets,
             known,
@@ -174,16 +173,6 @@ impl ProcessState {
     /// Processes whose descriptors could not be read.
     pub fn unreadable(&self) -> u32 {
         self.unreadable
-    }
-}
-
-/// A process as findings name it.
-pub fn process_ref(facts: &ProcessFacts) -> ProcessRef {
-    ProcessRef {
-        pid: facts.pid,
-        comm: facts.comm.clone(),
-        exe: facts.exe.clone(),
-        runtime: facts.runtime.clone(),
     }
 }
 

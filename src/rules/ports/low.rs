@@ -60,8 +60,8 @@ fn forecast(tuple: &Tuple<'_>, sizing: Option<Sizing>) -> Option<Forecast> {
         return None;
     }
     let slope = tuple.history.held_per_second()?;
-    let usable = f64::from(tuple.usable.at_least);
-    if !tuple.history.rising(tuple.usable.at_least) {
+    let usable = f64::from(tuple.usable.ports);
+    if !tuple.history.rising(tuple.usable.ports) {
         return None;
     }
     // What TIME_WAIT makes grow stops growing once as many expire as are added.
@@ -158,7 +158,7 @@ fn kind(tuple: &Tuple<'_>) -> &'static str {
 fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     tuple.reuse?;
     let share = tuple.usable.share(tuple.sample.held);
-    let ceiling = f64::from(tuple.usable.at_least) / TIME_WAIT.as_secs_f64();
+    let ceiling = f64::from(tuple.usable.ports) / TIME_WAIT.as_secs_f64();
     let opens = tuple.opens?.per_second;
     if share < thresholds.ports_critical || opens > ceiling * 1.1 || opens < ceiling * 0.5 {
         return None;
@@ -179,7 +179,7 @@ fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
             "{} of {} local ports towards {to} are held, {} of them in TIME_WAIT. The kernel may reuse these after a moment \
              (tcp_tw_reuse), but only where the destination uses TCP timestamps.",
             count(tuple.sample.held),
-            count(tuple.usable.at_least),
+            count(tuple.usable.ports),
             count(tuple.sample.time_wait),
         ),
         evidence: tuple.evidence().with("share", rounded(share)),

@@ -1,8 +1,8 @@
 //! One (protocol, source, destination) with everything that the rules on ports ask of it, and the words that they share.
 
 use crate::finding::{Evidence, Subject};
-use crate::pooling::{Advice, Case, Remedy, advise};
-use crate::rules::Input;
+use crate::pooling::{Advice, Case, Opens, Ports, Remedy, Sockets, User, advise};
+use crate::rules::{Input, process_ref};
 use crate::time::Span;
 use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
@@ -100,7 +100,7 @@ impl Tuple<'_> {
             source: Some(self.key.source),
             address: self.key.destination.ip(),
             port: self.key.destination.port(),
-            process: self.owner.as_ref().map(|o| o.process.clone()),
+            process: self.owner.as_ref().map(|o| process_ref(&o.process)),
         }
     }
 
@@ -153,7 +153,7 @@ impl Tuple<'_> {
         let held = format!(
             "{} of {} {kind} towards {} are held{in_state}.",
             count(s.held),
-            count(self.usable.at_least),
+            count(self.usable.ports),
             self.key.destination
         );
         if why.is_empty() {
@@ -187,15 +187,32 @@ impl Tuple<'_> {
 
     /// What to change.
     pub fn advice(&self) -> Advice {
+        let s = &self.sample;
+        let process = self.owner.as_ref().map(|o| process_ref(&o.process));
         advise(&Case {
             proto: self.key.proto,
             to: self.key.destination,
-            sample: &self.sample,
-            opens: self.opens,
+            sockets: Sockets {
+                held: s.held,
+                time_wait: s.time_wait,
+                live: s.live,
+                syn_sent: s.syn_sent,
+                close_wait: s.close_wait,
+            },
+            opens: self.opens.map(|o| Opens {
+                per_second: o.per_second,
+                lower_bound: o.lower_bound,
+            }),
             mean_concurrency: self.history.mean_concurrency().unwrap_or(0.0),
             peak_concurrency: self.history.peak_concurrency(),
-            owner: self.owner.as_ref(),
-            usable: Some(self.usable),
+            user: process.as_ref().map(|process| User {
+                process,
+                processes: self.owner.as_ref().map_or(1, |o| o.processes),
+            }),
+            ports: Some(Ports {
+                range: self.usable.range.len(),
+                usable: self.usable.ports,
+            }),
             reused: self.reuse.is_some(),
         })
     }
@@ -216,7 +233,7 @@ impl Tuple<'_> {
         let positive = |n: u32| (n > 0).then_some(n);
         Evidence::new()
             .with("in_use", s.held)
-            .with("available", u.at_least)
+            .with("available", u.ports)
             .maybe("time_wait", tcp.then_some(s.time_wait))
             .maybe("established", tcp.then_some(s.established))
             .maybe("syn_sent", positive(s.syn_sent))
