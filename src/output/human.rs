@@ -4,7 +4,7 @@
 
 use crate::time::{Span, Timestamp};
 
-pub use crate::words::count;
+pub use crate::words::{count, counted};
 
 /// Bytes: `532 B`, `1.2 MiB`.
 pub fn bytes(n: u64) -> String {
@@ -114,11 +114,6 @@ pub fn float(value: f64) -> String {
         return format!("{value:e}");
     };
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// `1 peer`, `2 peers`.
-pub fn plural(n: usize, one: &str, many: &str) -> String {
-    format!("{} {}", count(n as u64), if n == 1 { one } else { many })
 }
 
 /// A bar of `cells` columns that shows `share` (0 to 1): eighths of a block, or `#` where there is only ASCII. What is

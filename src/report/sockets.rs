@@ -31,10 +31,12 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Sockets {
         })
         .collect();
     processes.sort_by_key(|p| std::cmp::Reverse(p.sockets));
+    let processes_left_out = processes.len().saturating_sub(PROCESSES) as u64;
     processes.truncate(PROCESSES);
     let Some((_, tally)) = world.sockets.newest() else {
         return Sockets {
             processes,
+            processes_left_out,
             ..Sockets::default()
         };
     };
@@ -45,11 +47,19 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Sockets {
         .filter_map(|(key, history)| row(world, verdict, tally, key, history))
         .collect();
     destinations.sort_by_key(|d| std::cmp::Reverse(d.held));
+    let in_use = world
+        .sockets
+        .destinations()
+        .filter(|(_, history)| history.newest().is_some_and(|s| s.held > 0))
+        .count();
     Sockets {
         ports_available: usable(world, tally, Proto::Tcp, 0)
             .map(|usable| usable.range.len().saturating_sub(usable.reserved)),
+        destinations_left_out: tally.left_out.items + in_use.saturating_sub(destinations.len()) as u64,
         destinations,
         processes,
+        processes_left_out,
+        inexact: tally.inexact,
         tcp_total: Some(tally.tcp.total()),
         time_wait_total: Some(tally.tcp.get(crate::observation::socket::TcpState::TimeWait)),
     }
@@ -222,6 +232,44 @@ mod tests {
             let report = build(&world, about(port, code), "");
             assert_eq!(report.sockets.destinations[0].state, expected);
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let mut world = world(&[], Some(PortRange::LINUX_DEFAULT));
+        let destination = |port: u16| {
+            let mut states = StateCounts::default();
+            states.0[TcpState::Established as usize] = 3;
+            DestinationTally {
+                proto: Proto::Tcp,
+                source: [10, 0, 0, 2].into(),
+                destination: ([203, 0, 113, 9], port).into(),
+                states,
+                ports_in_range: 3,
+                time_wait_left: Default::default(),
+                inodes: Vec::new(),
+                uids: Vec::new(),
+            }
+        };
+        let tally = SocketTally {
+            destinations: (1..=60).map(destination).collect(),
+            left_out: crate::observation::socket::LeftOut {
+                items: 7,
+                members: 70,
+            },
+            inexact: true,
+            ..SocketTally::default()
+        };
+        world.apply(&Observation {
+            at: Timestamp::from_secs(100),
+            took: Span::ZERO,
+            source: Source::Sockets,
+            body: Body::Sockets(tally),
+        });
+        let sockets = build(&world, Evaluation::default(), "").sockets;
+        assert_eq!(sockets.destinations.len(), DESTINATIONS);
+        assert_eq!(sockets.destinations_left_out, 10 + 7);
+        assert!(sockets.inexact);
     }
 
     #[test]

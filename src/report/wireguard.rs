@@ -21,9 +21,12 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
     let watched = world.sources.sees(Source::Capture);
     let counts = world.handshakes.messages();
     let handshakes = handshakes(world);
+    let left_out = world.tunnels.left_out();
     Wireguard {
         devices: world.tunnels.devices().map(|d| device(world, d)).collect(),
         peers: peers(world, verdict),
+        devices_left_out: left_out.devices,
+        peers_left_out: left_out.peers + left_out.configured,
         handshakes_left_out: counts.initiations.saturating_sub(handshakes.len() as u64),
         handshakes,
         messages: watched.then(|| {

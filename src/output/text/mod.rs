@@ -86,7 +86,7 @@ fn verdict_words(report: &Report) -> Vec<Piece> {
     ] {
         match count(severity) {
             0 => {}
-            n => words.push((severity, human::plural(n, one, many))),
+            n => words.push((severity, human::counted(n as u64, one, many))),
         }
     }
     let mut out = Vec::new();

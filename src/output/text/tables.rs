@@ -80,7 +80,13 @@ fn peers(report: &Report) -> Option<Table> {
             .take(PEERS)
             .map(|p| peer(p, report.generated_at))
             .collect(),
-        note: more(rows.len(), PEERS, "peer", "peers"),
+        note: more(
+            rows.len(),
+            PEERS,
+            report.wireguard.peers_left_out,
+            "peer",
+            "peers",
+        ),
     })
 }
 
@@ -98,7 +104,10 @@ fn no_peers(report: &Report) -> Option<String> {
     match report.wireguard.devices.len() {
         0 if !looked => None,
         0 => Some("no device on this host".to_owned()),
-        n => Some(format!("{}, no peers", human::plural(n, "device", "devices"))),
+        n => Some(format!(
+            "{}, no peers",
+            human::counted(n as u64, "device", "devices")
+        )),
     }
 }
 
@@ -159,7 +168,13 @@ fn ports(report: &Report, unicode: bool) -> Option<Table> {
                 use_row(owner, towards, d.held, d.available, d.state, unicode)
             })
             .collect(),
-        note: more(rows.len(), DESTINATIONS, "destination", "destinations"),
+        note: more(
+            rows.len(),
+            DESTINATIONS,
+            report.sockets.destinations_left_out,
+            "destination",
+            "destinations",
+        ),
     })
 }
 
@@ -169,8 +184,8 @@ fn held(report: &Report) -> impl Iterator<Item = &DestinationRow> {
 
 /// TCP sockets in all, and that none holds an ephemeral port, where that is known.
 fn sockets(report: &Report) -> Option<String> {
-    let tcp = usize::try_from(report.sockets.tcp_total?).unwrap_or(usize::MAX);
-    let mut text = human::plural(tcp, "TCP socket", "TCP sockets");
+    let tcp = report.sockets.tcp_total?;
+    let mut text = human::counted(tcp, "TCP socket", "TCP sockets");
     if let Some(tw) = report.sockets.time_wait_total {
         text.push_str(&format!(", {} in TIME_WAIT", human::count(tw)));
     }
@@ -192,7 +207,13 @@ fn snat(conntrack: &Conntrack, unicode: bool) -> Option<Table> {
             .take(SNAT)
             .map(|row| snat_row(row, unicode))
             .collect(),
-        note: more(conntrack.snat.len(), SNAT, "destination", "destinations"),
+        note: more(
+            conntrack.snat.len(),
+            SNAT,
+            conntrack.tally.as_ref().map_or(0, |t| t.snat_left_out.items),
+            "destination",
+            "destinations",
+        ),
     })
 }
 
@@ -302,9 +323,18 @@ fn table_fill(c: &Conntrack) -> Option<String> {
 /// Counters whose movement is worth a word even where no finding holds.
 const TROUBLE: [&str; 5] = ["insert_failed", "drop", "early_drop", "chain_toolong", "error"];
 
-/// Says how many of `all` rows are not shown.
-fn more(all: usize, shown: usize, one: &str, many: &str) -> Option<String> {
-    let rest = all.checked_sub(shown).filter(|n| *n > 0)?;
-    let rows = human::plural(rest, &format!("more {one}"), &format!("more {many}"));
-    Some(format!("and {rows} (--json has all)"))
+/// Says how many of `all` rows are not shown, and how many there are of which the report itself holds nothing.
+fn more(all: usize, shown: usize, left_out: u64, one: &str, many: &str) -> Option<String> {
+    let rest = all.saturating_sub(shown);
+    let rows = |n| human::counted(n, &format!("more {one}"), &format!("more {many}"));
+    match (rest, left_out) {
+        (0, 0) => None,
+        (0, n) => Some(format!("and {}, not listed anywhere", rows(n))),
+        (n, 0) => Some(format!("and {} (--json has all)", rows(n as u64))),
+        (n, m) => Some(format!(
+            "and {} ({} of them in --json)",
+            rows(m.saturating_add(n as u64)),
+            human::count(n as u64)
+        )),
+    }
 }
