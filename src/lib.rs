@@ -14,6 +14,10 @@
 //!
 //! docs/ARCHITECTURE.md shows the rooms and how data walks through them.
 
+// Samples that unit tests share with the tests in tests/ name the crate from outside.
+#[cfg(test)]
+extern crate self as wgnat;
+
 pub mod config;
 pub mod finding;
 pub mod observation;
@@ -27,3 +31,4 @@ pub mod time;
 pub mod track;
 pub mod types;
 pub mod wire;
+pub(crate) mod words;

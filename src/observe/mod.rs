@@ -4,7 +4,20 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
+pub mod counters;
+pub mod host;
+pub mod routes;
+pub mod capture;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
+pub mod wg_uapi;
+pub mod conntrack;
+mod pace;
+pub mod sockets;
+pub mod supervisor;
+pub mod sysctl;
+pub mod tally;
 
 use std::os::fd::BorrowedFd;
 
@@ -27,6 +40,11 @@ pub trait Observer {
 
     /// Looks once and emits what it saw. The status says how well it could see; cost is filled in for it.
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError>;
+
+    /// As [`Observer::look`], and at what is too dear to look at each time: asked for by the core, and at the end.
+    fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.look(emit)
+    }
 
     /// Answers a request of the core, where it is one for this observer.
     fn ask(&mut self, _request: &Request, _emit: &mut Emit<'_>) -> Result<(), ObserveError> {

@@ -37,6 +37,7 @@ pub struct Supervisor {
 }
 
 /// What arrives from the observers.
+#[allow(clippy::large_enum_variant)] // almost every event is the large one
 pub enum Event {
     /// Something seen.
     Seen(Observation),
@@ -69,12 +70,12 @@ impl Supervisor {
         self.command(source, || Command::Ask(request.clone()));
     }
 
-    /// Makes the observer of `source` look at once.
+    /// Makes the observer of `source` look at once, and fully.
     pub fn look(&self, source: Source) {
         self.command(source, || Command::Look);
     }
 
-    /// Tells all to look a last time and end; their [`Event::Ended`] follow.
+    /// Tells all to look fully a last time and end; their [`Event::Ended`] follow.
     pub fn stop(&self) {
         for one in &self.running {
             one.send(Command::Stop);
@@ -157,25 +158,26 @@ impl Worker {
                 return;
             }
         };
-        self.look(observer.as_mut());
+        self.look(observer.as_mut(), false);
         let _ = self.events.send(Event::FirstLook(self.source));
         let mut next = clock::instant() + observer.interval();
         loop {
             let woken = self.wait(observer.wakeup(), next);
             let mut look = woken || clock::instant() >= next;
+            let mut fully = false;
             loop {
                 match commands.try_recv() {
                     Ok(Command::Ask(request)) => self.answer(observer.as_mut(), &request),
-                    Ok(Command::Look) => look = true,
+                    Ok(Command::Look) => (look, fully) = (true, true),
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                        self.look(observer.as_mut());
+                        self.look(observer.as_mut(), true);
                         return;
                     }
                     Err(TryRecvError::Empty) => break,
                 }
             }
             if look {
-                self.look(observer.as_mut());
+                self.look(observer.as_mut(), fully);
                 next = clock::instant() + observer.interval();
             }
         }
@@ -199,7 +201,7 @@ impl Worker {
         own.is_some() && fds[1].any() == Some(true)
     }
 
-    fn look(&self, observer: &mut dyn Observer) {
+    fn look(&self, observer: &mut dyn Observer, fully: bool) {
         let mut send = |at, took, source, body| {
             self.send(Observation {
                 at,
@@ -208,7 +210,12 @@ impl Worker {
                 body,
             })
         };
-        let looked = observer.look(&mut Emit::new(self.source, &mut send));
+        let mut emit = Emit::new(self.source, &mut send);
+        let looked = if fully {
+            observer.look_fully(&mut emit)
+        } else {
+            observer.look(&mut emit)
+        };
         self.report(looked.unwrap_or_else(|error| SourceStatus::unavailable(error.to_string())));
     }
 

@@ -11,6 +11,7 @@ pub mod processes;
 pub mod routes;
 pub mod sockets;
 pub mod sources;
+pub mod trend;
 pub mod tunnels;
 
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};

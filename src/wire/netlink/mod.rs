@@ -1,1 +1,9 @@
 //! Netlink payloads.
+
+pub mod route;
+//! Netlink payloads: what follows the 16-byte message header.
+
+pub mod addr;
+pub mod attr;
+pub mod conntrack;
+pub mod sock_diag;
