@@ -7,6 +7,13 @@ use serde_json::Value;
 use wgnat::output::{Format, Options, json, render};
 use wgnat::report::Report;
 
+/// Made from whatever rules the registry holds.
+#[test]
+fn the_published_catalogue_is_current() {
+    let rules: Vec<_> = wgnat::rules::registry::rules().collect();
+    check_file("docs/findings.md", &wgnat::output::catalogue::markdown(&rules));
+}
+
 const SCHEMA: &str = "docs/schema/wgnat.report-1.json";
 
 fn document(report: &Report) -> Value {

@@ -187,4 +187,37 @@ proptest! {
         prop_assert!(!escapes);
         prop_assert_eq!(plain, text(&report, &Options::default()));
     }
+
+    #[test]
+    fn markdown_keeps_its_structure(report in report()) {
+        let mut out = Vec::new();
+        render(&report, Format::Markdown, &Options::default(), &mut out).expect("written");
+        let page = String::from_utf8(out).expect("UTF-8");
+        let mut fence: Option<String> = None;
+        let mut columns = None;
+        let mut headings = 0;
+        for line in page.lines() {
+            let ticks: String = line.chars().take_while(|c| *c == '`').collect();
+            match &fence {
+                Some(open) if line == open => fence = None,
+                Some(_) => {}
+                None if ticks.len() >= 3 => fence = Some(ticks),
+                None => {
+                    headings += usize::from(line.starts_with('#'));
+                    let bars = line.replace("\\|", "").matches('|').count();
+                    columns = match (columns, line.starts_with('|')) {
+                        (Some(before), true) => {
+                            prop_assert_eq!(before, bars, "{}", line);
+                            columns
+                        }
+                        (None, true) => Some(bars),
+                        _ => None,
+                    };
+                }
+            }
+        }
+        prop_assert_eq!(fence, None);
+        // The report's, one for each finding, what was seen, what was not.
+        prop_assert_eq!(headings, 3 + report.findings.len());
+    }
 }

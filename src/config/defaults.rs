@@ -17,6 +17,9 @@ pub struct Thresholds {
     /// `connection-churn` needs this many opens per second to one destination: five a second are what a person's
     /// browser does; a program that keeps it up for a minute opens a new connection per request.
     pub churn_per_second: f64,
+    /// …and their mean life, as far as it can be told, must be no longer than this: what lives longer is not short,
+    /// and reuse would save little.
+    pub churn_max_lifetime: Span,
     /// `fd-limit` is a warning at this share of a process's soft limit.
     pub fd_warning: f64,
     /// …and critical at this one.
@@ -30,6 +33,9 @@ pub struct Thresholds {
     /// `snat-ports-low` is a warning at this share of the range: the allocator's random search begins to fail
     /// at 78 to 95 % (measured for ranges of 40,000 down to 1,000 ports).
     pub snat_warning: f64,
+    /// With failing insertions, a destination that holds this share of its range is what they fail for: the lowest
+    /// share at which failures were measured (40,000 ports).
+    pub snat_onset: f64,
     /// `conntrack-insert-failed` is "sustained", thus critical, from this many failures per second on.
     pub insert_failed_critical_per_second: f64,
     /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
@@ -49,12 +55,14 @@ impl Default for Thresholds {
             time_wait_share: 0.50,
             time_wait_range_share: 0.10,
             churn_per_second: 5.0,
+            churn_max_lifetime: Span::from_secs(10),
             fd_warning: 0.80,
             fd_critical: 0.95,
             fd_socket_share: 0.5,
             conntrack_warning: 0.75,
             conntrack_critical: 0.90,
             snat_warning: 0.70,
+            snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
             unanswered_attempts: 2,
             one_way_after: Span::from_secs(15),

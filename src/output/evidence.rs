@@ -23,7 +23,8 @@ pub fn pairs(evidence: &Evidence, now: Timestamp) -> Vec<(String, String)> {
 
 fn pair(name: &str, value: &Value, now: Timestamp) -> (String, String) {
     type Unit = fn(f64) -> String;
-    const UNITS: [(&str, Unit); 7] = [
+    const UNITS: [(&str, Unit); 8] = [
+        ("_age_seconds", |v| format!("{} ago", human::seconds(v))),
         ("_per_second", |v| format!("{}/s", human::float(v))),
         ("_seconds", human::seconds),
         ("_ms", |v| human::seconds(v / 1000.0)),
@@ -32,9 +33,14 @@ fn pair(name: &str, value: &Value, now: Timestamp) -> (String, String) {
         ("_share", |v| format!("{} %", human::float(v * 100.0))),
         ("_ratio", |v| format!("{} %", human::float(v * 100.0))),
     ];
+    // A unit may be followed by when it was measured.
+    let (measured, when) = match name.strip_suffix("_while_watched") {
+        Some(measured) => (measured, " while watched"),
+        None => (name, ""),
+    };
     for (suffix, unit) in UNITS {
-        if let (Some(stem), Some(number)) = (name.strip_suffix(suffix), value.as_f64()) {
-            return (words(stem), unit(number));
+        if let (Some(stem), Some(number)) = (measured.strip_suffix(suffix), value.as_f64()) {
+            return (format!("{}{when}", words(stem)), unit(number));
         }
     }
     (words(name), plain(value, now))
@@ -99,6 +105,21 @@ mod tests {
             ("opens_per_second", json!(610.0), ("opens", "610/s")),
             ("oldest_seconds", json!(31.0), ("oldest", "31 s")),
             ("tx_bytes", json!(9_836_672), ("tx", "9.4 MiB")),
+            (
+                "tx_bytes_while_watched",
+                json!(148),
+                ("tx while watched", "148 B"),
+            ),
+            (
+                "last_handshake_age_seconds",
+                json!(720.2),
+                ("last handshake", "12 min ago"),
+            ),
+            (
+                "last_handshake_age_seconds",
+                json!("under 180"),
+                ("last handshake age seconds", "under 180"),
+            ),
             ("used_share", json!(0.72), ("used", "72 %")),
             ("used_percent", json!(72), ("used", "72 %")),
             (

@@ -16,6 +16,7 @@ pub mod unseen;
 
 use std::io::{self, Write};
 
+use crate::finding::Finding;
 use crate::report::Report;
 
 /// How a report is written.
@@ -59,4 +60,21 @@ pub fn render(report: &Report, format: Format, options: &Options, out: &mut dyn 
         Format::Json => json::render(report, out),
         Format::Markdown => markdown::render(report, out),
     }
+}
+
+/// What happens, why, and what that does to traffic, as one text. A rule may have said the latter already.
+fn told(finding: &Finding) -> String {
+    let mut text = finding.summary.trim().to_owned();
+    let impact = finding.impact.trim();
+    if text.contains(impact) {
+        return text;
+    }
+    if !text.is_empty() {
+        if !text.ends_with(['.', '!', '?', ':']) {
+            text.push('.');
+        }
+        text.push(' ');
+    }
+    text.push_str(impact);
+    text
 }

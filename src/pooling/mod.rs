@@ -16,11 +16,14 @@ use sizing::{Load, Sizing};
 use crate::finding::{Evidence, Fix};
 use crate::track::processes::Owner;
 use crate::track::sockets::{OpenRate, Sample, Usable};
+use crate::types::Proto;
 use crate::words::{count, counted, number, seconds};
 
 /// What the advice is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
+    /// The transport.
+    pub proto: Proto,
     /// Where the connections go.
     pub to: SocketAddr,
     /// The newest look.
@@ -243,6 +246,16 @@ fn reach(case: &Case<'_>) -> Fix {
 }
 
 fn spread(case: &Case<'_>) -> Fix {
+    if case.proto == Proto::Udp {
+        return Fix {
+            title: "Send from fewer UDP sockets".to_owned(),
+            why: "A UDP socket holds its port against every destination, not against one only. One socket can send to any number \
+                  of peers (sendto) and carry any number of requests at a time."
+                .to_owned(),
+            command: case.owner.is_none().then(|| format!("ss -unp dst {}", case.to)),
+            ..Fix::default()
+        };
+    }
     Fix {
         title: "Carry more on each connection".to_owned(),
         why: format!(

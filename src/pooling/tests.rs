@@ -32,6 +32,7 @@ fn owner(comm: &str, processes: u32) -> Owner {
 
 fn case<'a>(sample: &'a Sample, rate: f64, owner: Option<&'a Owner>) -> Case<'a> {
     Case {
+        proto: Proto::Tcp,
         to: ([203, 0, 113, 9], 443).into(),
         sample,
         opens: (rate > 0.0).then_some(OpenRate {

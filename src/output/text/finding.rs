@@ -4,7 +4,7 @@
 
 use super::page::{Page, Piece, Role, piece};
 use crate::finding::{Candidate, Finding, Fix, Severity};
-use crate::output::{clean, evidence};
+use crate::output::{clean, evidence, told};
 use crate::time::Timestamp;
 
 /// Where text after a label begins.
@@ -43,19 +43,10 @@ pub fn write<'a>(
     now: Timestamp,
 ) {
     heading(page, finding);
-    let mut prose = finding.summary.trim().to_owned();
-    // A rule may have said the impact in its summary already.
-    if !prose.contains(finding.impact.trim()) {
-        if !prose.is_empty() && !prose.ends_with(['.', '!', '?', ':']) {
-            prose.push('.');
-        }
-        prose.push(' ');
-        prose.push_str(&finding.impact);
-    }
     page.paragraph(
         piece(Role::Plain, ""),
         2,
-        &[piece(Role::Plain, clean::shorten_keys(&prose))],
+        &[piece(Role::Plain, clean::shorten_keys(&told(finding)))],
     );
     glance(page, finding, now);
     candidates(page, &finding.candidates);

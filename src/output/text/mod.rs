@@ -6,8 +6,9 @@
 
 mod finding;
 pub mod page;
-mod table;
-mod tables;
+pub mod prose;
+pub mod table;
+pub mod tables;
 
 use std::io::{self, Write};
 

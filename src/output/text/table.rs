@@ -3,6 +3,8 @@
 //! In: cells. Out: rows that fit; columns that may shrink do so, longest first, and lose the middle of their text.
 //! Pure.
 
+use std::borrow::Cow;
+
 use super::page::{Page, Role, piece};
 use crate::output::clean;
 
@@ -10,35 +12,35 @@ use crate::output::clean;
 const GAP: usize = 2;
 
 /// A column.
-#[derive(Clone, Copy, Debug)]
-pub struct Column<'a> {
+#[derive(Clone, Debug)]
+pub struct Column {
     /// Its heading.
-    pub heading: &'a str,
+    pub heading: Cow<'static, str>,
     /// Whether its text is set to the right.
     pub right: bool,
     /// The width below which it does not shrink; a column that must not lose text has a large one.
     pub least: usize,
 }
 
-impl<'a> Column<'a> {
+impl Column {
     /// A column of text that may be cut to `least` columns.
-    pub const fn text(heading: &'a str, least: usize) -> Self {
+    pub fn text(heading: impl Into<Cow<'static, str>>, least: usize) -> Self {
         Self {
-            heading,
+            heading: heading.into(),
             right: false,
             least,
         }
     }
 
     /// A column of text that is never cut.
-    pub const fn fixed(heading: &'a str) -> Self {
+    pub fn fixed(heading: impl Into<Cow<'static, str>>) -> Self {
         Self::text(heading, usize::MAX)
     }
 
     /// A column of numbers, which are never cut.
-    pub const fn number(heading: &'a str) -> Self {
+    pub fn number(heading: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            heading,
+            heading: heading.into(),
             right: true,
             least: usize::MAX,
         }
@@ -71,9 +73,9 @@ impl Cell {
 
 /// A table: headings (the first is its name) and rows.
 #[derive(Debug)]
-pub struct Table<'a> {
+pub struct Table {
     /// Its columns.
-    pub columns: Vec<Column<'a>>,
+    pub columns: Vec<Column>,
     /// Its rows.
     pub rows: Vec<Vec<Cell>>,
     /// A line below it.
@@ -85,7 +87,7 @@ const ALIGNED: usize = 2;
 
 /// Writes tables beneath one another with their first columns aligned; rows are indented by two. Returns where the
 /// second column begins.
-pub fn write(page: &mut Page, mut tables: Vec<Table<'_>>) -> usize {
+pub fn write(page: &mut Page, mut tables: Vec<Table>) -> usize {
     let mut aligned = [0; ALIGNED];
     let mut widths = Vec::new();
     for table in &mut tables {
@@ -95,7 +97,7 @@ pub fn write(page: &mut Page, mut tables: Vec<Table<'_>>) -> usize {
                 cell.text = if i == 0 { format!("  {text}") } else { text };
             }
         }
-        let mut own: Vec<usize> = table.columns.iter().map(|c| clean::width(c.heading)).collect();
+        let mut own: Vec<usize> = table.columns.iter().map(|c| clean::width(&c.heading)).collect();
         for row in &table.rows {
             for (width, cell) in own.iter_mut().zip(row) {
                 *width = (*width).max(clean::width(&cell.text));
@@ -117,14 +119,14 @@ pub fn write(page: &mut Page, mut tables: Vec<Table<'_>>) -> usize {
     aligned[0] + GAP
 }
 
-fn rows(page: &mut Page, table: Table<'_>, widths: &[usize]) {
+fn rows(page: &mut Page, table: Table, widths: &[usize]) {
     let columns = &table.columns;
     let headings = columns.iter().zip(widths).enumerate();
     page.row(
         headings
             .map(|(i, (column, width))| {
                 let role = if i == 0 { Role::Strong } else { Role::Dim };
-                piece(role, set(column.heading, *width, column.right, i == 0))
+                piece(role, set(&column.heading, *width, column.right, i == 0))
             })
             .collect(),
     );
@@ -157,7 +159,7 @@ fn set(text: &str, width: usize, right: bool, first: bool) -> String {
 }
 
 /// Takes from the widest column that may still shrink, one step at a time, until all fits `page`.
-fn shrink(columns: &[Column<'_>], widths: &mut [usize], page: usize) {
+fn shrink(columns: &[Column], widths: &mut [usize], page: usize) {
     loop {
         let total: usize = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         if total <= page {

@@ -24,38 +24,38 @@ const BAR: usize = 16;
 /// Where the text of one-line sections begins.
 const INDENT: usize = 12;
 
-/// Writes all tables that have something to say.
-pub fn write(page: &mut Page, report: &Report) {
-    let held = report.sockets.ports_available.map_or_else(
-        || "held".to_owned(),
-        |n| format!("held of {}", human::count(n.into())),
-    );
-    // As wide as a bar, so that numbers stand beneath one another in all tables.
-    let held = format!("{held:<BAR$}");
-    let snat_held = format!("{:<BAR$}", "NAT ports held");
-    let unicode = page.unicode();
+/// All tables that have something to say.
+pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
     let tables = [
         peers(report),
-        ports(report, &held, unicode),
-        report
-            .conntrack
-            .as_ref()
-            .and_then(|c| snat(c, &snat_held, unicode)),
+        ports(report, unicode),
+        report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
-    let indent = table::write(page, tables.into_iter().flatten().collect()).max(INDENT);
+    tables.into_iter().flatten().collect()
+}
+
+/// What is told in a line each, by name.
+pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let lines = [
         ("WireGuard", no_peers(report)),
         ("Sockets", sockets(report)),
         ("Conntrack", report.conntrack.as_ref().and_then(table_fill)),
     ];
-    for (name, text) in lines {
-        if let Some(text) = text {
-            page.paragraph(piece(Role::Strong, name), indent, &[piece(Role::Plain, text)]);
-        }
+    lines
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text?)))
+        .collect()
+}
+
+/// Writes both onto `page`.
+pub fn write(page: &mut Page, report: &Report) {
+    let indent = table::write(page, tables(report, page.unicode())).max(INDENT);
+    for (name, text) in lines(report) {
+        page.paragraph(piece(Role::Strong, name), indent, &[piece(Role::Plain, text)]);
     }
 }
 
-fn peers(report: &Report) -> Option<Table<'static>> {
+fn peers(report: &Report) -> Option<Table> {
     let mut rows: Vec<&PeerRow> = report.wireguard.peers.iter().collect();
     if rows.is_empty() {
         return None;
@@ -139,13 +139,17 @@ fn peer(p: &PeerRow, now: Timestamp) -> Vec<Cell> {
     ]
 }
 
-fn ports<'a>(report: &'a Report, heading: &'a str, unicode: bool) -> Option<Table<'a>> {
+fn ports(report: &Report, unicode: bool) -> Option<Table> {
     let rows: Vec<&DestinationRow> = held(report).collect();
     if rows.is_empty() {
         return None;
     }
+    let heading = report.sockets.ports_available.map_or_else(
+        || "held".to_owned(),
+        |n| format!("held of {}", human::count(n.into())),
+    );
     Some(Table {
-        columns: use_columns("Ports", heading),
+        columns: use_columns("Ports", &heading),
         rows: rows
             .iter()
             .take(DESTINATIONS)
@@ -176,12 +180,12 @@ fn sockets(report: &Report) -> Option<String> {
     Some(text)
 }
 
-fn snat<'a>(conntrack: &Conntrack, heading: &'a str, unicode: bool) -> Option<Table<'a>> {
+fn snat(conntrack: &Conntrack, unicode: bool) -> Option<Table> {
     if conntrack.snat.is_empty() {
         return None;
     }
     Some(Table {
-        columns: use_columns("SNAT", heading),
+        columns: use_columns("SNAT", "NAT ports held"),
         rows: conntrack
             .snat
             .iter()
@@ -213,12 +217,13 @@ fn snat_row(row: &SnatRow, unicode: bool) -> Vec<Cell> {
     cells
 }
 
-/// The columns of a table of port use.
-fn use_columns<'a>(name: &'a str, held: &'a str) -> Vec<Column<'a>> {
+/// The columns of a table of port use. The bar's is as wide as a full bar in all of them, so that numbers stand
+/// beneath one another.
+fn use_columns(name: &'static str, held: &str) -> Vec<Column> {
     vec![
         Column::text(name, 10),
         Column::text("towards", 16),
-        Column::fixed(held),
+        Column::fixed(format!("{held:<BAR$}")),
         Column::number(""),
         Column::number(""),
         Column::fixed(""),

@@ -42,6 +42,8 @@ pub struct Sample {
     pub left: [u32; TIME_WAIT_CLASSES],
     /// Sockets that the look before did not show, where both looks named every owned socket.
     pub appeared: Option<u32>,
+    /// Sockets of the look before that this one does not show, likewise.
+    pub vanished: Option<u32>,
 }
 
 impl Sample {
@@ -103,13 +105,13 @@ impl History {
             + states.get(TcpState::SynSent)
             + states.get(TcpState::CloseWait);
         let complete = u32::try_from(tally.inodes.len()).is_ok_and(|n| n >= owned);
-        let appeared = match (&self.last_inodes, complete) {
-            (Some(before), true) => {
-                let new = tally.inodes.iter().filter(|i| !before.contains(i)).count();
-                u32::try_from(new).ok()
-            }
-            _ => None,
+        let absent = |these: &[u32], from: &[u32]| {
+            let n = these.iter().filter(|i| !from.contains(i)).count();
+            u32::try_from(n).unwrap_or(u32::MAX)
         };
+        let both = self.last_inodes.as_deref().filter(|_| complete);
+        let appeared = both.map(|before| absent(&tally.inodes, before));
+        let vanished = both.map(|before| absent(before, &tally.inodes));
         self.last_inodes = complete.then(|| tally.inodes.clone());
         for inode in &tally.inodes {
             if !self.inodes.contains(inode) {
@@ -129,15 +131,17 @@ impl History {
             live,
             left: tally.time_wait_left,
             appeared,
+            vanished,
         });
     }
 
     /// Takes in that a complete look did not show the destination.
     pub(super) fn push_absent(&mut self, at: Timestamp) {
-        self.last_inodes = Some(Vec::new());
+        let before = self.last_inodes.replace(Vec::new());
         self.add(Sample {
             at,
-            appeared: Some(0),
+            appeared: before.as_ref().map(|_| 0),
+            vanished: before.and_then(|b| u32::try_from(b.len()).ok()),
             ..Sample::default()
         });
     }
@@ -224,9 +228,9 @@ impl History {
         })
     }
 
-    /// Whether connections have been opened at `per_second` or more for a while, rather than closed all at once (as when
-    /// a program ends): in two neighbouring TIME_WAIT classes, or between most looks of at least three.
-    pub fn opens_steadily(&self, per_second: f64) -> bool {
+    /// Whether connections have been closed at `per_second` or more for a while, in two neighbouring TIME_WAIT classes or
+    /// between most looks of at least three: neither a pool that fills nor a program that ends looks like that.
+    pub fn turns_over(&self, per_second: f64) -> bool {
         let by_class = self.newest().is_some_and(|s| {
             let [.., before, last] = s.left;
             // A tenth is allowed for the edges of the classes.
@@ -236,14 +240,13 @@ impl History {
         let (mut steady, mut intervals) = (0_u32, 0_u32);
         for (before, after) in self.samples().zip(self.samples().skip(1)) {
             let seconds = after.at.since(before.at).as_secs_f64();
-            // Final looks follow the last regular one closely: too short to judge by.
+            // The last look may follow the one before closely: too short to judge by.
             if seconds < 0.3 {
                 continue;
             }
             intervals += 1;
-            let opened = balance(before, after).map_or(0.0, |(opened, _)| opened);
-            let opened = opened.max(after.appeared.map_or(0.0, f64::from));
-            steady += u32::from(opened / seconds >= per_second / 2.0);
+            let closed = closes(before, after).0.max(after.vanished.map_or(0.0, f64::from));
+            steady += u32::from(closed / seconds >= per_second / 2.0);
         }
         by_class || (intervals >= 2 && steady * 4 >= intervals * 3)
     }
@@ -266,9 +269,9 @@ impl History {
     }
 }
 
-/// Connections opened between two looks, and how many of these are in doubt because the TIME_WAITs that expired in
-/// between are known to a class of 10 s only. `None` where more is gone than can have expired.
-fn balance(before: &Sample, after: &Sample) -> Option<(f64, f64)> {
+/// Connections that this side closed between two looks, and how many of these are in doubt because the TIME_WAITs that
+/// expired in between are known to a class of 10 s only.
+fn closes(before: &Sample, after: &Sample) -> (f64, f64) {
     let seconds = after
         .at
         .since(before.at)
@@ -284,7 +287,16 @@ fn balance(before: &Sample, after: &Sample) -> Option<(f64, f64)> {
             doubt = f64::from(*count) * share.max(1.0 - share);
         }
     }
-    let closed = f64::from(after.time_wait) - f64::from(before.time_wait) + expired;
+    (
+        f64::from(after.time_wait) - f64::from(before.time_wait) + expired,
+        doubt,
+    )
+}
+
+/// Connections opened between two looks, and how many of these are in doubt. `None` where more is gone than can have
+/// expired.
+fn balance(before: &Sample, after: &Sample) -> Option<(f64, f64)> {
+    let (closed, doubt) = closes(before, after);
     let opened = closed + f64::from(after.live) - f64::from(before.live);
     (opened >= 0.0).then_some((opened, doubt))
 }

@@ -106,6 +106,24 @@ fn a_burst_of_closes_is_not_a_churn() {
             true,
         ),
         (
+            "closed by the other side, seen by vanishing sockets",
+            vec![
+                (0.0, 5, [0; 6], &[1, 2, 3, 4, 5]),
+                (1.0, 5, [0; 6], &[6, 7, 8, 9, 10]),
+                (2.0, 5, [0; 6], &[11, 12, 13, 14, 15]),
+            ],
+            true,
+        ),
+        (
+            "a pool that fills",
+            vec![
+                (0.0, 100, [0; 6], none),
+                (1.0, 200, [0; 6], none),
+                (2.0, 300, [0; 6], none),
+            ],
+            false,
+        ),
+        (
             "all opened at once and kept",
             vec![
                 (0.0, 0, [0; 6], none),
@@ -115,7 +133,7 @@ fn a_burst_of_closes_is_not_a_churn() {
             false,
         ),
     ] {
-        assert_eq!(history(&looks).opens_steadily(5.0), steady, "{name}");
+        assert_eq!(history(&looks).turns_over(5.0), steady, "{name}");
     }
 }
 
