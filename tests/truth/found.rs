@@ -162,13 +162,27 @@ impl<'a> Found<'a> {
                 assert!(filled, "a candidate has no {part}.{}", self.shown());
             }
         }
-        let words = self.value.to_string();
-        for leak in ["Some(", "None)", "Timestamp", "{}", "NaN"] {
-            assert!(!words.contains(leak), "{leak:?} is a programmer's word.{}", self.shown());
+        for text in texts(self.value) {
+            for leak in ["Some(", "None)", "Timestamp", "{}", "NaN", "  "] {
+                assert!(!text.contains(leak), "{leak:?} is a programmer's word: {text:?}.{}", self.shown());
+            }
         }
     }
 
     fn shown(self) -> String {
         format!("\nthe finding: {:#}\n{}", self.value, self.verdict.everything())
+    }
+}
+
+/// All texts of a value, but for commands and snippets, which may be laid out.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(fields) => {
+            let prose = fields.iter().filter(|(name, _)| !["command", "snippet"].contains(&name.as_str()));
+            prose.flat_map(|(_, value)| texts(value)).collect()
+        }
+        _ => Vec::new(),
     }
 }
