@@ -18,12 +18,16 @@
 #[cfg(test)]
 extern crate self as wgnat;
 
+pub mod cli;
+pub mod cmd;
 pub mod config;
 pub mod finding;
+pub mod logging;
 pub mod observation;
 pub mod observe;
 pub mod output;
 pub mod pooling;
+pub mod redact;
 pub mod report;
 pub mod rules;
 pub mod sys;

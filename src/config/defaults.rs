@@ -1,9 +1,18 @@
 //! Every threshold and its reason. Rules take them as arguments; a configuration may change each.
 
-use crate::time::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Span, span_secs};
+
+/// How long doctor watches at least: one handshake retry (5 s) falls into it in most cases.
+pub const DOCTOR_DURATION: Span = Span::from_secs(5);
+
+/// How long doctor watches at most: the 15 s after which silence is abnormal, and a retry.
+pub const DOCTOR_MAX_DURATION: Span = Span::from_secs(20);
 
 /// The numbers that rules compare with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
     /// `ports-low` becomes a warning at this share of a tuple's usable ports. From half on, `connect` searches
     /// odd ports too and slows (kernel `__inet_hash_connect`); at 70 % there is still time to act.
@@ -42,6 +51,7 @@ pub struct Thresholds {
     /// is not a finding.
     pub unanswered_attempts: u32,
     /// Data sent with nothing back for this long is one-way: KEEPALIVE_TIMEOUT (10 s) + REKEY_TIMEOUT (5 s).
+    #[serde(with = "span_secs")]
     pub one_way_after: Span,
     /// Bytes of data sent with none received before one-way is called by byte counts alone.
     pub one_way_min_bytes: u64,
@@ -68,5 +78,63 @@ impl Default for Thresholds {
             one_way_after: Span::from_secs(15),
             one_way_min_bytes: 1024,
         }
+    }
+}
+
+impl Thresholds {
+    /// Refuses values that make no sense, by their key.
+    pub fn check(&self) -> Result<(), String> {
+        for (key, share) in [
+            ("ports_warning", self.ports_warning),
+            ("ports_critical", self.ports_critical),
+            ("time_wait_share", self.time_wait_share),
+            ("time_wait_range_share", self.time_wait_range_share),
+            ("fd_warning", self.fd_warning),
+            ("fd_critical", self.fd_critical),
+            ("fd_socket_share", self.fd_socket_share),
+            ("conntrack_warning", self.conntrack_warning),
+            ("conntrack_critical", self.conntrack_critical),
+            ("snat_warning", self.snat_warning),
+        ] {
+            if !(share > 0.0 && share <= 1.0) {
+                return Err(format!("{key} = {share}: expected a share above 0 and up to 1"));
+            }
+        }
+        for (key, rate) in [
+            ("churn_per_second", self.churn_per_second),
+            (
+                "insert_failed_critical_per_second",
+                self.insert_failed_critical_per_second,
+            ),
+        ] {
+            if !(rate.is_finite() && rate > 0.0) {
+                return Err(format!("{key} = {rate}: expected a rate per second above 0"));
+            }
+        }
+        for (low, low_value, high, high_value) in [
+            (
+                "ports_warning",
+                self.ports_warning,
+                "ports_critical",
+                self.ports_critical,
+            ),
+            ("fd_warning", self.fd_warning, "fd_critical", self.fd_critical),
+            (
+                "conntrack_warning",
+                self.conntrack_warning,
+                "conntrack_critical",
+                self.conntrack_critical,
+            ),
+        ] {
+            if low_value > high_value {
+                return Err(format!(
+                    "{low} = {low_value} is above {high} = {high_value}: expected at most that"
+                ));
+            }
+        }
+        if self.unanswered_attempts == 0 {
+            return Err("unanswered_attempts = 0: expected at least 1".to_owned());
+        }
+        Ok(())
     }
 }

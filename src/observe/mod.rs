@@ -4,20 +4,22 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
+pub mod capture;
+pub mod configured;
+pub mod conntrack;
 pub mod counters;
 pub mod host;
-pub mod routes;
-pub mod capture;
-pub mod supervisor;
-#[cfg(test)]
-mod testing;
-pub mod wg_uapi;
-pub mod conntrack;
 mod pace;
+pub mod processes;
+pub mod routes;
 pub mod sockets;
 pub mod supervisor;
 pub mod sysctl;
 pub mod tally;
+#[cfg(test)]
+mod testing;
+pub mod wg_netlink;
+pub mod wg_uapi;
 
 use std::os::fd::BorrowedFd;
 

@@ -20,7 +20,8 @@ use crate::finding::Finding;
 use crate::report::Report;
 
 /// How a report is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For a person at a terminal.
     #[default]

@@ -3,7 +3,8 @@
 use super::Status;
 
 /// From which severity on a command fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FailOn {
     /// Warnings and critical findings fail.
     #[default]

@@ -36,6 +36,15 @@ pub struct Owner {
     pub known: u32,
 }
 
+/// Processes of one name and executable that hold sockets of a destination.
+#[derive(Default)]
+struct Program {
+    sockets: u32,
+    processes: u32,
+    most: u32,
+    pid: u32,
+}
+
 /// Processes behind sockets.
 #[derive(Debug, Default)]
 pub struct ProcessState {
@@ -118,20 +127,24 @@ impl ProcessState {
         }
         let known: u32 = by_pid.values().sum();
         // Workers of one program share the load: they count together.
-        let mut programs: BTreeMap<(&str, Option<&str>), (u32, u32, u32, u32)> = BTreeMap::new();
+        let mut programs: BTreeMap<(&str, Option<&str>), Program> = BTreeMap::new();
         for (pid, sockets) in &by_pid {
             let Some((_, facts)) = self.processes.get(pid) else {
                 continue;
             };
-            let program = (facts.comm.as_str(), facts.exe.as_deref());
-            let (sum, processes, top, top_pid) = programs.entry(program).or_insert((0, 0, 0, *pid));
-            *sum += sockets;
-            *processes += 1;
-            if sockets > top {
-                (*top, *top_pid) = (*sockets, *pid);
+            let program = programs.entry((&facts.comm, facts.exe.as_deref())).or_default();
+            program.sockets += sockets;
+            program.processes += 1;
+            if *sockets > program.most {
+                (program.most, program.pid) = (*sockets, *pid);
             }
         }
-        let (sockets, processes, _, pid) = programs.into_values().max_by_key(|(sum, ..)| *sum)?;
+        let Program {
+            sockets,
+            processes,
+            pid,
+            ..
+        } = programs.into_values().max_by_key(|p| p.sockets)?;
         let (_, facts) = self.processes.get(&pid)?;
         (sockets * 2 > known).then_some(Owner {
             process: process_ref(facts),

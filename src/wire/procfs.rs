@@ -58,6 +58,12 @@ pub fn open_files_limit(limits: &str) -> Option<u64> {
         .ok()
 }
 
+/// `FDSize` of `/proc/PID/status`: how many descriptor numbers the process's table has room for.
+pub fn descriptor_table_size(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"))?;
+    line.trim().parse().ok()
+}
+
 /// What is wanted of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -130,6 +136,11 @@ mod tests {
             open_files_limit("Max open files            unlimited unlimited files\n"),
             None
         );
+        assert_eq!(
+            descriptor_table_size("Name:\tx\nFDSize:\t256\nGroups:\n"),
+            Some(256)
+        );
+        assert_eq!(descriptor_table_size("Name:\tx\n"), None);
         let stat = "1234 (a) b ((x)) S 1 1234 1234 0 -1 4194560 1 0 0 0 10 5 0 0 20 0 1 0 987654 1000 20 18446744073709551615";
         let expected = ProcessStat {
             start_ticks: 987_654,
@@ -150,6 +161,7 @@ mod tests {
             port_list(&text);
             open_files_limit(&text);
             process_stat(&text);
+            descriptor_table_size(&text);
         }
     }
 }
