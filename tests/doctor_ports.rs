@@ -18,6 +18,7 @@ fn held(lab: &Lab, count: usize) -> (TcpServer, LoadProcess) {
     lab.client().set_port_range(40000, 40199);
     let server = TcpServer::start(lab.server(), at(lab), Serve::Echo);
     let process = LoadProcess::start(lab.client(), "node", None, Work::Hold { to: at(lab), count });
+    assert!(process.held.0 == count || process.held.1 == libc::EADDRNOTAVAIL, "{:?}", process.held);
     (server, process)
 }
 

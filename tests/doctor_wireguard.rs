@@ -362,16 +362,39 @@ fn an_endpoint_routed_into_its_tunnel_is_a_loop() {
 }
 
 #[test]
-fn a_route_that_leads_a_peers_addresses_elsewhere_is_a_conflict() {
+fn a_network_that_takes_a_peers_addresses_is_a_conflict() {
     let Some(lab) = masqueraded() else { return };
-    let tunnel = Tunnel::up(&lab);
-    // As a VPN's prefix that a home network uses too.
-    lab.client().ip(&["route add 10.99.0.0/25 via 10.77.0.1 dev eth0"]);
-    let (client, server) = both(&lab, "wg-allowed-ips-conflict-route", "2s");
+    let mut tunnel = Tunnel::prepare(&lab);
+    tunnel.client.addresses[0] = "10.99.0.2/32".to_owned();
+    tunnel.start_both();
+    // As a home network that has the office's prefix.
+    lab.client().ip(&["route add 10.99.0.0/24 via 10.77.0.1 dev eth0"]);
+    tunnel::knock(lab.client(), "fd99::1".parse().expect("valid"));
+    tunnel.client.await_handshake(SOON);
+    let (client, server) = both(&lab, "wg-allowed-ips-conflict-network", "2s");
     client
         .says_only(&["wg-allowed-ips-conflict"])
-        .field("/severity", "warning")
-        .tells("", &["10.99.0.0/24", "eth0"]);
+        .is("warning", "likely")
+        .about_peer_of(&tunnel.client)
+        .tells("/summary", &["10.99.0.0/24", "eth0"]);
+    server.nothing_wrong();
+}
+
+#[test]
+fn allowed_ips_without_a_route_are_a_conflict() {
+    let Some(lab) = masqueraded() else { return };
+    let mut tunnel = Tunnel::prepare(&lab);
+    // What `wg set` leaves that wg-quick would have added.
+    tunnel.client.addresses[0] = "10.99.0.2/32".to_owned();
+    tunnel.start_both();
+    tunnel::knock(lab.client(), "fd99::1".parse().expect("valid"));
+    tunnel.client.await_handshake(SOON);
+    let (client, server) = both(&lab, "wg-allowed-ips-conflict-no-route", "2s");
+    client
+        .says_only(&["wg-allowed-ips-conflict"])
+        .is("warning", "likely")
+        .about_peer_of(&tunnel.client)
+        .fix(&["ip route add 10.99.0.0/24 dev wg0"]);
     server.nothing_wrong();
 }
 
