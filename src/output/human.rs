@@ -4,18 +4,7 @@
 
 use crate::time::{Span, Timestamp};
 
-/// `12345` → `12,345`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
+pub use crate::words::count;
 
 /// Bytes: `532 B`, `1.2 MiB`.
 pub fn bytes(n: u64) -> String {
@@ -165,7 +154,12 @@ mod tests {
 
     #[test]
     fn counts_and_bytes() {
-        for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (n, expected) in [
+            (0_u64, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(n), expected);
         }
         for (n, expected) in [

@@ -126,7 +126,7 @@ fn pool(case: &Case<'_>, sizing: Option<Sizing>) -> Fix {
         return Fix {
             title: format!("Reuse connections to {}", case.to),
             why: "Each closed connection holds its port for another 60 s; one that is kept open and reused holds one port for \
-                  many requests. The pool could not be sized, because opens per second could not be told."
+                  many requests. A pool cannot be sized now: no connection was seen to be opened while watched."
                 .to_owned(),
             ..Fix::default()
         };

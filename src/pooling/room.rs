@@ -11,7 +11,9 @@ const WIDER: (u16, u16) = (15_000, 64_999);
 /// Fixes in the order of how little they disturb.
 pub fn fixes(case: &Case<'_>, remedy: Remedy) -> Vec<Fix> {
     // A leak and a dead destination fill any range.
-    if matches!(remedy, Remedy::Close | Remedy::Reach) {
+    // And where ports suffice, room would only be noise: half the range is where `connect` begins to search.
+    let short = case.usable.is_some_and(|u| u.share(case.sample.held) >= 0.5);
+    if matches!(remedy, Remedy::Close | Remedy::Reach) || !short {
         return Vec::new();
     }
     let mut fixes = Vec::new();

@@ -180,6 +180,7 @@ fn sysctls_come_last_and_only_where_they_help() {
     });
     assert_eq!(commands(&wide).len(), 1);
     assert_eq!(commands(&case(&sample(1, 0, 20_000, 0), 400.0, None)).len(), 0);
+    assert_eq!(commands(&case(&sample(8, 0, 0, 2400), 40.0, None)).len(), 0);
     let wider = advise(&case(&churn, 400.0, None)).fixes.pop().unwrap();
     assert!(wider.why.contains("look for listeners") && wider.command.unwrap().contains("ss -Htuln"));
 }
@@ -190,7 +191,7 @@ fn what_is_unknown_is_said() {
     assert!(
         advise(&case(&nothing, 0.0, None)).fixes[0]
             .why
-            .contains("could not be sized")
+            .contains("cannot be sized")
     );
     assert!(
         advise(&case(&nothing, 50.0, None)).fixes[0]

@@ -1,10 +1,13 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
 pub mod build;
+mod conntrack;
 pub mod exit;
 #[cfg(test)]
 #[path = "../../tests/common/samples.rs"]
 pub(crate) mod sample;
+mod sockets;
+mod wireguard;
 
 use std::net::{IpAddr, SocketAddr};
 

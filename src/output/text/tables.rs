@@ -144,10 +144,10 @@ fn ports(report: &Report, unicode: bool) -> Option<Table> {
     if rows.is_empty() {
         return None;
     }
-    let heading = report.sockets.ports_available.map_or_else(
-        || "held".to_owned(),
-        |n| format!("held of {}", human::count(n.into())),
-    );
+    let heading = report
+        .sockets
+        .ports_available
+        .map_or_else(|| "held".to_owned(), |n| format!("held of {}", human::count(n)));
     Some(Table {
         columns: use_columns("Ports", &heading),
         rows: rows
@@ -172,7 +172,7 @@ fn sockets(report: &Report) -> Option<String> {
     let tcp = usize::try_from(report.sockets.tcp_total?).unwrap_or(usize::MAX);
     let mut text = human::plural(tcp, "TCP socket", "TCP sockets");
     if let Some(tw) = report.sockets.time_wait_total {
-        text.push_str(&format!(", {} in TIME_WAIT", human::count(tw.into())));
+        text.push_str(&format!(", {} in TIME_WAIT", human::count(tw)));
     }
     if held(report).next().is_none() {
         text.push_str(", no outbound connection");
@@ -199,8 +199,8 @@ fn snat(conntrack: &Conntrack, unicode: bool) -> Option<Table> {
 fn snat_row(row: &SnatRow, unicode: bool) -> Vec<Cell> {
     let t = &row.tally;
     let state = match row.range {
-        Some(range) if row.range_inferred => format!("of about {}", human::count(range.into())),
-        Some(range) => format!("of {}", human::count(range.into())),
+        Some(range) if row.range_inferred => format!("of ~{}", human::count(range)),
+        Some(range) => format!("of {}", human::count(range)),
         None => "of an unknown range".to_owned(),
     };
     let mut cells = use_row(
@@ -253,7 +253,7 @@ fn use_row(
         Cell::plain(owner),
         Cell::plain(towards),
         Cell::of(bar_role, human::bar(share, BAR, unicode)),
-        Cell::plain(human::count(held.into())),
+        Cell::plain(human::count(held)),
         Cell::plain(available.map_or_else(|| "–".to_owned(), |n| human::percent(held.into(), n.into()))),
         Cell::of(role, state),
     ]
@@ -273,11 +273,11 @@ fn towards(proto: Proto, destination: SocketAddr) -> String {
 /// `18,204 of 262,144 (6 %), +120/s`, and which counters of trouble moved.
 fn table_fill(c: &Conntrack) -> Option<String> {
     let count = c.count?;
-    let mut text = human::count(count.into());
+    let mut text = human::count(count);
     if let Some(max) = c.max {
         text.push_str(&format!(
             " of {} ({})",
-            human::count(max.into()),
+            human::count(max),
             human::percent(count.into(), max.into())
         ));
     }

@@ -7,7 +7,7 @@ use crate::observation::Source;
 use crate::rules::{Area, Input, Rule};
 use crate::track::sockets::Sample;
 use crate::types::Proto;
-use crate::words::{count, counted};
+use crate::words::counted;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -63,26 +63,16 @@ fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
     let every_one = tuple.blocked(fullest) >= tuple.usable.at_most;
     let advice = tuple.advice();
     let to = tuple.key.destination;
-    let (what, fails) = match tuple.key.proto {
-        Proto::Tcp => ("local ports", "A new connection to it"),
-        Proto::Udp => ("local UDP ports", "A new UDP socket, whatever its destination,"),
+    let fails = match tuple.key.proto {
+        Proto::Tcp => "A new connection to it",
+        Proto::Udp => "A new UDP socket, whatever its destination,",
     };
     let left = tuple.usable.at_least.saturating_sub(fullest.held);
     let mut summary = format!(
-        "{} holds {} of {} {what} towards {to}.",
-        tuple.holder(),
-        count(fullest.held),
-        count(tuple.usable.at_least),
+        "{} {fails} fails at once with {}.",
+        tuple.held_words(advice.remedy),
+        tuple.errno()
     );
-    for sentence in [
-        tuple.why_held(advice.remedy),
-        format!("{fails} fails at once with {}.", tuple.errno()),
-    ] {
-        if !sentence.is_empty() {
-            summary.push(' ');
-            summary.push_str(&sentence);
-        }
-    }
     if left > 0 {
         summary.push_str(&format!(
             " The last {} may be held by sockets that are bound without being connected.",
@@ -246,7 +236,7 @@ mod tests {
     #[test]
     fn the_cause_follows_the_states() {
         for (look, words) in [
-            (look().established(28_232), "28,232 are open at once"),
+            (look().established(28_232), "all in use at once"),
             (look().close_wait(28_232), "CLOSE_WAIT"),
             (look().syn_sent(28_232), "SYN_SENT"),
         ] {

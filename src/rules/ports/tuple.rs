@@ -8,7 +8,7 @@ use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
 use crate::track::sockets::{History, Key, OpenRate, Sample, Usable};
 use crate::types::Proto;
-use crate::words::{count, counted, number, rounded};
+use crate::words::{count, number, rounded};
 
 /// Looks older than this do not count towards a verdict about now: no TIME_WAIT outlives it.
 const FRESH: Span = Span::from_secs(60);
@@ -104,12 +104,84 @@ impl Tuple<'_> {
         }
     }
 
-    /// Who holds the sockets, at the head of a sentence.
-    pub fn holder(&self) -> String {
-        match &self.owner {
-            None => "A program that could not be told".to_owned(),
-            Some(o) if o.processes > 1 => format!("{} ({} processes)", o.process.comm, o.processes),
-            Some(o) => format!("{} (pid {})", o.process.comm, o.process.pid),
+    /// Who holds the live sockets, where known.
+    pub fn holder(&self) -> Option<String> {
+        self.owner.as_ref().map(|o| match o.processes {
+            0 | 1 => format!("{} (pid {})", o.process.comm, o.process.pid),
+            n => format!("{} ({n} processes)", o.process.comm),
+        })
+    }
+
+    /// How many ports are held and why, in a sentence or two.
+    pub fn held_words(&self, remedy: Remedy) -> String {
+        let s = &self.sample;
+        let part = |n: u32, state: &str| match n {
+            0 => String::new(),
+            n if n >= s.held => format!(", all in {state}"),
+            n => format!(", {} of them in {state}", count(n)),
+        };
+        let (in_state, why) = match remedy {
+            Remedy::Pool if s.time_wait > 0 => (part(s.time_wait, "TIME_WAIT"), self.churn_words()),
+            Remedy::Pool => (
+                String::new(),
+                "They are short connections, opened one after another.".to_owned(),
+            ),
+            Remedy::Close => (
+                part(s.close_wait, "CLOSE_WAIT"),
+                format!(
+                    "The other side has closed those, and {} has not: a leak.",
+                    self.holder_or("the program")
+                ),
+            ),
+            Remedy::Reach => (
+                part(s.syn_sent, "SYN_SENT"),
+                format!(
+                    "The destination does not answer, and each attempt of {} holds a port.",
+                    self.holder_or("the program")
+                ),
+            ),
+            Remedy::Spread => (
+                part(s.established, "use at once"),
+                self.holder()
+                    .map_or_else(String::new, |h| format!("{h} holds them.")),
+            ),
+        };
+        let kind = match self.key.proto {
+            Proto::Tcp => "local ports",
+            Proto::Udp => "local UDP ports",
+        };
+        let held = format!(
+            "{} of {} {kind} towards {} are held{in_state}.",
+            count(s.held),
+            count(self.usable.at_least),
+            self.key.destination
+        );
+        if why.is_empty() {
+            held
+        } else {
+            format!("{held} {why}")
+        }
+    }
+
+    fn holder_or(&self, unknown: &str) -> String {
+        self.holder().unwrap_or_else(|| unknown.to_owned())
+    }
+
+    fn churn_words(&self) -> String {
+        let rate = self
+            .opens
+            .filter(|o| o.per_second >= 1.0)
+            .map(|o| number(o.per_second));
+        match (self.holder(), rate) {
+            (Some(holder), Some(rate)) => format!(
+                "{holder} opens {rate} connections a second and closes each one itself, which keeps its port for another 60 s."
+            ),
+            (None, Some(rate)) => format!(
+                "This side opens and closes {rate} connections a second, which keeps each port for another 60 s; by which program is not known, because TIME_WAIT has no owner."
+            ),
+            (_, None) => {
+                "This side closed those connections, which keeps each port for another 60 s.".to_owned()
+            }
         }
     }
 
@@ -126,43 +198,6 @@ impl Tuple<'_> {
             usable: Some(self.usable),
             reused: self.reuse.is_some(),
         })
-    }
-
-    /// Why the ports are held, in a sentence.
-    pub fn why_held(&self, remedy: Remedy) -> String {
-        let s = &self.sample;
-        match remedy {
-            Remedy::Pool if s.time_wait > 0 => {
-                let opens = self.opens.filter(|o| o.per_second >= 1.0);
-                let rate = opens.map_or_else(
-                    || "This side closed".to_owned(),
-                    |o| {
-                        format!(
-                            "About {} connections a second are opened, and this side closes",
-                            number(o.per_second)
-                        )
-                    },
-                );
-                format!(
-                    "{rate} each one itself, so its port stays in TIME_WAIT for another 60 s: {} are there now.",
-                    count(s.time_wait)
-                )
-            }
-            Remedy::Pool => "They are short connections, opened one after another.".to_owned(),
-            Remedy::Close => format!(
-                "{} are in CLOSE_WAIT: the other side has closed them and the program has not.",
-                count(s.close_wait)
-            ),
-            Remedy::Reach => format!(
-                "{} are in SYN_SENT: the destination does not answer, and each attempt holds a port.",
-                count(s.syn_sent)
-            ),
-            Remedy::Spread if self.key.proto == Proto::Udp => String::new(),
-            Remedy::Spread => format!(
-                "{} at once and live long.",
-                counted(s.established, "is open", "are open")
-            ),
-        }
     }
 
     /// What happens to a program that wants one more port.

@@ -111,6 +111,9 @@ fn summary(view: &View<'_>, endpoint: &str) -> String {
     };
     match view.handshake_age() {
         Some(age) => text.push_str(&format!(" The last good handshake was {} ago.", time(age))),
+        None if view.peer.clock_went_back(view.world.now) => {
+            text.push_str(" The last good handshake lies in the future: this host's clock went back.");
+        }
         None if silence.counted.is_none_or(|c| !c.since_configured) => {
             text.push_str(" There was never a handshake with this peer.");
         }
@@ -155,6 +158,7 @@ fn evidence(view: &View<'_>) -> Evidence {
         .with("rx_bytes_while_watched", rx)
         .with("tx_bytes_while_watched", tx)
         .with("implementation", view.implementation().name())
+        .with("other_live_peers", view.other_live_peers())
         .maybe(
             "reverse_path_drops",
             view.world.counters.delta("TcpExt.IPReversePathFilter"),

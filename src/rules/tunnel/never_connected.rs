@@ -1,5 +1,7 @@
 //! `wg-never-connected`: a peer that was configured, never reached, and is not being called.
 
+use std::collections::BTreeMap;
+
 use super::view::{View, views};
 use super::words::{count, quote};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
@@ -34,18 +36,40 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = views(input)
-        .filter_map(|view| silent(&view).map(|why| finding(&view, why)))
-        .collect();
+    let mut findings = Vec::new();
+    // A mesh has many peers that nobody needs just now: they are one finding, or they would bury the others.
+    let mut unused: BTreeMap<&str, Vec<View<'_>>> = BTreeMap::new();
+    for view in views(input) {
+        match silent(&view) {
+            Some(Why::Untried) => unused.entry(view.name()).or_default().push(view),
+            Some(why) => findings.push(finding(&view, why)),
+            None => {}
+        }
+    }
+    for views in unused.values() {
+        match views.as_slice() {
+            [first, ..] if views.len() > ONE_BY_ONE => findings.push(many(first, views)),
+            few => findings.extend(few.iter().map(|view| finding(view, Why::Untried))),
+        }
+    }
     findings.extend(without_device(input));
     findings
 }
+
+/// Unused peers of a device that are reported each on its own.
+const ONE_BY_ONE: usize = 5;
+/// Keys named in the evidence of a finding about many.
+const KEYS_NAMED: usize = 50;
 
 /// Why a peer is silent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// The device is down.
     Down,
+    /// The device has no private key.
+    NoKey,
+    /// A persistent keepalive makes it call, and nothing leaves.
+    Stuck,
     /// It tried and gave up.
     GaveUp(u64),
     /// Nothing was ever tried.
@@ -68,12 +92,20 @@ fn silent(view: &View<'_>) -> Option<Why> {
     if silence.on_wire > 0 || silence.trying {
         return None;
     }
+    // Only the kernel's source tells for sure that there is none (WGDEVICE_A_PUBLIC_KEY is absent then).
+    if view.implementation() == Implementation::Kernel && view.info().public_key.is_none() {
+        return Some(Why::NoKey);
+    }
     if let Some(counted) = silence.counted {
         let settled = view.peer.newest_at - counted.newest_before >= RETRY_SEEN;
         return settled.then_some(Why::GaveUp(counted.sent));
     }
     if view.counts() {
-        return (peer.tx_bytes == 0).then_some(Why::Untried);
+        return match (peer.tx_bytes, peer.keepalive) {
+            (0, None) => Some(Why::Untried),
+            (0, Some(_)) => (view.peer.watched() >= RETRY_SEEN).then_some(Why::Stuck),
+            _ => None,
+        };
     }
     let watched_long = view.wire_watched() && view.world.watched() >= RETRY_SEEN;
     if watched_long || (view.wire_watched() && peer.keepalive.is_none()) {
@@ -92,6 +124,8 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
     let mut finding = view.finding(CODE, Severity::Warning, confidence);
     finding.title = match why {
         Why::Down => format!("{name} is down, so {endpoint} was never reached"),
+        Why::NoKey => format!("{name} has no private key, so {endpoint} was never reached"),
+        Why::Stuck => format!("{name} should call {endpoint}, and nothing leaves"),
         Why::GaveUp(_) => format!("{name} gave up calling {endpoint}, which never answered"),
         _ => format!("{name} has never connected to {endpoint}"),
     };
@@ -99,6 +133,14 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         Why::Down => {
             format!("The peer is configured, but the interface {name} is set down: WireGuard does nothing.")
         }
+        Why::NoKey => format!(
+            "The peer is configured, but {name} itself has no private key: without one it can neither call nor answer."
+        ),
+        Why::Stuck => format!(
+            "A persistent keepalive of {} s is set, so WireGuard calls the peer again and again; yet not a single byte \
+             was counted as sent.",
+            view.peer.newest.keepalive.unwrap_or_default()
+        ),
         Why::GaveUp(sent) => format!(
             "{} left since the peer was configured ({} bytes sent, none received), none while watched. Nothing wants \
              through the tunnel now, so nothing is tried.",
@@ -135,12 +177,38 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
     finding
 }
 
+/// Many peers of one device that nothing was ever sent to.
+fn many(first: &View<'_>, views: &[View<'_>]) -> Finding {
+    let name = first.name();
+    let mut finding = finding(first, Why::Untried);
+    finding.title = format!("{name} has never connected to {} of its peers", views.len());
+    finding.subject = Subject::Device {
+        name: name.to_owned(),
+    };
+    finding.summary = format!(
+        "No handshake was ever made with {} of {} peers and none is being tried. WireGuard calls a peer only when a \
+         packet wants to go through the tunnel, and none did; in a mesh this may be as it should.",
+        views.len(),
+        first.device.present_peers().count()
+    );
+    let keys: Vec<String> = views.iter().take(KEYS_NAMED).map(|v| v.key.to_string()).collect();
+    finding.evidence = Evidence::new()
+        .with("peers", views.len() as u64)
+        .with("peers_in_all", first.device.present_peers().count() as u64)
+        .with("public_keys", keys)
+        .with("implementation", first.implementation().name());
+    finding.impact = "Nothing has ever passed through the tunnel to these peers.".to_owned();
+    finding
+}
+
 fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
     let mut list = Vec::new();
     // wireguard-go counts only what the socket took; a firewall's EPERM leaves the counter at zero.
     let counters = &view.world.counters;
     let discards = counters.delta("Ip.OutDiscards").is_some_and(|n| n > 0);
-    if why == Why::Untried && discards && view.implementation() != Implementation::Kernel {
+    if (why == Why::Stuck || why == Why::Untried && discards)
+        && view.implementation() != Implementation::Kernel
+    {
         list.push(Candidate {
             cause: "This host's firewall drops what leaves (IpOutDiscards moves), so attempts never get out"
                 .to_owned(),
@@ -154,14 +222,35 @@ fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
 fn fixes(view: &View<'_>, why: Why) -> Vec<Fix> {
     let name = quote(view.name());
     let expect = || Evidence::new().with("last_handshake_age_seconds", "under 180");
-    if why == Why::Down {
-        return vec![Fix {
-            title: format!("Bring {} up", view.name()),
-            why: "A WireGuard interface that is down neither calls nor answers.".to_owned(),
-            command: Some(view.here(&format!("ip link set up dev {name}"))),
-            expect: Evidence::new().with("device_up", true),
-            ..Fix::default()
-        }];
+    match why {
+        Why::Down => {
+            return vec![Fix {
+                title: format!("Bring {} up", view.name()),
+                why: "A WireGuard interface that is down neither calls nor answers.".to_owned(),
+                command: Some(view.here(&format!("ip link set up dev {name}"))),
+                expect: Evidence::new().with("device_up", true),
+                ..Fix::default()
+            }];
+        }
+        Why::NoKey => {
+            return vec![Fix {
+                title: "Apply the configuration that holds the private key".to_owned(),
+                why: "wg-quick sets key, peers, addresses and routes from one file.".to_owned(),
+                command: Some(view.here(&format!("wg-quick down {name}; wg-quick up {name}"))),
+                expect: expect(),
+                ..Fix::default()
+            }];
+        }
+        Why::Stuck => {
+            return vec![Fix {
+                title: "Look for an output rule that drops WireGuard's UDP".to_owned(),
+                why: "The first packet that leaves shows as 148 bytes sent.".to_owned(),
+                command: Some(view.here("nft list ruleset")),
+                expect: expect(),
+                ..Fix::default()
+            }];
+        }
+        Why::GaveUp(_) | Why::Untried | Why::Unseen => {}
     }
     let target = view
         .peer

@@ -61,7 +61,7 @@ fn handshake(
     }
     if wire
         .icmp
-        .is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good))
+        .is_some_and(|icmp| peer.last_handshake(now).is_none_or(|good| icmp.at > good))
     {
         return None;
     }
@@ -82,22 +82,36 @@ fn handshake(
     }
     // A persistent keepalive never rests: with a dead session attempts follow each other.
     let dead = peer
-        .newest
-        .last_handshake
+        .last_handshake(now)
         .is_none_or(|good| now - good > REJECT_AFTER_TIME);
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }
 
-/// When the protocol's own rule about silence will have been seen at work.
+/// When it will be clear that data is not answered.
 fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
-    let since = peer.traffic.unheard_since?;
-    if !peer.live(now) || silence.failed > 0 || peer.newest_at - since < WORTH_WAITING {
+    if !peer.live(now) || silence.failed > 0 {
         return None;
     }
-    let renewed = peer.handshakes.back().filter(|at| **at > since);
-    let at = match renewed {
-        Some(at) => *at + AFTER_HANDSHAKE + MARGIN,
-        None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
-    };
-    Some((at, What::Data))
+    let worth = |since: &Timestamp| peer.newest_at - *since >= WORTH_WAITING;
+    let unheard = peer.traffic.unheard_since.filter(worth).map(|since| {
+        match peer.handshakes.back().filter(|at| **at > since) {
+            // The protocol reacted to the silence; what is sent now must be answered.
+            Some(renewed) => *renewed + AFTER_HANDSHAKE + MARGIN,
+            None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
+        }
+    });
+    let undelivered = peer
+        .traffic
+        .undelivered_since
+        .filter(|since| worth(since) && peer.hardly_answered())
+        .map(|since| since + STOPPED_HEARING + MARGIN);
+    let next = [unheard, undelivered]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()?;
+    Some((next, What::Data))
 }
+
+#[cfg(test)]
+mod tests;

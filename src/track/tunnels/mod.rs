@@ -13,6 +13,8 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
+
 use super::Due;
 use super::handshake::Handshakes;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
@@ -35,6 +37,8 @@ const MAX_CONFIGURED: usize = 10_000;
 pub struct Tunnels {
     devices: BTreeMap<String, DeviceTrack>,
     configured: Vec<ConfiguredPeer>,
+    /// Which peers are at an endpoint: as large as the peers are.
+    by_endpoint: HashMap<SocketAddr, Vec<(String, PublicKey)>>,
     asked: BTreeMap<String, requests::Asked>,
     left_out: LeftOut,
 }
@@ -84,6 +88,19 @@ impl Tunnels {
             let listed = devices.iter().any(|d| d.name == device.info.name);
             if device.source == source && !listed {
                 device.vanished_at.get_or_insert(at);
+            }
+        }
+        self.index_endpoints();
+    }
+
+    fn index_endpoints(&mut self) {
+        self.by_endpoint.clear();
+        for (name, device) in self.devices.iter().filter(|(_, d)| d.vanished_at.is_none()) {
+            for (key, peer) in device.present_peers() {
+                if let Some(endpoint) = peer.newest.endpoint {
+                    let owners = self.by_endpoint.entry(endpoint).or_default();
+                    owners.push((name.clone(), *key));
+                }
             }
         }
     }
@@ -178,12 +195,13 @@ impl Tunnels {
         remote: SocketAddr,
     ) -> Option<(&DeviceTrack, &PublicKey)> {
         let mut fitting = self
-            .devices()
-            .filter(|d| d.vanished_at.is_none())
-            .filter(|d| local_port.is_none() || d.info.listen_port.is_none_or(|p| Some(p) == local_port))
-            .flat_map(|d| d.present_peers().map(move |(key, peer)| (d, key, peer)))
-            .filter(|(_, _, peer)| peer.newest.endpoint == Some(remote))
-            .map(|(d, key, _)| (d, key));
+            .by_endpoint
+            .get(&remote)?
+            .iter()
+            .filter_map(|(name, key)| self.devices.get(name).map(|device| (device, key)))
+            .filter(|(d, _)| {
+                local_port.is_none() || d.info.listen_port.is_none_or(|p| Some(p) == local_port)
+            });
         let first = fitting.next()?;
         fitting.next().is_none().then_some(first)
     }
@@ -247,3 +265,6 @@ fn without_peers(snapshot: &DeviceSnapshot) -> DeviceSnapshot {
         problems: snapshot.problems.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

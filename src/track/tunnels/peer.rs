@@ -14,10 +14,17 @@ use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
 /// Past this, a retry that was going to come (after REKEY_TIMEOUT and jitter) has come and has been seen.
 pub const RETRY_SEEN: Span = Span::from_millis(6_000);
 
+/// How far ahead of our clock a device's handshake time may be for rounding and slow looks.
+const CLOCK_SLACK: Span = Span::from_secs(5);
 /// Endpoint changes kept; older ones are dropped, the count goes on.
 const MAX_CHANGES: usize = 32;
 /// Handshake times kept; older ones are dropped.
 const MAX_HANDSHAKES: usize = 16;
+
+/// Received less than this part of what was sent is "hardly anything". An upload's acknowledgements are about a
+/// thirtieth, but they are data while it runs; keepalives and handshakes beside one ping a second are an eighteenth
+/// after 16 s.
+const TINY_SHARE: u64 = 8;
 
 /// A peer while watched.
 #[derive(Debug)]
@@ -164,10 +171,20 @@ impl PeerTrack {
         self.newest_at - self.first_at
     }
 
+    /// Its last handshake, unless it lies in the future: the clock was set back since, and what was before and after
+    /// can no longer be told.
+    pub fn last_handshake(&self, now: Timestamp) -> Option<Timestamp> {
+        self.newest.last_handshake.filter(|at| *at <= now + CLOCK_SLACK)
+    }
+
+    /// Whether its last handshake lies in the future.
+    pub fn clock_went_back(&self, now: Timestamp) -> bool {
+        self.newest.last_handshake.is_some() && self.last_handshake(now).is_none()
+    }
+
     /// Whether the session of its last handshake is still good at `now`.
     pub fn live(&self, now: Timestamp) -> bool {
-        self.newest
-            .last_handshake
+        self.last_handshake(now)
             .is_some_and(|at| now - at < REJECT_AFTER_TIME)
     }
 
@@ -176,6 +193,11 @@ impl PeerTrack {
         let mut newest_first = self.handshakes.iter().rev();
         let newest = *newest_first.next()?;
         newest_first.next().map(|before| newest - *before)
+    }
+
+    /// Whether hardly anything ever came back, in all its life: what one-sided talk looks like from the counters.
+    pub fn hardly_answered(&self) -> bool {
+        self.newest.rx_bytes.saturating_mul(TINY_SHARE) < self.newest.tx_bytes
     }
 
     /// The handshake attempts that the sent bytes prove. `None` where this implementation's counters do not tell,
@@ -367,7 +389,7 @@ mod tests {
     #[test]
     fn unheard_data_is_dated_from_the_first_byte() {
         let mut steps = vec![(0, 92, 400, Some(-3))];
-        steps.extend((1..=8).map(|t| (t, 92, 400 + 128 * t as u64, Some(-3))));
+        steps.extend((1..=8).map(|t| (t, 92, 400 + 128 * i64::unsigned_abs(t), Some(-3))));
         let peer = track(Kernel, &steps);
         assert_eq!(peer.traffic.unheard_since, Some(at(1)));
         assert_eq!(peer.traffic.unheard_bytes, 8 * 128);

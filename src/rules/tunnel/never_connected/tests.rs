@@ -146,3 +146,55 @@ fn it_is_explained_by_a_missing_route() {
     assert_eq!(folded, [CODE]);
     assert_eq!(findings[0], "wg-no-route");
 }
+
+#[test]
+fn without_a_private_key_nothing_can_be_tried() {
+    let mut host = Host::new(Kernel);
+    let mut device = device_with(Kernel, vec![peer()]);
+    device.public_key = None;
+    host.devices(0.0, vec![device]).routed(0.1);
+    assert!(host.find(CODE).unwrap().title.contains("no private key"));
+    // This one's interface does not always tell the key.
+    let mut host = Host::new(WireguardGo);
+    let mut device = device_with(WireguardGo, vec![peer()]);
+    device.public_key = None;
+    host.devices(0.0, vec![device]).routed(0.1);
+    assert!(host.find(CODE).unwrap().title.contains("never connected"));
+}
+
+#[test]
+fn a_keepalive_that_sends_nothing_is_stuck() {
+    let keep = || PeerSnapshot {
+        keepalive: Some(25),
+        ..peer()
+    };
+    let mut host = Host::new(WireguardGo);
+    host.peer(0.0, keep()).routed(0.1).peer(5.0, keep());
+    assert_eq!(host.find(CODE), None, "the first may be due");
+    host.peer(6.1, keep());
+    let finding = host.find(CODE).unwrap();
+    assert!(finding.title.contains("nothing leaves"), "{}", finding.title);
+    assert_eq!(finding.candidates[0].code, Some("wg-local-drop"));
+}
+
+#[test]
+fn many_unused_peers_are_one_finding() {
+    let peers = |n: u8| -> Vec<PeerSnapshot> {
+        (1..=n)
+            .map(|key| PeerSnapshot {
+                public_key: crate::types::PublicKey([key; 32]),
+                endpoint: Some(sock(&format!("198.51.100.{key}:51820"))),
+                ..peer()
+            })
+            .collect()
+    };
+    let mut host = Host::new(Kernel);
+    host.peers(0.0, peers(5)).routed(0.1);
+    assert_eq!(host.codes().0, [CODE; 5]);
+    let mut host = Host::new(Kernel);
+    host.peers(0.0, peers(6)).routed(0.1);
+    let finding = host.find(CODE).unwrap();
+    assert_eq!(host.codes().0, [CODE]);
+    assert_eq!(finding.subject.kind(), "device");
+    assert_eq!(finding.evidence.get("peers"), Some(&6.into()));
+}
