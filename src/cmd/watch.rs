@@ -128,15 +128,20 @@ impl Watch<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Seen(observation) => self.see(&observation),
-            Event::FirstLook(source) => {
-                self.no_first_look.remove(&source);
-            }
+            Event::FirstLook(source) => self.looked(source),
             Event::Answered(_) => self.unanswered = self.unanswered.saturating_sub(1),
             Event::Ended(source) => {
-                self.no_first_look.remove(&source);
+                self.looked(source);
                 self.running.remove(&source);
             }
             Event::Interrupted => {}
+        }
+    }
+
+    /// Says when the last source has looked once: from then on a change is seen as one.
+    fn looked(&mut self, source: Source) {
+        if self.no_first_look.remove(&source) && self.no_first_look.is_empty() {
+            tracing::info!("watching: every source has looked once");
         }
     }
 
