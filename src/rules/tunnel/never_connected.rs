@@ -1,6 +1,7 @@
 //! `wg-never-connected`: a peer that was configured, never reached, and is not being called.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::view::{View, views};
 use super::words::{count, quote};
@@ -9,6 +10,7 @@ use crate::observation::device::{ConfiguredPeer, Implementation};
 use crate::observation::{Source, SourceState};
 use crate::rules::{Area, Input, Rule};
 use crate::track::tunnels::peer::RETRY_SEEN;
+use crate::types::Cidr;
 
 const CODE: &str = "wg-never-connected";
 
@@ -147,6 +149,11 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
             count(sent, "handshake attempt"),
             view.peer.newest.tx_bytes
         ),
+        Why::Untried if discards(view) > 0 && view.implementation() != Implementation::Kernel => format!(
+            "No handshake was ever made and none left. Either nothing wants to go through the tunnel, or this host's own \
+             firewall drops the attempts: it discarded {} while watched.",
+            count(discards(view), "outgoing packet")
+        ),
         Why::Untried => {
             "No handshake was ever made and none is being tried. WireGuard calls a peer only when a packet \
                          wants to go through the tunnel, and none did."
@@ -177,6 +184,15 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
     finding
 }
 
+/// Outgoing packets that this host discarded while watched, whosesoever.
+fn discards(view: &View<'_>) -> u64 {
+    let name = match view.endpoint() {
+        Some(endpoint) if endpoint.is_ipv6() => "Ip6.OutDiscards",
+        _ => "Ip.OutDiscards",
+    };
+    view.world.counters.delta(name).unwrap_or(0)
+}
+
 /// Many peers of one device that nothing was ever sent to.
 fn many(first: &View<'_>, views: &[View<'_>]) -> Finding {
     let name = first.name();
@@ -204,8 +220,7 @@ fn many(first: &View<'_>, views: &[View<'_>]) -> Finding {
 fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
     let mut list = Vec::new();
     // wireguard-go counts only what the socket took; a firewall's EPERM leaves the counter at zero.
-    let counters = &view.world.counters;
-    let discards = counters.delta("Ip.OutDiscards").is_some_and(|n| n > 0);
+    let discards = discards(view) > 0;
     if (why == Why::Stuck || why == Why::Untried && discards)
         && view.implementation() != Implementation::Kernel
     {
@@ -252,13 +267,7 @@ fn fixes(view: &View<'_>, why: Why) -> Vec<Fix> {
         }
         Why::GaveUp(_) | Why::Untried | Why::Unseen => {}
     }
-    let target = view
-        .peer
-        .newest
-        .allowed_ips
-        .iter()
-        .find(|prefix| prefix.addr().is_ipv4() && prefix.prefix() == 32 || prefix.prefix() == 128)
-        .map(|prefix| prefix.addr());
+    let target = target(view);
     let ping = Fix {
         title: "Send something through the tunnel".to_owned(),
         why: "The first packet makes WireGuard call the peer; then either a handshake follows or the next look says \
@@ -281,6 +290,27 @@ fn fixes(view: &View<'_>, why: Why) -> Vec<Fix> {
         Some(_) => vec![ping],
         None => vec![ping, keepalive],
     }
+}
+
+/// An inner address of the peer's to send something to: whether it answers does not matter.
+fn target(view: &View<'_>) -> Option<IpAddr> {
+    let host = |prefix: &Cidr, n: u8| match prefix.addr() {
+        IpAddr::V4(base) => IpAddr::V4(Ipv4Addr::from_bits(base.to_bits() | u32::from(n))),
+        IpAddr::V6(base) => IpAddr::V6(Ipv6Addr::from_bits(base.to_bits() | u128::from(n))),
+    };
+    let allowed_ips = &view.peer.newest.allowed_ips;
+    let addresses = allowed_ips
+        .iter()
+        .filter(|prefix| prefix.prefix() > 1)
+        .flat_map(|prefix| [1, 2].map(|n| (prefix, host(prefix, n))))
+        .filter(|(prefix, address)| prefix.contains(*address));
+    let single = allowed_ips
+        .iter()
+        .filter(|prefix| prefix.prefix() == if prefix.addr().is_ipv4() { 32 } else { 128 })
+        .map(Cidr::addr);
+    single
+        .chain(addresses.map(|(_, address)| address))
+        .find(|address| !view.world.routes.is_local(*address))
 }
 
 /// Configured peers whose device does not exist here.
