@@ -1,5 +1,7 @@
 use super::super::testing::*;
 use super::*;
+use crate::observation::Source;
+use crate::observation::device::ConfiguredPeer;
 use crate::observation::device::Implementation::{Boringtun, Kernel, WireguardGo};
 use crate::observation::device::PeerSnapshot;
 
