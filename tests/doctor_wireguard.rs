@@ -164,7 +164,7 @@ fn a_differing_psk_is_a_timeout_whose_answers_arrive() {
     // Responses are on the wire, so nothing drops UDP and the server knows the client.
     client
         .finding(TIMEOUT)
-        .candidates(&["pre-shared"])
+        .candidates(&["preshared", "wg-local-drop"])
         .ruled_out(&["wg-unknown-initiator", "wg-wrong-peer-key", "wg-clock-replay"])
         .measures("responses_not_accepted", 1.0..);
     server.says_at_most(&["wg-response-rejected"]);
@@ -342,7 +342,8 @@ fn an_interface_that_is_down_is_no_route() {
     lab.client().ip(&["link set eth0 down"]);
     let _load = send_always(&tunnel.client, SERVER_IN, 100);
     let client = Look::at(&lab, lab.client()).duration("2s").case("wg-no-route-link-down").run();
-    client.says_only(&["wg-no-route"]).is("critical", "certain").about_peer_of(&tunnel.client);
+    // A young session might also belong to a device whose socket lives elsewhere; refused packets make that unlikely.
+    client.says_only(&["wg-no-route"]).is("critical", "likely").about_peer_of(&tunnel.client);
 }
 
 #[test]
