@@ -33,7 +33,7 @@ fn a_table_at_eighty_percent_is_low() {
     };
     fill(lab.router(), 80);
     let client = Look::at(&lab, lab.client()).duration("1s").start();
-    let verdict = router(&lab, "conntrack-low-warning", "1s");
+    let verdict = router(&lab, "conntrack-low-warning", "5s");
     verdict
         .says_only(&["conntrack-low"])
         .is("warning", "certain")
@@ -51,7 +51,7 @@ fn a_table_at_ninety_three_percent_is_critically_low() {
         return;
     };
     fill(lab.router(), 93);
-    let verdict = router(&lab, "conntrack-low-critical", "1s");
+    let verdict = router(&lab, "conntrack-low-critical", "5s");
     verdict.says_only(&["conntrack-low"]).is("critical", "certain");
     assert_eq!(verdict.code, 2);
 }
@@ -66,7 +66,7 @@ fn a_full_table_drops() {
     let flows = UdpFlows::open(lab.client(), at(&lab), 20);
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let client = Look::at(&lab, lab.client()).duration("2s").start();
-    let verdict = router(&lab, "conntrack-full", "2s");
+    let verdict = router(&lab, "conntrack-full", "5s");
     verdict
         .says_only(&["conntrack-full"])
         .is("critical", "certain")
@@ -89,7 +89,7 @@ fn a_full_table_that_makes_room_is_full_without_loss() {
     let _load = Repeat::every(Duration::from_millis(200), move || {
         UdpFlows::open(&client, to, 20).send()
     });
-    let verdict = router(&lab, "conntrack-full-early-drop", "2s");
+    let verdict = router(&lab, "conntrack-full-early-drop", "5s");
     // Nothing was lost: early drops are of entries that never saw a reply.
     verdict.says_at_most(&["conntrack-full", "conntrack-low"]);
     assert_eq!(verdict.wrong().len(), 1, "{}", verdict.everything());

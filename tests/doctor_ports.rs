@@ -223,7 +223,8 @@ fn a_process_at_its_file_limit_is_not_out_of_ports() {
         .field("/subject/kind", "process")
         .field("/subject/process/pid", process.pid())
         .field("/subject/process/comm", "node")
-        .evidence("fd_limit", 128)
-        .measures("fds", 122.0..=128.0)
+        .evidence("limit", 128)
+        // What the test's own shell left open beyond the limit counts too.
+        .measures("open_files", 122.0..=136.0)
         .fix(&["nofile"]);
 }

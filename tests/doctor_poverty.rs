@@ -227,7 +227,7 @@ fn a_malformed_configuration_is_named_by_line_and_key() {
             "PersistentKeepalive",
         ),
         (format!("PrivateKey = {KEY}\n"), 1, "[Interface]"),
-        ("[Interface]\nPrivateKey\n".to_owned(), 2, "PrivateKey"),
+        ("[Interface]\nPrivateKey\n".to_owned(), 2, "KEY = VALUE"),
         ("[Tunnel]\n".to_owned(), 1, "Tunnel"),
     ] {
         std::fs::write(&file, &text).expect("it is writable");

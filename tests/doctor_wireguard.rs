@@ -173,7 +173,7 @@ fn a_differing_psk_is_a_timeout_whose_answers_arrive() {
     // Responses are on the wire, so nothing drops UDP and the server knows the client.
     client
         .finding(TIMEOUT)
-        .candidates(&["pre-shared"])
+        .candidates(&["preshared", "wg-local-drop"])
         .ruled_out(&["wg-unknown-initiator", "wg-wrong-peer-key", "wg-clock-replay"])
         .measures("responses_not_accepted", 1.0..);
     server.says_at_most(&["wg-response-rejected"]);
@@ -396,9 +396,10 @@ fn an_interface_that_is_down_is_no_route() {
         .duration("2s")
         .case("wg-no-route-link-down")
         .run();
+    // A young session might also belong to a device whose socket lives elsewhere; refused packets make that unlikely.
     client
         .says_only(&["wg-no-route"])
-        .is("critical", "certain")
+        .is("critical", "likely")
         .about_peer_of(&tunnel.client);
 }
 

@@ -61,6 +61,7 @@ pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> 
         supervisor,
         no_first_look: sources.clone(),
         running: sources,
+        told: BTreeSet::new(),
         unanswered: 0,
         settings: plan.settings,
         started,
@@ -77,6 +78,8 @@ struct Watch<'a> {
     supervisor: Supervisor,
     no_first_look: BTreeSet<Source>,
     running: BTreeSet<Source>,
+    /// Those that said anything but how they fare.
+    told: BTreeSet<Source>,
     unanswered: usize,
     settings: &'a Settings,
     started: Instant,
@@ -146,6 +149,9 @@ impl Watch<'_> {
     }
 
     fn see(&mut self, observation: &Observation) {
+        if !matches!(observation.body, Body::Status(_)) {
+            self.told.insert(observation.source);
+        }
         self.world.apply(observation);
         match &mut self.shown {
             Some((anonymiser, shown)) => {
@@ -196,10 +202,11 @@ impl Watch<'_> {
                 "did not end its look within {} s: something it asks hangs",
                 LOOK_LIMIT.as_secs()
             );
-            let status = if self.no_first_look.contains(&source) {
-                SourceStatus::unavailable(hung)
-            } else {
+            // What it told before it hung is still true: conntrack's counts, of a table too large to be read in time.
+            let status = if self.told.contains(&source) {
                 SourceStatus::degraded(hung)
+            } else {
+                SourceStatus::unavailable(hung)
             };
             self.see(&Observation {
                 at: clock::now(),
