@@ -27,7 +27,8 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     let endpoint = peer.newest.endpoint?;
     let name = &device.info.name;
     let silence = Silence::of(peer, device.info.implementation, wire, now);
-    let (at, what) = handshake(peer, &silence, wire, now).or_else(|| one_way(peer, &silence, now))?;
+    let (at, what) =
+        handshake(peer, &silence, wire, now).or_else(|| one_way(peer, &silence, wire, now))?;
     let what = match what {
         What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
         What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
@@ -59,10 +60,7 @@ fn handshake(
             .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
         return Some((counted.newest_before + RETRY_SEEN, What::Retry));
     }
-    if wire
-        .icmp
-        .is_some_and(|icmp| peer.last_handshake(now).is_none_or(|good| icmp.at > good))
-    {
+    if told_by_icmp(peer, wire, now) {
         return None;
     }
     if let Some(pending) = silence.pending {
@@ -87,9 +85,20 @@ fn handshake(
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }
 
+/// Whether an ICMP error since the last handshake has said all that there is to wait for.
+fn told_by_icmp(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> bool {
+    wire.icmp
+        .is_some_and(|icmp| peer.last_handshake(now).is_none_or(|good| icmp.at > good))
+}
+
 /// When it will be clear that data is not answered.
-fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
-    if !peer.live(now) || silence.failed > 0 {
+fn one_way(
+    peer: &PeerTrack,
+    silence: &Silence,
+    wire: &PeerWire,
+    now: Timestamp,
+) -> Option<(Timestamp, What)> {
+    if !peer.live(now) || silence.failed > 0 || told_by_icmp(peer, wire, now) {
         return None;
     }
     let worth = |since: &Timestamp| peer.newest_at - *since >= WORTH_WAITING;
