@@ -3,7 +3,7 @@
 mod lab;
 mod truth;
 
-use lab::{CtFill, Lab, Nat, Namespace, UdpFlows, UdpReflector, natrace};
+use lab::{CtFill, Lab, Namespace, Nat, UdpFlows, UdpReflector, natrace};
 use std::net::SocketAddr;
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict};
@@ -28,7 +28,9 @@ fn fill(ns: &Namespace, percent: u64) {
 
 #[test]
 fn a_table_at_eighty_percent_is_low() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     fill(lab.router(), 80);
     let client = Look::at(&lab, lab.client()).duration("1s").start();
     let verdict = router(&lab, "conntrack-low-warning", "5s");
@@ -45,7 +47,9 @@ fn a_table_at_eighty_percent_is_low() {
 
 #[test]
 fn a_table_at_ninety_three_percent_is_critically_low() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     fill(lab.router(), 93);
     let verdict = router(&lab, "conntrack-low-critical", "5s");
     verdict.says_only(&["conntrack-low"]).is("critical", "certain");
@@ -54,7 +58,9 @@ fn a_table_at_ninety_three_percent_is_critically_low() {
 
 #[test]
 fn a_full_table_drops() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     lab.router().fill_conntrack_up();
     let flows = UdpFlows::open(lab.client(), at(&lab), 20);
@@ -72,13 +78,17 @@ fn a_full_table_drops() {
 
 #[test]
 fn a_full_table_that_makes_room_is_full_without_loss() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let max = u32::try_from(lab.router().conntrack_max()).expect("it is no larger");
     lab.router().fill_conntrack(CtFill::unreplied(max));
     let client = lab.client().clone();
     let to = at(&lab);
-    let _load = Repeat::every(Duration::from_millis(200), move || UdpFlows::open(&client, to, 20).send());
+    let _load = Repeat::every(Duration::from_millis(200), move || {
+        UdpFlows::open(&client, to, 20).send()
+    });
     let verdict = router(&lab, "conntrack-full-early-drop", "5s");
     // Nothing was lost: early drops are of entries that never saw a reply.
     verdict.says_at_most(&["conntrack-full", "conntrack-low"]);
@@ -88,7 +98,9 @@ fn a_full_table_that_makes_room_is_full_without_loss() {
 
 #[test]
 fn four_fifths_of_a_nat_range_are_low() {
-    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else { return };
+    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let flows = UdpFlows::open(lab.client(), at(&lab), 80);
     assert_eq!(flows.answered(SOON), 80);
@@ -107,7 +119,9 @@ fn four_fifths_of_a_nat_range_are_low() {
 
 #[test]
 fn a_nat_range_without_a_free_port_is_exhausted() {
-    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else { return };
+    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let flows = UdpFlows::open(lab.client(), at(&lab), 150);
     assert_eq!(flows.answered(Duration::from_millis(500)), 100);
@@ -132,7 +146,9 @@ fn a_nat_range_without_a_free_port_is_exhausted() {
 
 #[test]
 fn a_used_up_range_towards_one_destination_leaves_others_alone() {
-    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else { return };
+    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let other = SocketAddr::new(lab.server_ip(), 7001);
     let _other_reflector = UdpReflector::start(lab.server(), other);
@@ -142,12 +158,16 @@ fn a_used_up_range_towards_one_destination_leaves_others_alone() {
     assert_eq!(few.answered(SOON), 30);
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let verdict = router(&lab, "snat-ports-exhausted-one-of-two", "2s");
-    verdict.says_only(&["snat-ports-exhausted"]).field("/subject/destination", at(&lab).to_string());
+    verdict
+        .says_only(&["snat-ports-exhausted"])
+        .field("/subject/destination", at(&lab).to_string());
 }
 
 #[test]
 fn clashes_without_a_used_up_range_are_failed_insertions() {
-    let Some(lab) = Lab::builder().nat(Nat::Masquerade).second_client().build() else { return };
+    let Some(lab) = Lab::builder().nat(Nat::Masquerade).second_client().build() else {
+        return;
+    };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let before = lab.router().conntrack_stats();
     let _race = natrace::start(&lab, at(&lab));

@@ -4,7 +4,9 @@ mod lab;
 mod truth;
 
 use lab::tunnel::{SERVER_IN, knock_of};
-use lab::{CtFill, Keys, Lab, Nat, Peer, Serve, TcpServer, Tunnel, UdpReflector, WgDevice, ask, hold, tunnel};
+use lab::{
+    CtFill, Keys, Lab, Nat, Peer, Serve, TcpServer, Tunnel, UdpReflector, WgDevice, ask, hold, tunnel,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict};
@@ -18,7 +20,10 @@ fn all_well(lab: &Lab, case: &str, duration: &str) -> Vec<Verdict> {
         .hosts()
         .map(|ns| {
             let role = ns.name().rsplit('-').next().unwrap_or_default().to_owned();
-            Look::at(lab, ns).duration(duration).case(&format!("{case}-{role}")).start()
+            Look::at(lab, ns)
+                .duration(duration)
+                .case(&format!("{case}-{role}"))
+                .start()
         })
         .collect();
     let verdicts: Vec<Verdict> = looks.into_iter().map(|look| look.finish()).collect();
@@ -38,7 +43,9 @@ fn talk(lab: &Lab, inside: SocketAddr) -> Repeat {
 
 #[test]
 fn a_tunnel_at_work_behind_nat() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let tunnel = Tunnel::up(&lab);
     let inside = SocketAddr::new(SERVER_IN, 7000);
     let _reflector = UdpReflector::start(lab.server(), inside);
@@ -62,15 +69,23 @@ fn a_tunnel_at_rest() {
 
 #[test]
 fn a_handshake_while_watched() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let tunnel = Tunnel::start(&lab);
-    let client = Look::at(&lab, lab.client()).duration("3s").case("healthy-handshake").start().await_watching();
+    let client = Look::at(&lab, lab.client())
+        .duration("3s")
+        .case("healthy-handshake")
+        .start()
+        .await_watching();
     tunnel.knock();
     tunnel.client.await_handshake(SOON);
     let client = client.finish();
     client.nothing_wrong();
     assert_eq!(client.peer()["state"], "up", "{}", client.everything());
-    let handshakes = client.report["wireguard"]["handshakes"].as_array().map_or(0, Vec::len);
+    let handshakes = client.report["wireguard"]["handshakes"]
+        .as_array()
+        .map_or(0, Vec::len);
     assert_eq!(handshakes, 1, "{}", client.everything());
     assert_eq!(client.report["wireguard"]["messages"]["initiation"], 1);
     assert_eq!(client.report["wireguard"]["messages"]["response"], 1);
@@ -91,7 +106,9 @@ fn a_tunnel_over_ipv6() {
 
 #[test]
 fn requests_that_are_refused_inside_the_tunnel() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let tunnel = Tunnel::up(&lab);
     // Nobody listens there, which the tunnel is not to blame for: ICMP says so through it.
     let ns = lab.client().clone();
@@ -102,15 +119,21 @@ fn requests_that_are_refused_inside_the_tunnel() {
 
 #[test]
 fn an_exit_node_beside_narrower_peers_is_no_conflict() {
-    let Some(lab) = Lab::builder().nat(Nat::Masquerade).second_client().build() else { return };
+    let Some(lab) = Lab::builder().nat(Nat::Masquerade).second_client().build() else {
+        return;
+    };
     let mut tunnel = Tunnel::prepare(&lab);
     let twin_keys = Keys::generate();
     // The client sends all to the server, but for one neighbour; the server is the hub of two.
     tunnel.client.peers[0].allowed_ips = "0.0.0.0/0,::/0".to_owned();
-    tunnel.server.peers.push(Peer::new(twin_keys.public(), "10.99.0.3/32"));
+    tunnel
+        .server
+        .peers
+        .push(Peer::new(twin_keys.public(), "10.99.0.3/32"));
     let mut second = WgDevice::new(lab.host("client2"), "wg0", twin_keys);
     second.addresses = vec!["10.99.0.3/24".to_owned()];
-    second.peers = vec![Peer::new(tunnel.server.keys.public(), "10.99.0.0/24").at((lab.server_at().v4, 51820).into())];
+    second.peers =
+        vec![Peer::new(tunnel.server.keys.public(), "10.99.0.0/24").at((lab.server_at().v4, 51820).into())];
     tunnel.start_both();
     second.start();
     tunnel.knock();
@@ -118,16 +141,23 @@ fn an_exit_node_beside_narrower_peers_is_no_conflict() {
     tunnel.client.await_handshake(SOON);
     second.await_handshake(SOON);
     // The neighbour's key is new here, and it has no endpoint: it can only call.
-    tunnel.client.peers.push(Peer::new(Keys::generate().public(), "10.99.0.77/32"));
+    tunnel
+        .client
+        .peers
+        .push(Peer::new(Keys::generate().public(), "10.99.0.77/32"));
     tunnel.client.apply();
     all_well(&lab, "healthy-hub", "2s");
 }
 
 #[test]
 fn a_busy_host_with_room() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let at = |port| SocketAddr::new(lab.server_ip(), port);
-    let servers: Vec<_> = (8080..8084).map(|p| TcpServer::start(lab.server(), at(p), Serve::Echo)).collect();
+    let servers: Vec<_> = (8080..8084)
+        .map(|p| TcpServer::start(lab.server(), at(p), Serve::Echo))
+        .collect();
     let held: Vec<_> = (8080..8084).map(|p| hold(lab.client(), at(p), 500)).collect();
     assert!(held.iter().all(|h| h.error.is_none()));
     lab.router().fill_conntrack(CtFill::assured(50_000));

@@ -18,7 +18,11 @@ fn held(lab: &Lab, count: usize) -> (TcpServer, LoadProcess) {
     lab.client().set_port_range(40000, 40199);
     let server = TcpServer::start(lab.server(), at(lab), Serve::Echo);
     let process = LoadProcess::start(lab.client(), "node", None, Work::Hold { to: at(lab), count });
-    assert!(process.held.0 == count || process.held.1 == libc::EADDRNOTAVAIL, "{:?}", process.held);
+    assert!(
+        process.held.0 == count || process.held.1 == libc::EADDRNOTAVAIL,
+        "{:?}",
+        process.held
+    );
     (server, process)
 }
 
@@ -26,7 +30,10 @@ fn held(lab: &Lab, count: usize) -> (TcpServer, LoadProcess) {
 #[track_caller]
 fn both(lab: &Lab, case: &str, duration: &str) -> Verdict {
     let client = Look::at(lab, lab.client()).duration(duration).case(case).start();
-    let server = Look::at(lab, lab.server()).duration(duration).case(&format!("{case}-at-server")).start();
+    let server = Look::at(lab, lab.server())
+        .duration(duration)
+        .case(&format!("{case}-at-server"))
+        .start();
     server.finish().nothing_wrong();
     client.finish()
 }
@@ -64,11 +71,15 @@ fn nine_tenths_of_the_ports_are_critical() {
 #[test]
 fn reserved_ports_are_not_available() {
     let Some(lab) = Lab::pair() else { return };
-    lab.client().sysctl("net.ipv4.ip_local_reserved_ports", "40000-40099");
+    lab.client()
+        .sysctl("net.ipv4.ip_local_reserved_ports", "40000-40099");
     let (_server, process) = held(&lab, 80);
     assert_eq!(process.held, (80, 0));
     let verdict = both(&lab, "ports-low-reserved", "1s");
-    verdict.says_only(&["ports-low"]).field("/severity", "warning").evidence("available", 100);
+    verdict
+        .says_only(&["ports-low"])
+        .field("/severity", "warning")
+        .evidence("available", 100);
 }
 
 #[test]
@@ -97,7 +108,10 @@ fn another_destination_keeps_its_ports() {
     let _few = hold(lab.client(), other, 100);
     // 290 sockets on a range of 200, and only one destination is short of ports.
     let verdict = both(&lab, "ports-low-one-of-two", "1s");
-    verdict.says_only(&["ports-low"]).about_destination("tcp", at(&lab)).evidence("in_use", 190);
+    verdict
+        .says_only(&["ports-low"])
+        .about_destination("tcp", at(&lab))
+        .evidence("in_use", 190);
 }
 
 #[test]
@@ -109,7 +123,10 @@ fn ports_run_out_over_ipv6_too() {
     let held = exhaust(lab.client(), to);
     assert_eq!(held.streams.len(), 100);
     let verdict = both(&lab, "ports-exhausted-ipv6", "1s");
-    verdict.says_only(&["ports-exhausted"]).is("critical", "certain").about_destination("tcp", to);
+    verdict
+        .says_only(&["ports-exhausted"])
+        .is("critical", "certain")
+        .about_destination("tcp", to);
 }
 
 #[test]
@@ -135,7 +152,10 @@ fn time_wait_that_holds_every_port_is_why_they_are_exhausted() {
     fill_time_wait(lab.client(), at(&lab), 1000);
     assert_eq!(exhaust(lab.client(), at(&lab)).streams.len(), 0);
     let verdict = both(&lab, "ports-exhausted-time-wait", "1s");
-    verdict.finding("ports-exhausted").is("critical", "certain").about_destination("tcp", at(&lab));
+    verdict
+        .finding("ports-exhausted")
+        .is("critical", "certain")
+        .about_destination("tcp", at(&lab));
     verdict.finding("ports-exhausted").evidence("time_wait", 1000);
     verdict.says_at_most(&["ports-exhausted", "timewait-pileup"]);
 }
@@ -144,9 +164,16 @@ fn time_wait_that_holds_every_port_is_why_they_are_exhausted() {
 fn churn_is_named_with_its_process_and_a_pool() {
     let Some(lab) = Lab::pair() else { return };
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
-    let plan = ChurnPlan { to: at(&lab), rate: 100, lifetime: Duration::from_millis(50), server_closes: false };
+    let plan = ChurnPlan {
+        to: at(&lab),
+        rate: 100,
+        lifetime: Duration::from_millis(50),
+        server_closes: false,
+    };
     let process = LoadProcess::start(lab.client(), "node", None, Work::Churn(plan));
-    wait_until(Duration::from_secs(5), "connections in TIME_WAIT", || lab.client().sockstat("TCP", "tw") > 50);
+    wait_until(Duration::from_secs(5), "connections in TIME_WAIT", || {
+        lab.client().sockstat("TCP", "tw") > 50
+    });
     let verdict = both(&lab, "connection-churn", "4s");
     verdict
         .says_only(&["connection-churn"])
@@ -163,9 +190,16 @@ fn churn_is_named_with_its_process_and_a_pool() {
 fn churn_whose_server_closes_is_churn_too() {
     let Some(lab) = Lab::pair() else { return };
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::CloseFirst);
-    let plan = ChurnPlan { to: at(&lab), rate: 100, lifetime: Duration::from_millis(100), server_closes: true };
+    let plan = ChurnPlan {
+        to: at(&lab),
+        rate: 100,
+        lifetime: Duration::from_millis(100),
+        server_closes: true,
+    };
     let _process = LoadProcess::start(lab.client(), "node", None, Work::Churn(plan));
-    wait_until(Duration::from_secs(5), "the server's TIME_WAIT", || lab.server().sockstat("TCP", "tw") > 50);
+    wait_until(Duration::from_secs(5), "the server's TIME_WAIT", || {
+        lab.server().sockstat("TCP", "tw") > 50
+    });
     // TIME_WAIT is the server's, which it costs no port.
     let verdict = both(&lab, "connection-churn-server-closes", "4s");
     verdict.says_at_most(&["connection-churn"]);
@@ -176,7 +210,10 @@ fn churn_whose_server_closes_is_churn_too() {
 fn a_process_at_its_file_limit_is_not_out_of_ports() {
     let Some(lab) = Lab::pair() else { return };
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
-    let work = Work::Hold { to: at(&lab), count: 1000 };
+    let work = Work::Hold {
+        to: at(&lab),
+        count: 1000,
+    };
     let process = LoadProcess::start(lab.client(), "node", Some(128), work);
     assert_eq!(process.held.1, libc::EMFILE);
     let verdict = both(&lab, "fd-limit", "1s");

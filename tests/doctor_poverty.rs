@@ -6,7 +6,7 @@ mod truth;
 
 use lab::exec::{self, Output};
 use lab::tunnel::SERVER_IN;
-use lab::{Lab, Nat, Namespace, Serve, TcpServer, Tunnel, exhaust};
+use lab::{Lab, Namespace, Nat, Serve, TcpServer, Tunnel, exhaust};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -24,7 +24,13 @@ fn as_nobody(lab: &Lab, ns: &Namespace) -> Command {
     let binary = lab.dir().join("wgnat-for-nobody");
     std::fs::copy(env!("CARGO_BIN_EXE_wgnat"), &binary).expect("the lab's directory is writable");
     let mut command = ns.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    ]);
     command.args(["--no-new-privs", "--"]).arg(binary);
     lab.clean_environment(&mut command);
     command
@@ -53,7 +59,11 @@ fn refused(out: &Output, words: &[&str]) {
     assert!(out.stdout.is_empty(), "{out:?}");
     assert!(!out.stderr.contains("panicked"), "{out:?}");
     for word in words {
-        assert!(out.stderr.contains(word), "it does not say {word:?}: {}", out.stderr);
+        assert!(
+            out.stderr.contains(word),
+            "it does not say {word:?}: {}",
+            out.stderr
+        );
     }
 }
 
@@ -67,17 +77,31 @@ fn without_root_it_says_what_it_lacks_and_finds_what_it_can() {
     let _tunnel = Tunnel::up(&lab);
     lab.client().set_port_range(40000, 40099);
     let _held = exhaust(lab.client(), to);
-    let verdict = Look::with(as_nobody(&lab, lab.client())).args(&["doctor", "--json", "--duration", "1s"]).run();
-    verdict.says_only(&["ports-exhausted"]).is("critical", "certain").about_destination("tcp", to);
+    let verdict = Look::with(as_nobody(&lab, lab.client()))
+        .args(&["doctor", "--json", "--duration", "1s"])
+        .run();
+    verdict
+        .says_only(&["ports-exhausted"])
+        .is("critical", "certain")
+        .about_destination("tcp", to);
     assert_eq!(verdict.code, 2);
-    for (collector, lacks) in [("capture", "CAP_NET_RAW"), ("conntrack", "CAP_NET_ADMIN"), ("wireguard-uapi", "root")] {
+    for (collector, lacks) in [
+        ("capture", "CAP_NET_RAW"),
+        ("conntrack", "CAP_NET_ADMIN"),
+        ("wireguard-uapi", "root"),
+    ] {
         let row = verdict.collector(collector);
         assert_ne!(row["state"], "ok", "{collector}: {}", verdict.everything());
         let reason = row["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(lacks), "{collector}: {reason}");
     }
     for collector in ["sockets", "routes", "counters", "host"] {
-        assert_ne!(verdict.collector(collector)["state"], "unavailable", "{}", verdict.everything());
+        assert_ne!(
+            verdict.collector(collector)["state"],
+            "unavailable",
+            "{}",
+            verdict.everything()
+        );
     }
     let not_checked = verdict.not_checked();
     for code in ["wg-handshake-timeout", "wg-one-way", "wg-no-route"] {
@@ -88,13 +112,22 @@ fn without_root_it_says_what_it_lacks_and_finds_what_it_can() {
 #[test]
 fn without_root_a_quiet_host_is_not_called_unknown() {
     let Some(lab) = Lab::lone() else { return };
-    let verdict = Look::with(as_nobody(&lab, lab.client())).args(&["doctor", "--json", "--duration", "1s"]).run();
-    assert!(verdict.wrong().is_empty() && verdict.code == 0, "{}", verdict.everything());
+    let verdict = Look::with(as_nobody(&lab, lab.client()))
+        .args(&["doctor", "--json", "--duration", "1s"])
+        .run();
+    assert!(
+        verdict.wrong().is_empty() && verdict.code == 0,
+        "{}",
+        verdict.everything()
+    );
     // The text admits it too.
     let mut command = as_nobody(&lab, lab.client());
     command.args(["doctor", "--duration", "0"]);
     let out = exec::output(command);
-    assert!(out.stdout.contains("CAP_NET_RAW") && out.stdout.contains("CAP_NET_ADMIN"), "{out:?}");
+    assert!(
+        out.stdout.contains("CAP_NET_RAW") && out.stdout.contains("CAP_NET_ADMIN"),
+        "{out:?}"
+    );
 }
 
 #[test]
@@ -122,8 +155,14 @@ fn an_unreadable_configuration_is_named() {
 
 #[test]
 fn a_missing_namespace_is_named() {
-    refused(&wgnat(&["doctor", "--json", "--netns", "no-such-namespace"]), &["no-such-namespace"]);
-    refused(&wgnat(&["doctor", "--json", "--netns", "/nowhere/net"]), &["/nowhere/net"]);
+    refused(
+        &wgnat(&["doctor", "--json", "--netns", "no-such-namespace"]),
+        &["no-such-namespace"],
+    );
+    refused(
+        &wgnat(&["doctor", "--json", "--netns", "/nowhere/net"]),
+        &["/nowhere/net"],
+    );
     refused(&wgnat(&["doctor", "--json", "--netns", "4194305"]), &["4194305"]);
 }
 
@@ -136,9 +175,18 @@ fn a_wrong_invocation_is_unknown() {
         (&["doctor", "--fail-on", "sometimes"], &["sometimes", "critical"]),
         (&["doctor", "--frobnicate"], &["--frobnicate"]),
         (&["doktor"], &["doktor"]),
-        (&["doctor", "--replay", "/nowhere/case.jsonl"], &["/nowhere/case.jsonl"]),
-        (&["doctor", "--wg-config", "/nowhere/wg0.conf"], &["/nowhere/wg0.conf"]),
-        (&["doctor", "--record", "/nowhere/case.jsonl", "--duration", "0"], &["/nowhere/case.jsonl"]),
+        (
+            &["doctor", "--replay", "/nowhere/case.jsonl"],
+            &["/nowhere/case.jsonl"],
+        ),
+        (
+            &["doctor", "--wg-config", "/nowhere/wg0.conf"],
+            &["/nowhere/wg0.conf"],
+        ),
+        (
+            &["doctor", "--record", "/nowhere/case.jsonl", "--duration", "0"],
+            &["/nowhere/case.jsonl"],
+        ),
         (&["explain", "no-such-code"], &["no-such-code"]),
     ] {
         refused(&wgnat(args), words);
@@ -152,25 +200,51 @@ fn a_malformed_configuration_is_named_by_line_and_key() {
     let file = dir.path().join("wg0.conf");
     let name = file.to_str().expect("it is text");
     for (text, line, word) in [
-        (format!("[Interface]\nPrivateKey = {KEY}\nMTU = large\n"), 3, "MTU"),
+        (
+            format!("[Interface]\nPrivateKey = {KEY}\nMTU = large\n"),
+            3,
+            "MTU",
+        ),
         (format!("[Interface]\r\nPrivateKey = {KEY}x\r\n"), 2, "PrivateKey"),
-        (format!("[Interface]\nPrivateKey = {KEY}\n\n[Peer]\n# home\nPublicKey = short\n"), 6, "PublicKey"),
-        (format!("[Peer]\nPublicKey = {KEY}\nAllowedIPs = 10.0.0.0/40\n"), 3, "AllowedIPs"),
-        (format!("[Peer]\nPublicKey = {KEY}\nEndpoint = nowhere\n"), 3, "Endpoint"),
-        (format!("[Peer]\nPublicKey = {KEY}\nPersistentKeepalive = 70000\n"), 3, "PersistentKeepalive"),
+        (
+            format!("[Interface]\nPrivateKey = {KEY}\n\n[Peer]\n# home\nPublicKey = short\n"),
+            6,
+            "PublicKey",
+        ),
+        (
+            format!("[Peer]\nPublicKey = {KEY}\nAllowedIPs = 10.0.0.0/40\n"),
+            3,
+            "AllowedIPs",
+        ),
+        (
+            format!("[Peer]\nPublicKey = {KEY}\nEndpoint = nowhere\n"),
+            3,
+            "Endpoint",
+        ),
+        (
+            format!("[Peer]\nPublicKey = {KEY}\nPersistentKeepalive = 70000\n"),
+            3,
+            "PersistentKeepalive",
+        ),
         (format!("PrivateKey = {KEY}\n"), 1, "[Interface]"),
         ("[Interface]\nPrivateKey\n".to_owned(), 2, "KEY = VALUE"),
     ] {
         std::fs::write(&file, &text).expect("it is writable");
         let out = wgnat(&["doctor", "--json", "--wg-config", name]);
         refused(&out, &[name, &format!("line {line}"), word]);
-        assert!(!out.stderr.contains(&KEY[..20]), "a key was shown: {}", out.stderr);
+        assert!(
+            !out.stderr.contains(&KEY[..20]),
+            "a key was shown: {}",
+            out.stderr
+        );
     }
 }
 
 #[test]
 fn a_good_configuration_is_looked_at() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let tunnel = Tunnel::up(&lab);
     let (path, text) = path_of(&lab, "wg0.conf");
     let private = tunnel.client.keys.private_base64();
@@ -181,7 +255,10 @@ fn a_good_configuration_is_looked_at() {
         tunnel.server.keys.public()
     );
     std::fs::write(path, file).expect("the lab's directory is writable");
-    let verdict = Look::at(&lab, lab.client()).duration("1s").args(&["--wg-config", &text]).run();
+    let verdict = Look::at(&lab, lab.client())
+        .duration("1s")
+        .args(&["--wg-config", &text])
+        .run();
     verdict.nothing_wrong();
     // The file and the device name one peer.
     assert_eq!(verdict.peer()["public_key"], tunnel.server.keys.public());
@@ -192,7 +269,10 @@ fn a_good_configuration_is_looked_at() {
 
 /// A tun device, as a daemon's that hangs would have.
 fn tun(ns: &Namespace, name: &str) {
-    ns.ip(&[&format!("tuntap add dev {name} mode tun"), &format!("link set {name} up")]);
+    ns.ip(&[
+        &format!("tuntap add dev {name} mode tun"),
+        &format!("link set {name} up"),
+    ]);
 }
 
 #[test]
@@ -207,7 +287,11 @@ fn a_dead_control_socket_is_left_alone() {
     assert_eq!(verdict.peer()["device"], "wg0");
     // A diagnosis changes nothing, so the file that `wg` would remove stays.
     assert!(socket.exists());
-    assert!(verdict.text.contains("wg7"), "a dead socket is said to be dead: {}", verdict.everything());
+    assert!(
+        verdict.text.contains("wg7"),
+        "a dead socket is said to be dead: {}",
+        verdict.everything()
+    );
     assert!(verdict.took < BOUND, "{}", verdict.everything());
 }
 
@@ -235,7 +319,9 @@ fn hung(ns: &Namespace, name: &str, how: Hang) -> UnixListener {
                     Hang::StopsHalfWay => drop(stream.write_all(b"listen_port=51820\nfwmark=1\npublic_k")),
                     Hang::NeverEnds => {
                         let mut writer = stream.try_clone().expect("a stream can be cloned");
-                        std::thread::spawn(move || while writer.write_all(b"allowed_ip=10.0.0.0/8\n").is_ok() {});
+                        std::thread::spawn(
+                            move || while writer.write_all(b"allowed_ip=10.0.0.0/8\n").is_ok() {},
+                        );
                     }
                 }
                 open.push(stream);
@@ -249,18 +335,36 @@ fn hung(ns: &Namespace, name: &str, how: Hang) -> UnixListener {
 fn hung_daemons_cost_one_timeout() {
     let Some(lab) = Lab::pair() else { return };
     let tunnel = Tunnel::up(&lab);
-    let kinds = [Hang::NeverAccepts, Hang::NeverAnswers, Hang::StopsHalfWay, Hang::NeverEnds];
+    let kinds = [
+        Hang::NeverAccepts,
+        Hang::NeverAnswers,
+        Hang::StopsHalfWay,
+        Hang::NeverEnds,
+    ];
     let names = ["wg5", "wg6", "wg7", "wg8"];
-    let _daemons: Vec<_> = names.iter().zip(kinds).map(|(name, how)| hung(lab.client(), name, how)).collect();
+    let _daemons: Vec<_> = names
+        .iter()
+        .zip(kinds)
+        .map(|(name, how)| hung(lab.client(), name, how))
+        .collect();
     let verdict = Look::at(&lab, lab.client()).duration("1s").run();
     assert!(verdict.took < BOUND, "{}", verdict.everything());
     assert!(verdict.wrong().is_empty(), "{}", verdict.everything());
     // The one that answers is read all the same.
-    assert_eq!(verdict.peer()["public_key"], tunnel.server.keys.public(), "{}", verdict.everything());
+    assert_eq!(
+        verdict.peer()["public_key"],
+        tunnel.server.keys.public(),
+        "{}",
+        verdict.everything()
+    );
     let row = verdict.collector("wireguard-uapi");
     assert_eq!(row["state"], "degraded", "{}", verdict.everything());
     for name in names {
-        assert!(verdict.text.contains(name), "{name} is not said to hang: {}", verdict.everything());
+        assert!(
+            verdict.text.contains(name),
+            "{name} is not said to hang: {}",
+            verdict.everything()
+        );
     }
 }
 
@@ -268,12 +372,17 @@ fn hung_daemons_cost_one_timeout() {
 fn a_device_that_vanishes_is_said_to_have_vanished() {
     let Some(lab) = Lab::pair() else { return };
     let mut tunnel = Tunnel::up(&lab);
-    let look = Look::at(&lab, lab.client()).duration("4s").start().await_watching();
+    let look = Look::at(&lab, lab.client())
+        .duration("4s")
+        .start()
+        .await_watching();
     tunnel.client.kill();
     let verdict = look.finish();
     verdict.says_at_most(&[]);
     let everything = verdict.everything();
-    let told = ["vanish", "disappear", "gone", "removed"].iter().any(|word| everything.contains(word));
+    let told = ["vanish", "disappear", "gone", "removed"]
+        .iter()
+        .any(|word| everything.contains(word));
     assert!(told && everything.contains("wg0"), "{everything}");
 }
 
@@ -281,8 +390,13 @@ fn a_device_that_vanishes_is_said_to_have_vanished() {
 fn a_peer_that_is_removed_takes_its_failure_along() {
     let Some(lab) = Lab::pair() else { return };
     let tunnel = Tunnel::up(&lab);
-    let look = Look::at(&lab, lab.client()).duration("4s").start().await_watching();
-    tunnel.client.wg(&["set", "wg0", "peer", tunnel.server.keys.public(), "remove"]);
+    let look = Look::at(&lab, lab.client())
+        .duration("4s")
+        .start()
+        .await_watching();
+    tunnel
+        .client
+        .wg(&["set", "wg0", "peer", tunnel.server.keys.public(), "remove"]);
     look.finish().says_at_most(&[]);
 }
 
@@ -296,42 +410,65 @@ fn without_route(record: &str) -> Option<(Lab, Tunnel, Verdict)> {
     tunnel.cut_route(&lab);
     tunnel.knock();
     let (_, path) = path_of(&lab, record);
-    let verdict = Look::at(&lab, lab.client()).duration("1s").args(&["--record", &path]).run();
+    let verdict = Look::at(&lab, lab.client())
+        .duration("1s")
+        .args(&["--record", &path])
+        .run();
     verdict.says_only(&["wg-no-route"]);
     Some((lab, tunnel, verdict))
 }
 
 fn replay(lab: &Lab, record: &str, more: &[&str]) -> Verdict {
     let (_, path) = path_of(lab, record);
-    Look::at(lab, lab.server()).args(&["--replay", &path]).args(more).run()
+    Look::at(lab, lab.server())
+        .args(&["--replay", &path])
+        .args(more)
+        .run()
 }
 
 #[test]
 fn a_replay_is_the_same_report_byte_for_byte() {
-    let Some((lab, _tunnel, live)) = without_route("case.jsonl") else { return };
+    let Some((lab, _tunnel, live)) = without_route("case.jsonl") else {
+        return;
+    };
     assert_eq!(replay(&lab, "case.jsonl", &[]).text, live.text);
     let text = |lab: &Lab| {
         let mut command = lab.wgnat(lab.server());
-        command.args(["doctor", "--format", "markdown", "--replay", &path_of(lab, "case.jsonl").1]);
+        command.args([
+            "doctor",
+            "--format",
+            "markdown",
+            "--replay",
+            &path_of(lab, "case.jsonl").1,
+        ]);
         exec::output(command).stdout
     };
     assert_eq!(text(&lab), text(&lab));
     // A record names addresses: it is its owner's alone.
     let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(path_of(&lab, "case.jsonl").0).expect("it was written").permissions(),
+        &std::fs::metadata(path_of(&lab, "case.jsonl").0)
+            .expect("it was written")
+            .permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
 fn exit_codes_follow_fail_on() {
-    let Some((lab, tunnel, live)) = without_route("critical.jsonl") else { return };
+    let Some((lab, tunnel, live)) = without_route("critical.jsonl") else {
+        return;
+    };
     assert_eq!(live.code, 2);
     lab.client().ip(&["route add default via 10.77.0.1"]);
-    tunnel.client.wg(&["set", "wg0", "peer", tunnel.server.keys.public(), "remove"]);
+    tunnel
+        .client
+        .wg(&["set", "wg0", "peer", tunnel.server.keys.public(), "remove"]);
     tunnel.client.apply();
     let (_, path) = path_of(&lab, "warning.jsonl");
-    let warning = Look::at(&lab, lab.client()).duration("1s").args(&["--record", &path]).run();
+    let warning = Look::at(&lab, lab.client())
+        .duration("1s")
+        .args(&["--record", &path])
+        .run();
     warning.says_only(&["wg-never-connected"]);
     assert_eq!(warning.code, 1);
     for (record, fail_on, code) in [
@@ -349,7 +486,9 @@ fn exit_codes_follow_fail_on() {
 
 #[test]
 fn a_record_that_is_cut_replays_as_far_as_it_goes() {
-    let Some((lab, _tunnel, _)) = without_route("case.jsonl") else { return };
+    let Some((lab, _tunnel, _)) = without_route("case.jsonl") else {
+        return;
+    };
     let whole = std::fs::read(path_of(&lab, "case.jsonl").0).expect("it was written");
     let (cut, text) = path_of(&lab, "cut.jsonl");
     for length in [whole.len() - 1, whole.len() - 20, whole.len() / 2] {
@@ -372,20 +511,32 @@ fn a_record_that_is_cut_replays_as_far_as_it_goes() {
     let mut spoilt = whole[..whole.iter().position(|b| *b == b'\n').expect("it has lines") + 1].to_vec();
     spoilt.extend(b"{\"at\":\"yesterday\"}\n{}\n");
     std::fs::write(&cut, spoilt).expect("the lab's directory is writable");
-    refused(&wgnat(&["doctor", "--json", "--replay", &text]), &["cut.jsonl", "line 2"]);
+    refused(
+        &wgnat(&["doctor", "--json", "--replay", &text]),
+        &["cut.jsonl", "line 2"],
+    );
     // A whole header and nothing else: nothing was observed.
     let header = &whole[..whole.iter().position(|b| *b == b'\n').expect("it has lines") + 1];
     std::fs::write(&cut, header).expect("the lab's directory is writable");
     let verdict = replay(&lab, "cut.jsonl", &[]);
-    assert_eq!((verdict.code, &verdict.report["status"]), (3, &"unknown".into()), "{}", verdict.everything());
+    assert_eq!(
+        (verdict.code, &verdict.report["status"]),
+        (3, &"unknown".into()),
+        "{}",
+        verdict.everything()
+    );
 }
 
 #[test]
 fn anonymised_nothing_of_the_lab_is_left() {
-    let Some((lab, tunnel, _)) = without_route("case.jsonl") else { return };
+    let Some((lab, tunnel, _)) = without_route("case.jsonl") else {
+        return;
+    };
     let (record, path) = path_of(&lab, "anonymous.jsonl");
-    let live =
-        Look::at(&lab, lab.client()).duration("1s").args(&["--anonymise", "--record", &path]).run();
+    let live = Look::at(&lab, lab.client())
+        .duration("1s")
+        .args(&["--anonymise", "--record", &path])
+        .run();
     let kept = std::fs::read_to_string(&record).expect("it was written");
     let replayed = replay(&lab, "case.jsonl", &["--anonymise"]);
     let again = replay(&lab, "anonymous.jsonl", &[]);
@@ -429,9 +580,19 @@ fn no_key_that_is_secret_is_told() {
     let mut command = lab.wgnat(lab.client());
     command.args(["-vvv", "doctor", "--json", "--duration", "1s", "--record", &path]);
     let out = exec::output(command);
-    let psk = tunnel.client.peers[0].psk.as_ref().expect("it was shared").base64();
+    let psk = tunnel.client.peers[0]
+        .psk
+        .as_ref()
+        .expect("it was shared")
+        .base64();
     let private = tunnel.client.keys.private_base64();
-    let hex: String = tunnel.client.keys.private_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let hex: String = tunnel
+        .client
+        .keys
+        .private_bytes()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let kept = std::fs::read_to_string(record).expect("it was written");
     for text in [&out.stdout, &out.stderr, &kept] {
         // The text may not be shown when this fails.
@@ -444,7 +605,9 @@ fn no_key_that_is_secret_is_told() {
 
 #[test]
 fn a_namespace_is_seen_from_outside() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let tunnel = Tunnel::start(&lab);
     tunnel.cut_route(&lab);
     tunnel.knock();
@@ -471,7 +634,9 @@ fn a_reader_that_goes_away_is_no_failure() {
     let Some(lab) = Lab::lone() else { return };
     for format in ["text", "json", "markdown"] {
         let mut command = lab.wgnat(lab.client());
-        command.args(["doctor", "--duration", "0", "--format", format]).stdin(Stdio::null());
+        command
+            .args(["doctor", "--duration", "0", "--format", format])
+            .stdin(Stdio::null());
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         drop(reader);
         command.stdout(writer).stderr(Stdio::piped());
@@ -491,7 +656,10 @@ fn a_full_disk_is_said_once_and_costs_no_diagnosis() {
     let mut command = lab.wgnat(lab.client());
     command.args(["doctor", "--json", "--duration", "1s", "--record", "/dev/full"]);
     let out = exec::output(command);
-    assert!(serde_json::from_str::<serde_json::Value>(&out.stdout).is_ok(), "{out:?}");
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&out.stdout).is_ok(),
+        "{out:?}"
+    );
     assert!(out.stderr.contains("/dev/full") && out.code == 3, "{out:?}");
     assert!(Path::new("/dev/full").exists());
 }

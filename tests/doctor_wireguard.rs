@@ -4,7 +4,9 @@ mod lab;
 mod truth;
 
 use lab::tunnel::{self, CLIENT_IN, SERVER_IN, knock_of};
-use lab::{Fault, Hook, Lab, Message, Nat, Peer, Reject, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until};
+use lab::{
+    Fault, Hook, Lab, Message, Nat, Peer, Reject, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict, cases};
@@ -23,7 +25,9 @@ fn masqueraded() -> Option<Lab> {
 #[track_caller]
 fn begin(tunnel: &Tunnel) {
     tunnel.knock();
-    wait_until(SOON, "the first initiation to leave", || tunnel.client.dump().peer().tx >= 148);
+    wait_until(SOON, "the first initiation to leave", || {
+        tunnel.client.dump().peer().tx >= 148
+    });
 }
 
 /// Datagrams from one side into the tunnel, five a second.
@@ -36,7 +40,10 @@ fn send_always(from: &WgDevice, to: IpAddr, size: usize) -> Repeat {
 #[track_caller]
 fn both(lab: &Lab, case: &str, duration: &str) -> (Verdict, Verdict) {
     let client = Look::at(lab, lab.client()).duration(duration).case(case).start();
-    let server = Look::at(lab, lab.server()).duration(duration).case(&format!("{case}-at-server")).start();
+    let server = Look::at(lab, lab.server())
+        .duration(duration)
+        .case(&format!("{case}-at-server"))
+        .start();
     (client.finish(), server.finish())
 }
 
@@ -94,7 +101,9 @@ fn an_impatient_look_judges_no_sooner() {
     let _fault = lab.inflict(&Fault::drop_udp());
     let tunnel = Tunnel::start(&lab);
     begin(&tunnel);
-    let verdict = Look::at(&lab, lab.client()).args(&["--duration", "1s", "--max-duration", "1s"]).run();
+    let verdict = Look::at(&lab, lab.client())
+        .args(&["--duration", "1s", "--max-duration", "1s"])
+        .run();
     // One attempt without an answer yet is no time-out.
     verdict.nothing_wrong();
     assert!(verdict.took < Duration::from_secs(4), "{}", verdict.everything());
@@ -191,26 +200,44 @@ fn a_session_that_dies_is_a_timeout_and_expires_in_the_end() {
 
     // Nobody waits three minutes for a test. In the record the last handshake is put back by them.
     let old = lab.dir().join("old.jsonl");
-    cases::edit(&record, &old, |record| put_handshakes_back(record, Duration::from_secs(200)));
+    cases::edit(&record, &old, |record| {
+        put_handshakes_back(record, Duration::from_secs(200))
+    });
     let verdict = replayed(&lab, &old, "wg-session-expired-folded");
-    verdict.says_only(&[TIMEOUT]).measures("last_handshake_age_seconds", 225.0..240.0);
-    assert_eq!(verdict.suppressed(), ["wg-session-expired"], "{}", verdict.everything());
+    verdict
+        .says_only(&[TIMEOUT])
+        .measures("last_handshake_age_seconds", 225.0..240.0);
+    assert_eq!(
+        verdict.suppressed(),
+        ["wg-session-expired"],
+        "{}",
+        verdict.everything()
+    );
 
     // While one attempt has failed, and the second has not yet, no more can be said than that.
     let early = lab.dir().join("early.jsonl");
-    cases::edit(&old, &early, |record| cut_after_first_attempt(record, Duration::from_millis(5_600)));
+    cases::edit(&old, &early, |record| {
+        cut_after_first_attempt(record, Duration::from_millis(5_600))
+    });
     let verdict = replayed(&lab, &early, "wg-session-expired");
-    verdict.says_only(&["wg-session-expired"]).is("critical", "certain").about_peer_of(&tunnel.client);
+    verdict
+        .says_only(&["wg-session-expired"])
+        .is("critical", "certain")
+        .about_peer_of(&tunnel.client);
 
     // A young session with one failed attempt is no finding.
     let young = lab.dir().join("young.jsonl");
-    cases::edit(&record, &young, |record| cut_after_first_attempt(record, Duration::from_millis(5_600)));
+    cases::edit(&record, &young, |record| {
+        cut_after_first_attempt(record, Duration::from_millis(5_600))
+    });
     replayed(&lab, &young, "one-attempt-of-a-live-session").nothing_wrong();
 }
 
 fn put_handshakes_back(record: &mut cases::Record, by: Duration) {
     for observation in &mut record.observations {
-        let Body::Devices(devices) = &mut observation.body else { continue };
+        let Body::Devices(devices) = &mut observation.body else {
+            continue;
+        };
         for peer in devices.iter_mut().flat_map(|d| &mut d.peers) {
             peer.last_handshake = peer.last_handshake.map(|at| at.before(by));
         }
@@ -219,8 +246,14 @@ fn put_handshakes_back(record: &mut cases::Record, by: Duration) {
 
 /// Ends the record some time after the first initiation on the wire.
 fn cut_after_first_attempt(record: &mut cases::Record, after: Duration) {
-    let is_initiation = |o: &&Observation| matches!(&o.body, Body::Packet(p) if p.payload.0.first() == Some(&1));
-    let first = record.observations.iter().find(is_initiation).expect("an initiation was seen").at;
+    let is_initiation =
+        |o: &&Observation| matches!(&o.body, Body::Packet(p) if p.payload.0.first() == Some(&1));
+    let first = record
+        .observations
+        .iter()
+        .find(is_initiation)
+        .expect("an initiation was seen")
+        .at;
     record.end = first + after;
     let end = record.end;
     record.observations.retain(|o| o.at <= end);
@@ -268,7 +301,10 @@ fn a_daemon_that_dies_is_unreachable() {
     let mut tunnel = Tunnel::up(&lab);
     tunnel.server.kill();
     let _load = send_always(&tunnel.client, SERVER_IN, 100);
-    let client = Look::at(&lab, lab.client()).duration("3s").case("wg-endpoint-unreachable-died").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("3s")
+        .case("wg-endpoint-unreachable-died")
+        .run();
     // Data is what is answered with ICMP, so there is no need to wait for the handshake that follows it.
     assert!(client.took < Duration::from_secs(10), "{}", client.everything());
     client
@@ -286,7 +322,9 @@ fn an_endpoint_behind_a_firewall_that_rejects_is_unreachable() {
     begin(&tunnel);
     let (client, server) = both(&lab, "wg-endpoint-unreachable-admin", "1s");
     unreachable(&client, &tunnel, lab.client_at().gateway().v4.into(), 13);
-    client.finding("wg-endpoint-unreachable").tells("/summary", &["10.77.0.1"]);
+    client
+        .finding("wg-endpoint-unreachable")
+        .tells("/summary", &["10.77.0.1"]);
     server.nothing_wrong();
 }
 
@@ -296,7 +334,10 @@ fn an_endpoint_whose_host_is_gone_is_unreachable() {
     let _fault = lab.inflict(&Fault::reject_udp(Reject::Host));
     let tunnel = Tunnel::start(&lab);
     begin(&tunnel);
-    let client = Look::at(&lab, lab.client()).duration("1s").case("wg-endpoint-unreachable-host").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("1s")
+        .case("wg-endpoint-unreachable-host")
+        .run();
     unreachable(&client, &tunnel, lab.client_at().gateway().v4.into(), 1);
 }
 
@@ -307,7 +348,10 @@ fn an_ipv6_endpoint_with_a_closed_port_is_unreachable() {
     tunnel.client.peers[0].endpoint = Some((lab.server_at().v6, tunnel::PORT).into());
     tunnel.client.start();
     begin(&tunnel);
-    let client = Look::at(&lab, lab.client()).duration("1s").case("wg-endpoint-unreachable-ipv6").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("1s")
+        .case("wg-endpoint-unreachable-ipv6")
+        .run();
     client
         .says_only(&["wg-endpoint-unreachable"])
         .is("critical", "certain")
@@ -325,7 +369,10 @@ fn a_missing_route_is_the_only_critical_thing() {
     let tunnel = Tunnel::start(&lab);
     tunnel.cut_route(&lab);
     let _load = send_always(&tunnel.client, SERVER_IN, 100);
-    let client = Look::at(&lab, lab.client()).duration("2s").case("wg-no-route").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("2s")
+        .case("wg-no-route")
+        .run();
     client
         .says_only(&["wg-no-route"])
         .is("critical", "certain")
@@ -333,7 +380,11 @@ fn a_missing_route_is_the_only_critical_thing() {
         .evidence("errno", libc::ENETUNREACH)
         .fix(&["ip route"]);
     let folded = client.suppressed();
-    assert!(folded.contains(&"wg-never-connected") || folded.contains(&TIMEOUT), "{}", client.everything());
+    assert!(
+        folded.contains(&"wg-never-connected") || folded.contains(&TIMEOUT),
+        "{}",
+        client.everything()
+    );
 }
 
 #[test]
@@ -342,9 +393,15 @@ fn an_interface_that_is_down_is_no_route() {
     let tunnel = Tunnel::up(&lab);
     lab.client().ip(&["link set eth0 down"]);
     let _load = send_always(&tunnel.client, SERVER_IN, 100);
-    let client = Look::at(&lab, lab.client()).duration("2s").case("wg-no-route-link-down").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("2s")
+        .case("wg-no-route-link-down")
+        .run();
     // A young session might also belong to a device whose socket lives elsewhere; refused packets make that unlikely.
-    client.says_only(&["wg-no-route"]).is("critical", "likely").about_peer_of(&tunnel.client);
+    client
+        .says_only(&["wg-no-route"])
+        .is("critical", "likely")
+        .about_peer_of(&tunnel.client);
 }
 
 #[test]
@@ -370,7 +427,8 @@ fn a_network_that_takes_a_peers_addresses_is_a_conflict() {
     tunnel.client.addresses[0] = "10.99.0.2/32".to_owned();
     tunnel.start_both();
     // As a home network that has the office's prefix.
-    lab.client().ip(&["route add 10.99.0.0/24 via 10.77.0.1 dev eth0"]);
+    lab.client()
+        .ip(&["route add 10.99.0.0/24 via 10.77.0.1 dev eth0"]);
     tunnel::knock(lab.client(), "fd99::1".parse().expect("valid"));
     tunnel.client.await_handshake(SOON);
     let (client, server) = both(&lab, "wg-allowed-ips-conflict-network", "2s");
@@ -408,7 +466,10 @@ fn two_devices_with_one_prefix_are_a_conflict() {
     second.addresses = vec!["10.98.0.2/32".to_owned()];
     second.peers = vec![Peer::new(lab::Keys::generate().public(), "10.99.0.0/24")];
     second.start();
-    let client = Look::at(&lab, lab.client()).duration("2s").case("wg-allowed-ips-conflict-devices").run();
+    let client = Look::at(&lab, lab.client())
+        .duration("2s")
+        .case("wg-allowed-ips-conflict-devices")
+        .run();
     client
         .says_only(&["wg-allowed-ips-conflict"])
         .field("/severity", "warning")
@@ -433,7 +494,10 @@ fn data_lost_one_way_is_one_way() {
     let (client, server) = both(&lab, "wg-one-way-lost", "5s");
     // Fifteen seconds of silence decide it, so it waits for them.
     assert!(client.stderr.contains("waiting"), "{}", client.everything());
-    client.says_only(&["wg-one-way"]).field("/severity", "critical").about_peer_of(&tunnel.client);
+    client
+        .says_only(&["wg-one-way"])
+        .field("/severity", "critical")
+        .about_peer_of(&tunnel.client);
     // Data comes in and goes out here. That none arrives cannot be seen from this side.
     server.nothing_wrong();
 }
@@ -463,7 +527,9 @@ fn a_stream_without_answers_is_a_hint_at_most() {
     let _tunnel = Tunnel::up(&lab);
     // As a log shipper's. Somebody takes the datagrams, so not even ICMP comes back.
     let sink = SocketAddr::new(SERVER_IN, 9);
-    let _sink = lab.server().run(|| std::net::UdpSocket::bind(sink).expect("the port is free"));
+    let _sink = lab
+        .server()
+        .run(|| std::net::UdpSocket::bind(sink).expect("the port is free"));
     let ns = lab.client().clone();
     let _load = Repeat::every(Duration::from_millis(100), move || knock_of(&ns, SERVER_IN, 400));
     let (client, server) = both(&lab, "stream-without-answers", "18s");
@@ -506,22 +572,40 @@ fn the_mtu_is_judged_by_the_endpoints_family() {
     tunnel.client.peers[0].endpoint = Some((lab.server_at().v6, tunnel::PORT).into());
     tunnel.client.apply();
     tunnel.knock();
-    let verdict = Look::at(&lab, lab.client()).duration("1s").case("wg-mtu-too-large-ipv6").run();
-    verdict.says_only(&["wg-mtu-too-large"]).is("warning", "certain").evidence("overhead_bytes", 80).fix(&["1420"]);
+    let verdict = Look::at(&lab, lab.client())
+        .duration("1s")
+        .case("wg-mtu-too-large-ipv6")
+        .run();
+    verdict
+        .says_only(&["wg-mtu-too-large"])
+        .is("warning", "certain")
+        .evidence("overhead_bytes", 80)
+        .fix(&["1420"]);
 }
 
 // --- roaming ---
 
 #[test]
 fn a_nat_that_rebinds_is_seen_as_roaming_at_the_server() {
-    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else { return };
+    let Some(lab) = Lab::nat(Nat::Range(20000, 20099)) else {
+        return;
+    };
     let tunnel = Tunnel::up(&lab);
     let old = tunnel.server.dump().peer().endpoint.expect("it has one");
-    let server = Look::at(&lab, lab.server()).duration("4s").case("wg-roamed-nat").start().await_watching();
-    let client = Look::at(&lab, lab.client()).duration("2s").start().await_watching();
+    let server = Look::at(&lab, lab.server())
+        .duration("4s")
+        .case("wg-roamed-nat")
+        .start()
+        .await_watching();
+    let client = Look::at(&lab, lab.client())
+        .duration("2s")
+        .start()
+        .await_watching();
     lab.rebind(Nat::Range(30000, 30099));
     tunnel.knock();
-    wait_until(SOON, "the endpoint to change", || tunnel.server.dump().peer().endpoint != Some(old));
+    wait_until(SOON, "the endpoint to change", || {
+        tunnel.server.dump().peer().endpoint != Some(old)
+    });
     let new = tunnel.server.dump().peer().endpoint.expect("it has one");
     let server = server.finish();
     server.nothing_wrong();
@@ -537,14 +621,22 @@ fn a_nat_that_rebinds_is_seen_as_roaming_at_the_server() {
 
 #[test]
 fn a_client_that_moves_is_seen_as_roaming_at_the_server() {
-    let Some(lab) = Lab::builder().second_uplink().build() else { return };
+    let Some(lab) = Lab::builder().second_uplink().build() else {
+        return;
+    };
     let tunnel = Tunnel::up(&lab);
-    let server = Look::at(&lab, lab.server()).duration("4s").case("wg-roamed-client").start().await_watching();
+    let server = Look::at(&lab, lab.server())
+        .duration("4s")
+        .case("wg-roamed-client")
+        .start()
+        .await_watching();
     lab.roam();
     tunnel.client.wg(&["set", "wg0", "listen-port", "40000"]);
     tunnel.knock();
     let moved: SocketAddr = (lab::addresses::CLIENT_ROAMED.v4, 40000).into();
-    wait_until(SOON, "the endpoint to move", || tunnel.server.dump().peer().endpoint == Some(moved));
+    wait_until(SOON, "the endpoint to move", || {
+        tunnel.server.dump().peer().endpoint == Some(moved)
+    });
     let server = server.finish();
     server.nothing_wrong();
     server

@@ -104,7 +104,7 @@ fn report() -> impl Strategy<Value = Report> {
                 exe: None,
                 runtime: None,
             };
-            report.status = Status::of(&findings, true);
+            report.status = Status::of(findings.iter(), true);
             report.findings = findings;
             if let Some(host) = &mut report.host {
                 host.netns_name = Some(reason.clone());

@@ -39,7 +39,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         duration: world.watched(),
         version: version.to_owned(),
         host: world.host.clone(),
-        status: Status::of(&evaluation.findings, anything_seen(world)),
+        status: Status::of(verdict.findings(), anything_seen(world)),
         collectors: world
             .sources
             .iter()

@@ -80,9 +80,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// The worst of `findings`; `Unknown` where no source sees.
-    pub fn of(findings: &[Finding], anything_seen: bool) -> Self {
-        match findings.iter().map(|f| f.severity).max() {
+    /// The worst of `findings`, folded ones among them: a symptom hurts no less for having a cause. `Unknown` where
+    /// no source sees.
+    pub fn of<'a>(findings: impl Iterator<Item = &'a Finding>, anything_seen: bool) -> Self {
+        match findings.map(|f| f.severity).max() {
             Some(Severity::Critical) => Self::Critical,
             Some(Severity::Warning) => Self::Warning,
             _ if anything_seen => Self::Ok,

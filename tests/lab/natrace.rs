@@ -40,12 +40,22 @@ pub fn start(lab: &Lab, to: SocketAddr) -> NatRace {
     rules.push_str("}; }\n");
     lab.router().nft(&rules);
     let stop = Arc::new(AtomicBool::new(false));
-    let start = Arc::new(Start { meet: Barrier::new(2), base: Instant::now(), shot: AtomicU64::new(0) });
-    let threads = [lab.client(), lab.host("client2")].into_iter().enumerate().map(|(index, ns)| {
-        let (start, stop) = (Arc::clone(&start), Arc::clone(&stop));
-        ns.spawn(move || race(index, to, &start, &stop))
+    let start = Arc::new(Start {
+        meet: Barrier::new(2),
+        base: Instant::now(),
+        shot: AtomicU64::new(0),
     });
-    NatRace { threads: threads.collect(), stop }
+    let threads = [lab.client(), lab.host("client2")]
+        .into_iter()
+        .enumerate()
+        .map(|(index, ns)| {
+            let (start, stop) = (Arc::clone(&start), Arc::clone(&stop));
+            ns.spawn(move || race(index, to, &start, &stop))
+        });
+    NatRace {
+        threads: threads.collect(),
+        stop,
+    }
 }
 
 impl Drop for NatRace {
@@ -78,7 +88,9 @@ fn race(index: usize, to: SocketAddr, start: &Start, stop: &AtomicBool) {
         let socket = UdpSocket::bind(("0.0.0.0", port));
         if start.meet.wait().is_leader() {
             let ended = stop.load(Ordering::SeqCst);
-            start.shot.store(if ended { 0 } else { start.now() + AIM }, Ordering::SeqCst);
+            start
+                .shot
+                .store(if ended { 0 } else { start.now() + AIM }, Ordering::SeqCst);
         }
         start.meet.wait();
         let shot = start.shot.load(Ordering::SeqCst);

@@ -28,7 +28,10 @@ impl Recording {
         std::env::var_os(VARIABLE)?;
         // The first part of the name lets the lab's sweep remove it, should this test be killed.
         let file = format!("wgnat-{}-0-case-{name}", std::process::id());
-        Some(Self { name: name.to_owned(), raw: std::env::temp_dir().join(file) })
+        Some(Self {
+            name: name.to_owned(),
+            raw: std::env::temp_dir().join(file),
+        })
     }
 
     /// Where doctor shall record to.
@@ -58,7 +61,10 @@ pub fn keep_copy(name: &str, record: &Path, verdict: &Verdict) {
     let file = directory().join(format!("{name}.jsonl"));
     anonymise(record, &file);
     let size = fs::metadata(&file).expect("it was written").len();
-    assert!(size <= LARGEST, "the record of {name} has {size} bytes, more than {LARGEST}");
+    assert!(
+        size <= LARGEST,
+        "the record of {name} has {size} bytes, more than {LARGEST}"
+    );
     fs::write(file.with_extension("expect"), outline(verdict)).expect("the directory is writable");
 }
 
@@ -98,7 +104,11 @@ pub fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Record)) {
     let mut observations = Vec::new();
     let (header, end) = log::read(BufReader::new(file), |_| (), |o| observations.push(o.clone()))
         .unwrap_or_else(|e| panic!("{} is no record: {e}", from.display()));
-    let mut record = Record { header, observations, end: end.expect("the record is whole") };
+    let mut record = Record {
+        header,
+        observations,
+        end: end.expect("the record is whole"),
+    };
     change(&mut record);
     let out = fs::File::create(to).unwrap_or_else(|e| panic!("cannot write {}: {e}", to.display()));
     let mut writer = log::Writer::begin(BufWriter::new(out), &record.header).expect("the disk has room");

@@ -35,7 +35,11 @@ impl<'a> Found<'a> {
     #[track_caller]
     pub fn field(self, pointer: &str, expected: impl Into<Value>) -> Self {
         let (expected, found) = (expected.into(), self.at(pointer));
-        assert!(found == &expected, "{pointer} is {found}, expected {expected}.{}", self.shown());
+        assert!(
+            found == &expected,
+            "{pointer} is {found}, expected {expected}.{}",
+            self.shown()
+        );
         self
     }
 
@@ -61,14 +65,20 @@ impl<'a> Found<'a> {
     #[track_caller]
     pub fn number(self, name: &str) -> f64 {
         let value = self.at(&format!("/evidence/{name}"));
-        value.as_f64().unwrap_or_else(|| panic!("evidence {name} is no number: {value}.{}", self.shown()))
+        value
+            .as_f64()
+            .unwrap_or_else(|| panic!("evidence {name} is no number: {value}.{}", self.shown()))
     }
 
     /// Asserts that a number in its evidence lies in a range.
     #[track_caller]
     pub fn measures(self, name: &str, range: impl std::ops::RangeBounds<f64> + std::fmt::Debug) -> Self {
         let number = self.number(name);
-        assert!(range.contains(&number), "evidence {name} is {number}, expected {range:?}.{}", self.shown());
+        assert!(
+            range.contains(&number),
+            "evidence {name} is {number}, expected {range:?}.{}",
+            self.shown()
+        );
         self
     }
 
@@ -83,7 +93,11 @@ impl<'a> Found<'a> {
     pub fn tells(self, pointer: &str, words: &[&str]) -> Self {
         let text = self.at(pointer).to_string().to_lowercase();
         for word in words {
-            assert!(text.contains(&word.to_lowercase()), "{pointer} does not tell {word:?}.{}", self.shown());
+            assert!(
+                text.contains(&word.to_lowercase()),
+                "{pointer} does not tell {word:?}.{}",
+                self.shown()
+            );
         }
         self
     }
@@ -93,7 +107,11 @@ impl<'a> Found<'a> {
     pub fn tells_not(self, pointer: &str, words: &[&str]) -> Self {
         let text = self.at(pointer).to_string().to_lowercase();
         for word in words {
-            assert!(!text.contains(&word.to_lowercase()), "{pointer} must not tell {word:?}.{}", self.shown());
+            assert!(
+                !text.contains(&word.to_lowercase()),
+                "{pointer} must not tell {word:?}.{}",
+                self.shown()
+            );
         }
         self
     }
@@ -105,7 +123,11 @@ impl<'a> Found<'a> {
             let text = fix.to_string().to_lowercase();
             words.iter().all(|w| text.contains(&w.to_lowercase()))
         };
-        assert!(list(&self.value["fixes"]).iter().any(fits), "no fix tells {words:?}.{}", self.shown());
+        assert!(
+            list(&self.value["fixes"]).iter().any(fits),
+            "no fix tells {words:?}.{}",
+            self.shown()
+        );
         self
     }
 
@@ -113,8 +135,16 @@ impl<'a> Found<'a> {
     #[track_caller]
     pub fn candidates(self, causes: &[&str]) -> Self {
         for cause in causes {
-            let fits = |c: &Value| format!("{} {}", c["cause"], c["code"]).to_lowercase().contains(cause);
-            assert!(list(&self.value["candidates"]).iter().any(fits), "no candidate is {cause:?}.{}", self.shown());
+            let fits = |c: &Value| {
+                format!("{} {}", c["cause"], c["code"])
+                    .to_lowercase()
+                    .contains(cause)
+            };
+            assert!(
+                list(&self.value["candidates"]).iter().any(fits),
+                "no candidate is {cause:?}.{}",
+                self.shown()
+            );
         }
         self
     }
@@ -123,8 +153,16 @@ impl<'a> Found<'a> {
     #[track_caller]
     pub fn ruled_out(self, causes: &[&str]) -> Self {
         for cause in causes {
-            let fits = |c: &Value| format!("{} {}", c["cause"], c["code"]).to_lowercase().contains(cause);
-            assert!(!list(&self.value["candidates"]).iter().any(fits), "{cause:?} is ruled out.{}", self.shown());
+            let fits = |c: &Value| {
+                format!("{} {}", c["cause"], c["code"])
+                    .to_lowercase()
+                    .contains(cause)
+            };
+            assert!(
+                !list(&self.value["candidates"]).iter().any(fits),
+                "{cause:?} is ruled out.{}",
+                self.shown()
+            );
         }
         self
     }
@@ -138,18 +176,54 @@ impl<'a> Found<'a> {
     /// What holds of every finding.
     #[track_caller]
     pub fn is_sound(self) {
-        let text = |pointer: &str| self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        for pointer in ["/code", "/title", "/summary", "/impact", "/confidence", "/subject/kind"] {
-            assert!(!text(pointer).trim().is_empty(), "{pointer} is empty.{}", self.shown());
+        let text = |pointer: &str| {
+            self.value
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        for pointer in [
+            "/code",
+            "/title",
+            "/summary",
+            "/impact",
+            "/confidence",
+            "/subject/kind",
+        ] {
+            assert!(
+                !text(pointer).trim().is_empty(),
+                "{pointer} is empty.{}",
+                self.shown()
+            );
         }
-        assert!(!text("/title").ends_with('.'), "a title has no full stop.{}", self.shown());
-        assert!(text("/summary").ends_with('.'), "a summary is sentences.{}", self.shown());
+        assert!(
+            !text("/title").ends_with('.'),
+            "a title has no full stop.{}",
+            self.shown()
+        );
+        assert!(
+            text("/summary").ends_with('.'),
+            "a summary is sentences.{}",
+            self.shown()
+        );
         let evidence = self.value["evidence"].as_object();
-        assert!(evidence.is_some_and(|e| !e.is_empty()), "there is no evidence.{}", self.shown());
+        assert!(
+            evidence.is_some_and(|e| !e.is_empty()),
+            "there is no evidence.{}",
+            self.shown()
+        );
         let possible = text("/confidence") == "possible";
-        assert!(!(possible && self.severity() == "critical"), "a hint is never critical.{}", self.shown());
+        assert!(
+            !(possible && self.severity() == "critical"),
+            "a hint is never critical.{}",
+            self.shown()
+        );
         let fixes = list(&self.value["fixes"]);
-        assert!(self.severity() == "info" || !fixes.is_empty(), "there is no fix.{}", self.shown());
+        assert!(
+            self.severity() == "info" || !fixes.is_empty(),
+            "there is no fix.{}",
+            self.shown()
+        );
         for fix in fixes {
             for part in ["title", "why"] {
                 let filled = fix[part].as_str().is_some_and(|t| !t.trim().is_empty());
@@ -164,7 +238,11 @@ impl<'a> Found<'a> {
         }
         for text in texts(self.value) {
             for leak in ["Some(", "None)", "Timestamp", "{}", "NaN", "  "] {
-                assert!(!text.contains(leak), "{leak:?} is a programmer's word: {text:?}.{}", self.shown());
+                assert!(
+                    !text.contains(leak),
+                    "{leak:?} is a programmer's word: {text:?}.{}",
+                    self.shown()
+                );
             }
         }
     }
@@ -180,7 +258,9 @@ fn texts(value: &Value) -> Vec<&str> {
         Value::String(text) => vec![text],
         Value::Array(items) => items.iter().flat_map(texts).collect(),
         Value::Object(fields) => {
-            let prose = fields.iter().filter(|(name, _)| !["command", "snippet"].contains(&name.as_str()));
+            let prose = fields
+                .iter()
+                .filter(|(name, _)| !["command", "snippet"].contains(&name.as_str()));
             prose.flat_map(|(_, value)| texts(value)).collect()
         }
         _ => Vec::new(),

@@ -64,8 +64,14 @@ impl Look {
     #[track_caller]
     pub fn start(mut self) -> Running {
         let what = exec::describe(&self.command);
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|e| panic!("cannot start `{what}`: {e}"));
+        self.command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start `{what}`: {e}"));
         let mut out = child.stdout.take().expect("stdout is piped");
         let err = child.stderr.take().expect("stderr is piped");
         let (to, stdout) = mpsc::channel();
@@ -84,7 +90,15 @@ impl Look {
                 text.push('\n');
             }
         });
-        Running { what, child, stdout, stderr, reader: Some(reader), watch: Watch::start(), case: self.case }
+        Running {
+            what,
+            child,
+            stdout,
+            stderr,
+            reader: Some(reader),
+            watch: Watch::start(),
+            case: self.case,
+        }
     }
 }
 
@@ -123,7 +137,11 @@ impl Running {
                 return true;
             }
             let ended = child.try_wait().expect("it is our child");
-            assert!(ended.is_none(), "it ended first, with {ended:?}: {}", stderr.lock().expect("as above"));
+            assert!(
+                ended.is_none(),
+                "it ended first, with {ended:?}: {}",
+                stderr.lock().expect("as above")
+            );
             false
         });
         self

@@ -31,7 +31,13 @@ impl Verdict {
                  error:\n{stderr}"
             )
         });
-        let verdict = Self { report, text: stdout.clone(), code: *code, stderr: stderr.clone(), took };
+        let verdict = Self {
+            report,
+            text: stdout.clone(),
+            code: *code,
+            stderr: stderr.clone(),
+            took,
+        };
         verdict.is_sound();
         verdict
     }
@@ -43,17 +49,25 @@ impl Verdict {
 
     /// The codes of the findings above info.
     pub fn wrong(&self) -> Vec<&str> {
-        self.findings().filter(|f| f.severity() != "info").map(|f| f.code()).collect()
+        self.findings()
+            .filter(|f| f.severity() != "info")
+            .map(|f| f.code())
+            .collect()
     }
 
     /// The codes of what is folded beneath findings.
     pub fn suppressed(&self) -> Vec<&str> {
-        list(&self.report["suppressed"]).iter().filter_map(|f| f["code"].as_str()).collect()
+        list(&self.report["suppressed"])
+            .iter()
+            .filter_map(|f| f["code"].as_str())
+            .collect()
     }
 
     /// All findings that are not folded away.
     pub fn findings(&self) -> impl Iterator<Item = Found<'_>> {
-        list(&self.report["findings"]).iter().map(|value| Found { value, verdict: self })
+        list(&self.report["findings"])
+            .iter()
+            .map(|value| Found { value, verdict: self })
     }
 
     /// The only finding with this code that is not folded away.
@@ -61,7 +75,11 @@ impl Verdict {
     pub fn finding(&self, code: &str) -> Found<'_> {
         let mut found = self.findings().filter(|f| f.code() == code);
         let first = found.next();
-        assert!(found.next().is_none(), "there is more than one finding `{code}`.\n{}", self.everything());
+        assert!(
+            found.next().is_none(),
+            "there is more than one finding `{code}`.\n{}",
+            self.everything()
+        );
         first.unwrap_or_else(|| panic!("there is no finding `{code}`.\n{}", self.everything()))
     }
 
@@ -71,7 +89,11 @@ impl Verdict {
         let (mut said, mut expected) = (self.wrong(), codes.to_vec());
         said.sort_unstable();
         expected.sort_unstable();
-        assert!(said == expected, "expected {expected:?}, found {said:?}.\n{}", self.everything());
+        assert!(
+            said == expected,
+            "expected {expected:?}, found {said:?}.\n{}",
+            self.everything()
+        );
         let first = self.findings().find(|f| Some(&f.code()) == codes.first());
         first.unwrap_or_else(|| panic!("says_only needs a code; for none there is nothing_wrong"))
     }
@@ -80,21 +102,36 @@ impl Verdict {
     #[track_caller]
     pub fn says_at_most(&self, codes: &[&str]) {
         let other: Vec<&str> = self.wrong().into_iter().filter(|c| !codes.contains(c)).collect();
-        assert!(other.is_empty(), "{other:?} must not be said here.\n{}", self.everything());
+        assert!(
+            other.is_empty(),
+            "{other:?} must not be said here.\n{}",
+            self.everything()
+        );
     }
 
     /// Asserts that nothing above info is found, by a doctor that saw enough to say so.
     #[track_caller]
     pub fn nothing_wrong(&self) {
-        assert!(self.wrong().is_empty(), "{:?} must not be said here.\n{}", self.wrong(), self.everything());
+        assert!(
+            self.wrong().is_empty(),
+            "{:?} must not be said here.\n{}",
+            self.wrong(),
+            self.everything()
+        );
         let status = &self.report["status"];
-        assert!(self.code == 0 && status == "ok", "expected ok and exit code 0.\n{}", self.everything());
+        assert!(
+            self.code == 0 && status == "ok",
+            "expected ok and exit code 0.\n{}",
+            self.everything()
+        );
     }
 
     /// One source of facts.
     #[track_caller]
     pub fn collector(&self, name: &str) -> &Value {
-        let found = list(&self.report["collectors"]).iter().find(|c| c["name"] == name);
+        let found = list(&self.report["collectors"])
+            .iter()
+            .find(|c| c["name"] == name);
         found.unwrap_or_else(|| panic!("there is no collector {name}.\n{}", self.everything()))
     }
 
@@ -108,7 +145,10 @@ impl Verdict {
 
     /// The rules that could not be checked.
     pub fn not_checked(&self) -> Vec<&str> {
-        list(&self.report["not_checked"]).iter().filter_map(|n| n["code"].as_str()).collect()
+        list(&self.report["not_checked"])
+            .iter()
+            .filter_map(|n| n["code"].as_str())
+            .collect()
     }
 
     /// Report, exit code and standard error, for a person.
@@ -126,15 +166,26 @@ impl Verdict {
         for found in self.findings() {
             found.is_sound();
         }
-        let worst = self.findings().map(|f| f.severity().to_owned()).collect::<Vec<_>>();
+        let worst = self
+            .findings()
+            .map(|f| f.severity().to_owned())
+            .collect::<Vec<_>>();
         let status = match &self.report["status"] {
             unknown if unknown == "unknown" && worst.is_empty() => "unknown",
             _ if worst.iter().any(|s| s == "critical") => "critical",
             _ if worst.iter().any(|s| s == "warning") => "warning",
             _ => "ok",
         };
-        assert!(self.report["status"] == status, "the status is not the worst finding's.\n{}", self.everything());
-        assert!(!self.stderr.contains("panicked"), "a thread panicked.\n{}", self.everything());
+        assert!(
+            self.report["status"] == status,
+            "the status is not the worst finding's.\n{}",
+            self.everything()
+        );
+        assert!(
+            !self.stderr.contains("panicked"),
+            "a thread panicked.\n{}",
+            self.everything()
+        );
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::view::{View, views};
-use super::words::{count, quote};
-use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
-use crate::observation::device::{ConfiguredPeer, Implementation};
-use crate::observation::{Source, SourceState};
+use super::words::count;
+use crate::finding::{Candidate, Confidence, Evidence, Finding, Severity, Subject};
+use crate::observation::device::Implementation;
 use crate::rules::{Area, Input, Rule};
 use crate::track::tunnels::peer::RETRY_SEEN;
+
+mod absent;
+mod fixes;
 
 const CODE: &str = "wg-never-connected";
 
@@ -52,7 +54,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             few => findings.extend(few.iter().map(|view| finding(view, Why::Untried))),
         }
     }
-    findings.extend(without_device(input));
+    findings.extend(absent::check(input));
     findings
 }
 
@@ -147,6 +149,11 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
             count(sent, "handshake attempt"),
             view.peer.newest.tx_bytes
         ),
+        Why::Untried if discards(view) > 0 && view.implementation() != Implementation::Kernel => format!(
+            "No handshake was ever made and none left. Either nothing wants to go through the tunnel, or this host's own \
+             firewall drops the attempts: it discarded {} while watched.",
+            count(discards(view), "outgoing packet")
+        ),
         Why::Untried => {
             "No handshake was ever made and none is being tried. WireGuard calls a peer only when a packet \
                          wants to go through the tunnel, and none did."
@@ -173,8 +180,17 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         .with("implementation", view.implementation().name());
     finding.impact = "Nothing has ever passed through the tunnel to this peer.".to_owned();
     finding.candidates = candidates(view, why);
-    finding.fixes = fixes(view, why);
+    finding.fixes = fixes::fixes(view, why);
     finding
+}
+
+/// Outgoing packets that this host discarded while watched, whosesoever.
+fn discards(view: &View<'_>) -> u64 {
+    let name = match view.endpoint() {
+        Some(endpoint) if endpoint.is_ipv6() => "Ip6.OutDiscards",
+        _ => "Ip.OutDiscards",
+    };
+    view.world.counters.delta(name).unwrap_or(0)
 }
 
 /// Many peers of one device that nothing was ever sent to.
@@ -204,8 +220,7 @@ fn many(first: &View<'_>, views: &[View<'_>]) -> Finding {
 fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
     let mut list = Vec::new();
     // wireguard-go counts only what the socket took; a firewall's EPERM leaves the counter at zero.
-    let counters = &view.world.counters;
-    let discards = counters.delta("Ip.OutDiscards").is_some_and(|n| n > 0);
+    let discards = discards(view) > 0;
     if (why == Why::Stuck || why == Why::Untried && discards)
         && view.implementation() != Implementation::Kernel
     {
@@ -217,134 +232,6 @@ fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
         });
     }
     list
-}
-
-fn fixes(view: &View<'_>, why: Why) -> Vec<Fix> {
-    let name = quote(view.name());
-    let expect = || Evidence::new().with("last_handshake_age_seconds", "under 180");
-    match why {
-        Why::Down => {
-            return vec![Fix {
-                title: format!("Bring {} up", view.name()),
-                why: "A WireGuard interface that is down neither calls nor answers.".to_owned(),
-                command: Some(view.here(&format!("ip link set up dev {name}"))),
-                expect: Evidence::new().with("device_up", true),
-                ..Fix::default()
-            }];
-        }
-        Why::NoKey => {
-            return vec![Fix {
-                title: "Apply the configuration that holds the private key".to_owned(),
-                why: "wg-quick sets key, peers, addresses and routes from one file.".to_owned(),
-                command: Some(view.here(&format!("wg-quick down {name}; wg-quick up {name}"))),
-                expect: expect(),
-                ..Fix::default()
-            }];
-        }
-        Why::Stuck => {
-            return vec![Fix {
-                title: "Look for an output rule that drops WireGuard's UDP".to_owned(),
-                why: "The first packet that leaves shows as 148 bytes sent.".to_owned(),
-                command: Some(view.here("nft list ruleset")),
-                expect: expect(),
-                ..Fix::default()
-            }];
-        }
-        Why::GaveUp(_) | Why::Untried | Why::Unseen => {}
-    }
-    let target = view
-        .peer
-        .newest
-        .allowed_ips
-        .iter()
-        .find(|prefix| prefix.addr().is_ipv4() && prefix.prefix() == 32 || prefix.prefix() == 128)
-        .map(|prefix| prefix.addr());
-    let ping = Fix {
-        title: "Send something through the tunnel".to_owned(),
-        why: "The first packet makes WireGuard call the peer; then either a handshake follows or the next look says \
-              what fails."
-            .to_owned(),
-        command: target.map(|address| view.here(&format!("ping -c 3 {address}"))),
-        expect: expect(),
-        ..Fix::default()
-    };
-    let keepalive = Fix {
-        title: "Keep the tunnel up without traffic".to_owned(),
-        why: "A keepalive each 25 s makes the handshake now and keeps the mapping of a NAT open; it costs a small \
-              packet each time."
-            .to_owned(),
-        command: view.wg_set("persistent-keepalive 25"),
-        snippet: Some("[Peer]\nPersistentKeepalive = 25".to_owned()),
-        expect: expect(),
-    };
-    match view.peer.newest.keepalive {
-        Some(_) => vec![ping],
-        None => vec![ping, keepalive],
-    }
-}
-
-/// Configured peers whose device does not exist here.
-fn without_device(input: &Input<'_>) -> Vec<Finding> {
-    let sources = &input.world.sources;
-    // A source that sees a part may just not see this device.
-    let all_seen = [Source::WireguardNetlink, Source::WireguardUapi]
-        .iter()
-        .all(|s| sources.get(*s).is_none_or(|s| s.state == SourceState::Ok));
-    if !all_seen {
-        return Vec::new();
-    }
-    let tunnels = &input.world.tunnels;
-    tunnels
-        .configured()
-        .iter()
-        .filter(|peer| peer.endpoint.is_some())
-        .filter_map(|peer| peer.device.as_deref().map(|device| (peer, device)))
-        .filter(|(_, device)| {
-            tunnels.device(device).is_none() && input.world.routes.link_named(device).is_none()
-        })
-        // The same tunnel under another interface's name is there.
-        .filter(|(peer, _)| !tunnels.devices().any(|d| d.peers.contains_key(&peer.public_key)))
-        .map(|(peer, device)| absent(input, peer, device))
-        .collect()
-}
-
-fn absent(input: &Input<'_>, peer: &ConfiguredPeer, device: &str) -> Finding {
-    let world = input.world;
-    let endpoint = peer.endpoint.as_deref().unwrap_or("its endpoint");
-    Finding {
-        code: CODE,
-        severity: Severity::Warning,
-        confidence: Confidence::Certain,
-        title: format!("{device} does not exist, so {endpoint} was never reached"),
-        subject: Subject::Peer {
-            device: Some(device.to_owned()),
-            public_key: Some(peer.public_key),
-            endpoint: peer.resolved.first().copied(),
-            local: None,
-        },
-        summary: format!(
-            "{} names this peer, but there is no interface {device} here: the configuration has not been applied.",
-            peer.origin
-        ),
-        evidence: Evidence::new()
-            .with("configured_in", peer.origin.clone())
-            .with("device_exists", false),
-        impact: "Nothing can pass to this peer.".to_owned(),
-        candidates: Vec::new(),
-        fixes: vec![Fix {
-            title: format!("Apply the configuration of {device}"),
-            why: "wg-quick makes the interface, its addresses and its routes from the file.".to_owned(),
-            command: Some(super::words::here(
-                world.host.as_ref(),
-                &format!("wg-quick up {}", quote(device)),
-            )),
-            expect: Evidence::new().with("device_exists", true),
-            ..Fix::default()
-        }],
-        first_seen: world.started,
-        last_seen: world.now,
-        count: 1,
-    }
 }
 
 #[cfg(test)]

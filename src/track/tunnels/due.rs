@@ -27,8 +27,10 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     let endpoint = peer.newest.endpoint?;
     let name = &device.info.name;
     let silence = Silence::of(peer, device.info.implementation, wire, now);
-    let (at, what) =
-        handshake(peer, &silence, wire, now).or_else(|| one_way(peer, &silence, wire, now))?;
+    if refused(peer, wire, now) {
+        return None;
+    }
+    let (at, what) = handshake(peer, &silence, now).or_else(|| one_way(peer, &silence, now))?;
     let what = match what {
         What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
         What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
@@ -37,18 +39,20 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     (at > now).then_some(Due { at, what })
 }
 
+/// Whether an ICMP error, with nothing heard since, is the verdict already.
+fn refused(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> bool {
+    let heard = peer.last_handshake(now).max(peer.traffic.heard_at);
+    wire.icmp
+        .is_some_and(|icmp| heard.is_none_or(|heard| icmp.at > heard))
+}
+
 enum What {
     Retry,
     Answer,
     Data,
 }
 
-fn handshake(
-    peer: &PeerTrack,
-    silence: &Silence,
-    wire: &PeerWire,
-    now: Timestamp,
-) -> Option<(Timestamp, What)> {
+fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
     // The retry comes when the time for the answer is over.
     let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
     let retry = |last: Timestamp| (over(last), What::Retry);
@@ -59,9 +63,6 @@ fn handshake(
             .counted
             .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
         return Some((counted.newest_before + RETRY_SEEN, What::Retry));
-    }
-    if told_by_icmp(peer, wire, now) {
-        return None;
     }
     if let Some(pending) = silence.pending {
         return Some(match silence.failed {
@@ -85,20 +86,9 @@ fn handshake(
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }
 
-/// Whether an ICMP error since the last handshake has said all that there is to wait for.
-fn told_by_icmp(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> bool {
-    wire.icmp
-        .is_some_and(|icmp| peer.last_handshake(now).is_none_or(|good| icmp.at > good))
-}
-
 /// When it will be clear that data is not answered.
-fn one_way(
-    peer: &PeerTrack,
-    silence: &Silence,
-    wire: &PeerWire,
-    now: Timestamp,
-) -> Option<(Timestamp, What)> {
-    if !peer.live(now) || silence.failed > 0 || told_by_icmp(peer, wire, now) {
+fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
+    if !peer.live(now) || silence.failed > 0 {
         return None;
     }
     let worth = |since: &Timestamp| peer.newest_at - *since >= WORTH_WAITING;

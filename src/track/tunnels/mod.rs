@@ -8,6 +8,7 @@ pub mod due;
 pub mod peer;
 pub mod requests;
 pub mod silence;
+pub mod traffic;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -61,6 +61,10 @@ fn stray(view: &View<'_>, device: IfIndex, prefix: Cidr, address: IpAddr, way: &
     if prefix.prefix() <= 1 {
         return None;
     }
+    // Routing the endpoint itself into the tunnel would be a loop, so such a prefix is left out on purpose.
+    if view.endpoint().is_some_and(|e| prefix.contains(e.ip())) {
+        return None;
+    }
     let routes = &view.world.routes;
     if routes.covering(address).any(|r| r.out == Some(device)) {
         return None;

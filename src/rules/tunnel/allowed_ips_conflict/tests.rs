@@ -107,6 +107,9 @@ fn what_is_meant_is_left_alone() {
     };
     let unused = host(vec![unused], bare, |_| via(ETH0));
     assert_eq!(unused.find(CODE).unwrap().confidence, Confidence::Possible);
+    // The prefix holds the endpoint: routing it into the tunnel would be a loop.
+    let around = host(vec![live(KEY, &["198.51.100.0/24"])], tables(), |_| via(ETH0));
+    assert_eq!(around.codes(), (vec![], vec![]));
     // Its own address.
     let own = host(vec![live(KEY, &["10.50.0.7/32"])], tables(), |_| RouteWay::Via {
         out: IfIndex(1),

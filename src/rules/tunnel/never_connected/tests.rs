@@ -1,5 +1,7 @@
 use super::super::testing::*;
 use super::*;
+use crate::observation::Source;
+use crate::observation::device::ConfiguredPeer;
 use crate::observation::device::Implementation::{Boringtun, Kernel, WireguardGo};
 use crate::observation::device::PeerSnapshot;
 
@@ -18,6 +20,28 @@ fn nothing_was_ever_tried() {
         finding.fixes[1].command.as_deref(),
         Some(format!("wg set wg0 peer {KEY} persistent-keepalive 25").as_str())
     );
+}
+
+#[test]
+fn the_ping_goes_to_an_inner_address_of_the_peer() {
+    for (allowed_ips, command) in [
+        (vec!["10.0.0.0/24", "10.0.0.1/32"], Some("ping -c 3 10.0.0.1")),
+        (vec!["10.7.0.0/24"], Some("ping -c 3 10.7.0.1")),
+        // 10.0.0.2 is our own.
+        (vec!["10.0.0.2/31"], Some("ping -c 3 10.0.0.3")),
+        (vec!["fd00::/64"], Some("ping -c 3 fd00::1")),
+        (vec!["0.0.0.0/0"], None),
+        (vec![], None),
+    ] {
+        let peer = PeerSnapshot {
+            allowed_ips: allowed_ips.iter().map(|p| cidr(p)).collect(),
+            ..peer()
+        };
+        let mut host = Host::new(Kernel);
+        host.peer(0.0, peer).routed(0.1);
+        let finding = host.find(CODE).unwrap();
+        assert_eq!(finding.fixes[0].command.as_deref(), command, "{allowed_ips:?}");
+    }
 }
 
 #[test]
