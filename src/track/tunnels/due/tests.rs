@@ -1,8 +1,9 @@
 use super::super::peer::PeerTrack;
-use super::super::wire::{Attempt, Outcome, PeerWire};
+use super::super::wire::{Attempt, IcmpSeen, Outcome, PeerWire};
 use super::*;
 use crate::observation::Source;
 use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
+use crate::track::handshake::IcmpNote;
 use crate::types::PublicKey;
 
 fn at(millis: i64) -> Timestamp {
@@ -51,6 +52,21 @@ fn wire(attempts: &[(i64, Outcome)]) -> PeerWire {
             })
             .collect(),
         ..PeerWire::default()
+    }
+}
+
+fn port_unreachable(millis: i64) -> IcmpSeen {
+    IcmpSeen {
+        at: at(millis),
+        note: IcmpNote {
+            at: at(millis),
+            from: std::net::IpAddr::from([198, 51, 100, 7]),
+            icmp_type: 3,
+            code: 3,
+            sent_here: false,
+        },
+        about: None,
+        count: 1,
     }
 }
 
@@ -169,6 +185,12 @@ fn unanswered_data() {
         due(Implementation::Kernel, &snapshots, &none, 3_000),
         Some((16_300, "to send anything"))
     );
+    // The network has said why: there is nothing to wait for.
+    let told = PeerWire {
+        icmp: Some(port_unreachable(1_001)),
+        ..PeerWire::default()
+    };
+    assert_eq!(due(Implementation::Kernel, &snapshots, &told, 3_000), None);
     // Data came.
     snapshots.push(ping(4, 92 + 1_400));
     assert_eq!(due(Implementation::Kernel, &snapshots, &none, 4_000), None);
