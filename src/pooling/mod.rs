@@ -234,10 +234,14 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
     };
     let rate = number(opens.per_second);
     let at_least = if opens.lower_bound { "at least " } else { "" };
+    let lifetime = if case.mean_concurrency > 0.0 {
+        format!("({} open + 60 s TIME_WAIT)", seconds(s.lifetime_seconds))
+    } else {
+        "60 s TIME_WAIT".to_owned()
+    };
     let held = if case.sockets.time_wait > 0 {
         format!(
-            "{at_least}{rate} opens/s × ({} open + 60 s TIME_WAIT) hold {} in the long run",
-            seconds(s.lifetime_seconds),
+            "{at_least}{rate} opens/s × {lifetime} hold {} in the long run",
             counted(s.ports_unpooled, "port", "ports")
         )
     } else {

@@ -185,11 +185,18 @@ pub fn fixes(input: &Input<'_>, nat: Option<&NatUse<'_>>, how: Failing) -> Vec<F
     if clustered {
         fixes.push(random.clone());
     }
-    fixes.push(reuse(input, nat));
+    // Where most entries are of open connections, reuse is not what is missing.
+    let open = nat.is_some_and(|n| u64::from(n.tally.closing) * 2 < u64::from(n.tally.ports));
+    if !open {
+        fixes.push(reuse(input, nat));
+    }
     if let Some(nat) = nat.filter(|n| n.range.inferred()) {
         fixes.push(widen(nat));
     }
     fixes.push(addresses(nat));
+    if open {
+        fixes.push(reuse(input, nat));
+    }
     // Where every port of a narrow range is in use, another order of search finds none either.
     if !clustered && nat.is_none_or(|n| !n.range.inferred()) {
         fixes.push(random);
@@ -220,11 +227,21 @@ fn reuse(input: &Input<'_>, nat: Option<&NatUse<'_>>) -> Fix {
                 number(f64::from(n.range.size) / seconds)
             )
         });
+    let open = nat
+        .map(|n| n.tally)
+        .filter(|t| u64::from(t.closing) * 2 < u64::from(t.ports))
+        .map(|t| {
+            format!(
+                "{} of these connections are open now. ",
+                count(t.ports.saturating_sub(t.closing))
+            )
+        });
     Fix {
         title: "Reuse connections in the programs behind the NAT".to_owned(),
         why: format!(
-            "A closed TCP connection keeps its NAT port for another {} s, twice as long as in the program's own host.{ceiling} A pool of \
+            "{}A closed TCP connection keeps its NAT port for another {} s, twice as long as in the program's own host.{ceiling} A pool of \
              kept-open connections needs few. The command shows who opens them.",
+            open.unwrap_or_default(),
             number(closed_seconds(input))
         ),
         command: nat.map(|n| {

@@ -152,7 +152,7 @@ mod tests {
     use super::super::testing::{Scene, moving, row};
     use super::*;
     use crate::finding::Subject;
-    use crate::observation::conntrack::CtCpuStats;
+    use crate::observation::conntrack::{CtCpuStats, SnatTally};
     use crate::types::Proto;
 
     fn told(scene: &Scene) -> Option<Confidence> {
@@ -255,12 +255,7 @@ mod tests {
                 "races that are merged too, table unread",
                 Scene::new().moving(races),
             ),
-            (
-                "long chains",
-                Scene::new()
-                    .snat(&[row(100, 20_000, 20_099, 0); 0])
-                    .moving(chains),
-            ),
+            ("long chains", Scene::new().moving(chains)),
             (
                 "a full table",
                 Scene::new().count(262_144).moving(moving(0, 0, 50)),
@@ -320,6 +315,27 @@ mod tests {
         let titles: Vec<_> = f.fixes.iter().map(|f| f.title.as_str()).collect();
         assert_eq!(titles[1], "Give the NAT rule more than 100 ports");
         assert!(!titles.contains(&"Pick NAT ports at random"));
+    }
+
+    #[test]
+    fn open_connections_want_ports_before_reuse() {
+        let open = SnatTally {
+            closing: 3,
+            ..row(100, 20_000, 20_099, 0)
+        };
+        let f = Scene::new()
+            .snat(&[open])
+            .moving(moving(680, 10, 10))
+            .check(&RULE)
+            .remove(0);
+        assert_eq!(f.fixes[0].title, "Give the NAT rule more than 100 ports");
+        assert!(
+            f.fixes[2]
+                .why
+                .starts_with("97 of these connections are open now."),
+            "{}",
+            f.fixes[2].why
+        );
     }
 
     #[test]

@@ -241,6 +241,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_told_only_of_what_keeps_on() {
+        for (name, look, words) in [
+            (
+                "a minute of it",
+                look().time_wait(28_232),
+                "closes about 471 connections a second",
+            ),
+            (
+                "a burst just now",
+                look().time_wait(28_232).rate_class(28_232),
+                "closed 28,232 connections to it within the last 10 s",
+            ),
+            (
+                "all of it a while ago",
+                look().time_wait(28_232).rate_class(0),
+                "become free by themselves",
+            ),
+        ] {
+            let f = Scene::new().look(0, look).check(&RULE).remove(0);
+            assert!(f.summary.contains(words), "{name}: {}", f.summary);
+        }
+    }
+
+    #[test]
     fn udp_is_shared_by_all_destinations() {
         let f = Scene::new()
             .look(0, look().udp(28_000, 28_232))

@@ -168,20 +168,38 @@ impl Tuple<'_> {
     }
 
     fn churn_words(&self) -> String {
-        let rate = self
-            .opens
-            .filter(|o| o.per_second >= 1.0)
-            .map(|o| number(o.per_second));
-        match (self.holder(), rate) {
-            (Some(holder), Some(rate)) => format!(
-                "{holder} opens {rate} connections a second and closes each one itself, which keeps its port for another 60 s."
-            ),
-            (None, Some(rate)) => format!(
-                "This side opens and closes {rate} connections a second, which keeps each port for another 60 s; by which program is not known, because TIME_WAIT has no owner."
-            ),
-            (_, None) => {
-                "This side closed those connections, which keeps each port for another 60 s.".to_owned()
+        let [.., recent] = self.sample.left;
+        let opens = self.opens.filter(|o| o.per_second >= 1.0);
+        // A rate is told only of what keeps on; a burst, as of a program that stopped for want of ports, is counted.
+        let what = match opens.filter(|_| self.history.turns_over(1.0)) {
+            Some(o) => {
+                let roughly = if o.lower_bound { "at least" } else { "about" };
+                format!("{roughly} {} connections a second", number(o.per_second))
             }
+            None if recent > 0 => {
+                return format!(
+                    "{} closed {} connections to it within the last 10 s, and each keeps its port for 60 s from then.",
+                    self.holder()
+                        .unwrap_or_else(|| "A program on this side".to_owned()),
+                    count(recent)
+                );
+            }
+            None => {
+                return "This side closed those connections, and each keeps its port for 60 s from then; as hardly any is opened \
+                        any more, they become free by themselves."
+                    .to_owned();
+            }
+        };
+        match self.holder() {
+            Some(holder) => {
+                format!(
+                    "{holder} opens {what} and closes each one itself, which keeps its port for another 60 s."
+                )
+            }
+            None => format!(
+                "This side opens and closes {what}, which keeps each port for another 60 s; by which program is not known, because \
+                 TIME_WAIT has no owner."
+            ),
         }
     }
 
