@@ -3,11 +3,13 @@
 //! Only with `WGNAT_RECORD_CASES=1`; see tests/replays/README.md.
 
 use super::Verdict;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
-use wgnat::observation::{Observation, log};
+use std::time::Duration;
+use wgnat::observation::{Body, Observation, Source, log};
 use wgnat::redact::Anonymiser;
 use wgnat::time::Timestamp;
 
@@ -79,11 +81,51 @@ pub fn anonymise(from: &Path, to: &Path) {
     // The same names stand for the same things in every case, so that recording anew changes what changed only.
     let mut anonymiser = Anonymiser::new([7; 32]);
     edit(from, to, |record| {
+        thin(record);
         record.header.anonymised = true;
         for observation in &mut record.observations {
             *observation = anonymiser.observation(observation);
         }
     });
+}
+
+/// Leaves out what no verdict hangs on: a case is read by people. What was seen twice alike is kept once; of protocol
+/// counters, most of which never move, the first and the last are kept, without the dull ones.
+fn thin(record: &mut Record) {
+    let is_counters = |o: &Observation| matches!(o.body, Body::Counters(_));
+    let last_counters = record.observations.iter().rposition(is_counters);
+    let mut newest: BTreeMap<(Source, &'static str), Body> = BTreeMap::new();
+    let mut index = 0;
+    record.observations.retain_mut(|observation| {
+        index += 1;
+        let kind = match &mut observation.body {
+            Body::Counters(counters) => {
+                counters.0.retain(|name, value| *value > 0 || !is_dull(name));
+                let first = newest
+                    .insert((observation.source, "counters"), Body::Counters(counters.clone()))
+                    .is_none();
+                return first || Some(index - 1) == last_counters;
+            }
+            Body::Status(_) => "status",
+            Body::Sysctls(_) => "sysctls",
+            Body::Routes(_) => "routes",
+            _ => return true,
+        };
+        let mut body = observation.body.clone();
+        if let Body::Status(status) = &mut body {
+            status.cost_cpu = Duration::ZERO;
+        }
+        let same = newest.get(&(observation.source, kind)) == Some(&body);
+        newest.insert((observation.source, kind), body);
+        !same
+    });
+}
+
+/// Groups of counters about protocols that wgnat says nothing of.
+fn is_dull(counter: &str) -> bool {
+    let group = counter.split('.').next().unwrap_or_default();
+    ["MPTcpExt", "UdpLite", "UdpLite6", "TcpExt", "IcmpMsg"].contains(&group)
+        && counter != "TcpExt.IPReversePathFilter"
 }
 
 /// A record in memory.
