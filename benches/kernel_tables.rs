@@ -8,6 +8,7 @@
 #[path = "../tests/kernel_tables/namespace.rs"]
 mod namespace;
 
+use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -41,7 +42,60 @@ fn main() {
     println!("{}\n", machine());
     let program = wgnat.clone();
     in_namespace(move || conntrack(entries, destinations, rounds, program.as_deref()));
-    in_namespace(move || time_wait(sockets, rounds, wgnat.as_deref()));
+    let program = wgnat.clone();
+    in_namespace(move || time_wait(sockets, rounds, program.as_deref()));
+    if let Some(program) = wgnat {
+        in_namespace(move || first_finding(&program, rounds));
+    }
+}
+
+/// From the start of doctor to the first finding that a person can read, on a host whose ports to one destination are
+/// used up: of one look on standard output, and of a watch of 5 s on a terminal, which tells findings in advance.
+fn first_finding(program: &str, rounds: u32) {
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40499").unwrap();
+    let server = TcpListener::bind("127.0.0.1:443").unwrap();
+    let held: Vec<TcpStream> =
+        std::iter::from_fn(|| TcpStream::connect(server.local_addr().unwrap()).ok()).collect();
+    assert_eq!(held.len(), 500, "the range was to be used up");
+    let watch = format!("{program} doctor --color never");
+    println!(
+        "\n| start of `wgnat doctor` to its first finding | ms, median (least to most) |\n| --- | ---: |"
+    );
+    for (name, command) in [
+        (
+            "one look (`--duration 0`), standard output",
+            vec![program, "doctor", "--duration", "0"],
+        ),
+        (
+            "a watch of 5 s, told in advance on a terminal",
+            vec!["script", "-qfec", &watch, "/dev/null"],
+        ),
+    ] {
+        let (low, middle, high) = spread((0..rounds).map(|_| until_finding(&command)).collect());
+        println!("| {name} | {middle:.0} ({low:.0} to {high:.0}) |");
+    }
+}
+
+/// Milliseconds until the command has written the finding's title.
+fn until_finding(command: &[&str]) -> f64 {
+    let start = clock::instant();
+    let mut child = Command::new(command[0])
+        .args(&command[1..])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut out = child.stdout.take().unwrap();
+    while !String::from_utf8_lossy(&seen).contains("are used up") {
+        let read = out.read(&mut buffer).unwrap();
+        assert!(read > 0, "no finding: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..read]);
+    }
+    let took = clock::instant().duration_since(start);
+    let _ = child.kill();
+    let _ = child.wait();
+    took.as_secs_f64() * 1e3
 }
 
 /// What the memory of the observers alone is measured by: one look each.

@@ -113,7 +113,13 @@ impl Watch<'_> {
             let left = if watched < until { until - watched } else { TICK };
             match events.recv_timeout(left.min(TICK)) {
                 Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => self.take(event),
+                Ok(event) => {
+                    let looked = self.has_looked();
+                    self.take(event);
+                    if !looked && self.has_looked() {
+                        self.foretell(progress);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.foretell(progress),
             }
         }
