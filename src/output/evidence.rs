@@ -30,8 +30,8 @@ fn pair(name: &str, value: &Value, now: Timestamp) -> (String, String) {
         ("_ms", |v| human::seconds(v / 1000.0)),
         ("_bytes", |v| human::bytes(whole(v))),
         ("_percent", |v| format!("{} %", human::float(v))),
-        ("_share", |v| format!("{} %", human::float(v * 100.0))),
-        ("_ratio", |v| format!("{} %", human::float(v * 100.0))),
+        ("_share", crate::words::percent),
+        ("_ratio", crate::words::percent),
     ];
     // A unit may be followed by when it was measured.
     let (measured, when) = match name.strip_suffix("_while_watched") {
@@ -43,7 +43,7 @@ fn pair(name: &str, value: &Value, now: Timestamp) -> (String, String) {
         return (words(rest), human::seconds(number));
     }
     if let ("share", Some(number)) = (name, value.as_f64()) {
-        return (words(name), format!("{} %", human::float(number * 100.0)));
+        return (words(name), crate::words::percent(number));
     }
     for (suffix, unit) in UNITS {
         if let (Some(stem), Some(number)) = (measured.strip_suffix(suffix), value.as_f64()) {
@@ -128,7 +128,7 @@ mod tests {
                 ("last handshake age seconds", "under 180"),
             ),
             ("used_share", json!(0.72), ("used", "72 %")),
-            ("share", json!(0.725), ("share", "73 %")),
+            ("share", json!(0.729), ("share", "72 %")),
             (
                 "seconds_to_exhaustion",
                 json!(95.0),

@@ -80,6 +80,15 @@ pub fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// As [`ago`] in its largest unit alone, for tables: `20 min ago`.
+pub fn ago_short(now: Timestamp, at: Timestamp) -> String {
+    let text = ago(now, at);
+    match text.split(' ').collect::<Vec<_>>().as_slice() {
+        [number, unit, _, _, "ago"] => format!("{number} {unit} ago"),
+        _ => text,
+    }
+}
+
 /// `part` of `whole` as a percentage, rounded down so that only what is full reads 100 %.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -195,6 +204,8 @@ mod tests {
         assert_eq!(ago(now, Timestamp::from_secs(969)), "31 s ago");
         assert_eq!(ago(now, Timestamp::from_secs(995)), "5 s ago");
         assert_eq!(ago(now, Timestamp::from_secs(1005)), "now");
+        assert_eq!(ago_short(now, Timestamp::from_secs(870)), "2 min ago");
+        assert_eq!(ago_short(now, Timestamp::from_secs(969)), "31 s ago");
         assert_eq!(seconds(-1.0), "-1 s");
     }
 

@@ -13,7 +13,7 @@ pub struct Evaluation {
     pub findings: Vec<Finding>,
     /// What holds too, but is explained by one of `findings`.
     pub suppressed: Vec<Suppressed>,
-    /// Rules that could not be checked.
+    /// Rules that could not be checked, or not everywhere, and found nothing.
     pub not_checked: Vec<NotChecked>,
 }
 
@@ -48,7 +48,15 @@ pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
             });
             continue;
         }
-        all.extend((rule.check)(input).into_iter().map(|f| (order, cap(f))));
+        let found = (rule.check)(input);
+        let missing = blind(rule, input);
+        if found.is_empty() && !missing.is_empty() {
+            not_checked.push(NotChecked {
+                code: rule.code,
+                missing,
+            });
+        }
+        all.extend(found.into_iter().map(|f| (order, cap(f))));
     }
     raise(rules, &mut all);
     // Stable, so findings of one rule keep the order in which it made them.
@@ -74,6 +82,18 @@ fn missing(rule: &Rule, input: &Input<'_>) -> Vec<Source> {
         .iter()
         .filter(|group| !group.iter().any(sees))
         .flat_map(|group| group.iter().copied())
+        .collect()
+}
+
+/// The sources that `rule` could have used too and that see nothing although they were started: where it found nothing, it
+/// has not looked everywhere (userspace devices are hidden, say, while the kernel's are seen).
+fn blind(rule: &Rule, input: &Input<'_>) -> Vec<Source> {
+    let sources = &input.world.sources;
+    let is_blind = |s: &Source| sources.get(*s).is_some() && !sources.sees(*s);
+    rule.needs
+        .iter()
+        .flat_map(|group| group.iter().copied())
+        .filter(is_blind)
         .collect()
 }
 

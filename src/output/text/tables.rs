@@ -122,7 +122,7 @@ fn peer(p: &PeerRow, now: Timestamp) -> Vec<Cell> {
         _ => "–".to_owned(),
     };
     let handshake = match (p.last_handshake, p.state) {
-        (Some(at), _) => human::ago(now, at),
+        (Some(at), _) => human::ago_short(now, at),
         (None, PeerState::Unknown) => "–".to_owned(),
         (None, _) => "never".to_owned(),
     };

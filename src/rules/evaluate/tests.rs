@@ -263,3 +263,44 @@ fn a_rule_whose_sources_are_blind_is_not_checked() {
         assert_eq!(missing(&sources), expected, "{sources:?}");
     }
 }
+
+#[test]
+fn a_rule_that_saw_a_part_and_found_nothing_says_what_it_did_not_see() {
+    use Source::{WireguardNetlink, WireguardUapi};
+    const NEEDS: &[&[Source]] = &[&[WireguardNetlink, WireguardUapi]];
+    fn nothing(_: &Input<'_>) -> Vec<Finding> {
+        Vec::new()
+    }
+    let quiet = Rule {
+        needs: NEEDS,
+        ..rule("quiet", &[], nothing)
+    };
+    let loud = Rule {
+        needs: NEEDS,
+        ..rule("loud", &[], leaf)
+    };
+    let mut world = World::new(T0);
+    for (source, status) in [
+        (WireguardNetlink, SourceStatus::ok()),
+        (WireguardUapi, SourceStatus::unavailable("needs root")),
+    ] {
+        world.apply(&Observation {
+            at: T0,
+            took: Span::ZERO,
+            source,
+            body: Body::Status(status),
+        });
+    }
+    let thresholds = Thresholds::default();
+    let input = Input {
+        world: &world,
+        thresholds: &thresholds,
+    };
+    let evaluation = evaluate(&[&quiet, &loud], &input);
+    assert_eq!(evaluation.findings.len(), 1);
+    let expected = NotChecked {
+        code: "quiet",
+        missing: vec![WireguardUapi],
+    };
+    assert_eq!(evaluation.not_checked, [expected]);
+}
