@@ -1,5 +1,8 @@
 //! doctor says the truth of real WireGuard faults: at the host that suffers them, and at those that see a part or nothing.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::expect_used)]
+
 mod lab;
 mod truth;
 
