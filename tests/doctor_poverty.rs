@@ -1,6 +1,9 @@
 //! doctor in poverty: without root, with wrong input, with daemons that hang or die, with records that are cut; and what it
 //! promises about records, anonymity, namespaces and exit codes.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::expect_used)]
+
 mod lab;
 mod truth;
 

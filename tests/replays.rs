@@ -2,6 +2,9 @@
 //!
 //! No root is needed. tests/replays/README.md says how a case is kept.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::expect_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

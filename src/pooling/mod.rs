@@ -130,15 +130,19 @@ pub fn remedy(case: &Case<'_>) -> Remedy {
     let s = case.sockets;
     let most = |part: u32, whole: u32| u64::from(part) * 2 > u64::from(whole);
     let lifetime = case.opens.map(|o| case.mean_concurrency / o.per_second);
+    let short =
+        case.opens.is_some_and(|o| o.per_second >= FEW_OPENS) && lifetime.is_some_and(|w| w <= SHORT_SECONDS);
+    // By Little's law; where connections come and go within seconds, CLOSE_WAIT is a moment in each one's life and no leak.
+    let passing = case.opens.is_some_and(|o| {
+        o.per_second >= FEW_OPENS && f64::from(s.close_wait) / o.per_second <= SHORT_SECONDS
+    });
     if most(s.time_wait, s.time_wait.saturating_add(s.live)) {
         Remedy::Pool
-    } else if most(s.close_wait, s.live) {
+    } else if most(s.close_wait, s.live) && !passing {
         Remedy::Close
     } else if most(s.syn_sent, s.live) {
         Remedy::Reach
-    } else if case.opens.is_some_and(|o| o.per_second >= FEW_OPENS)
-        && lifetime.is_some_and(|w| w <= SHORT_SECONDS)
-    {
+    } else if short {
         Remedy::Pool
     } else {
         Remedy::Spread

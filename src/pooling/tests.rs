@@ -53,6 +53,18 @@ fn the_remedy_follows_what_holds_the_ports() {
         ),
         ("a leak", sockets(10, 0, 20_000, 5), 0.0, Remedy::Close),
         (
+            "a leak that grows",
+            sockets(10, 0, 20_000, 5),
+            20.0,
+            Remedy::Close,
+        ),
+        (
+            "a program that closes a moment after the server",
+            sockets(0, 0, 10, 0),
+            11.0,
+            Remedy::Pool,
+        ),
+        (
             "a dead destination",
             sockets(10, 20_000, 0, 5),
             300.0,

@@ -1,10 +1,11 @@
 //! `conntrack-insert-failed`: entries cannot be put into the table, and no NAT range explains it.
 
 use super::counters::{Failures, failures, when};
+use super::snat;
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::rules::{Area, Input, Rule};
-use crate::words::{count, counted, number, rounded};
+use crate::words::{count, counted, number, percent, rounded};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -44,6 +45,7 @@ fn finding(input: &Input<'_>, f: &Failures) -> Option<Finding> {
     let chains = f.moved.chain_toolong * 2 >= f.failed;
     // Each failure but those of ctnetlink and of dying entries drops its packet.
     let lost = f.moved.drop * 10 >= f.failed * 9 || chains;
+    let nat = Nat::of(input);
     let why = if chains {
         "Most were refused because a hash chain was too long: the table has too few buckets for its entries, or somebody picks \
          colliding addresses."
@@ -79,22 +81,57 @@ fn finding(input: &Input<'_>, f: &Failures) -> Option<Finding> {
         impact: "The first packet of these connections is lost. TCP tries again after a second; DNS look-ups take five seconds or \
                  fail."
             .to_owned(),
-        candidates: if chains { Vec::new() } else { candidates(f) },
-        fixes: if chains { vec![buckets(input)] } else { races() },
+        candidates: if chains { Vec::new() } else { candidates(f, nat) },
+        fixes: if chains { vec![buckets(input)] } else { races(nat) },
         first_seen,
         last_seen,
         count: looks,
     })
 }
 
-fn candidates(f: &Failures) -> Vec<Candidate> {
-    vec![
-        Candidate {
-            cause: "Two packets of one new UDP flow at the same moment, as with DNS questions for A and AAAA".to_owned(),
+/// What the table says of NAT on this host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Nat {
+    /// The table could not be read.
+    Unseen,
+    /// It translates nothing.
+    None,
+    /// It translates; the fullest range holds this share of its ports.
+    Fullest(f64),
+}
+
+impl Nat {
+    fn of(input: &Input<'_>) -> Self {
+        let Some(ranges) = snat::ranges(input) else {
+            return Self::Unseen;
+        };
+        let fullest = ranges.iter().map(|range| range.share()).reduce(f64::max);
+        fullest.map_or(Self::None, Self::Fullest)
+    }
+}
+
+fn candidates(f: &Failures, nat: Nat) -> Vec<Candidate> {
+    let mut list = Vec::new();
+    if let Nat::Fullest(share) = nat {
+        list.push(Candidate {
+            cause: format!(
+                "NAT gave two new flows one port at the same moment: it looks for a free one before it enters the flow. Ports are not \
+                 short (the fullest destination has {} of its range in use)",
+                percent(share)
+            ),
             code: None,
-            settle: "conntrack -S before and after `getent ahosts NAME`: insert_failed or clash_resolve moves".to_owned(),
-        },
-        Candidate {
+            settle: "Let NAT choose ports at random (below): the failures become rare".to_owned(),
+        });
+    }
+    list.push(Candidate {
+        cause: "Two packets of one new UDP flow at the same moment, as with DNS questions for A and AAAA"
+            .to_owned(),
+        code: None,
+        settle: "conntrack -S before and after `getent ahosts NAME`: insert_failed or clash_resolve moves"
+            .to_owned(),
+    });
+    if nat == Nat::Unseen {
+        list.push(Candidate {
             cause: format!(
                 "NAT has few free ports towards some destination (it met {} taken ones)",
                 count(f.moved.found)
@@ -102,12 +139,27 @@ fn candidates(f: &Failures) -> Vec<Candidate> {
             code: Some("snat-ports-exhausted"),
             settle: "run wgnat doctor as root while it fails, so that the table can be read: it shows the fullest destination"
                 .to_owned(),
-        },
-    ]
+        });
+    }
+    list
 }
 
-fn races() -> Vec<Fix> {
-    vec![
+fn races(nat: Nat) -> Vec<Fix> {
+    let random = Fix {
+        title: "Let NAT choose ports at random".to_owned(),
+        why: "Plain masquerade keeps each client's source port, and so do two clients that use the same one at the same moment; of \
+              random ports two are hardly ever the same. Entries that are there keep theirs."
+            .to_owned(),
+        command: Some(snat::RULES.to_owned()),
+        snippet: Some(snat::RANDOM.to_owned()),
+        expect: Evidence::new().with("insert_failed", 0),
+    };
+    let mut fixes = if matches!(nat, Nat::Fullest(_)) {
+        vec![random]
+    } else {
+        Vec::new()
+    };
+    fixes.extend([
         Fix {
             title: "Watch the counters while it happens".to_owned(),
             why: "insert_failed together with clash_resolve points at UDP races; together with found at NAT.".to_owned(),
@@ -123,7 +175,8 @@ fn races() -> Vec<Fix> {
             expect: Evidence::new().with("insert_failed", 0),
             ..Fix::default()
         },
-    ]
+    ]);
+    fixes
 }
 
 fn buckets(input: &Input<'_>) -> Fix {
@@ -146,7 +199,7 @@ fn buckets(input: &Input<'_>) -> Fix {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Scene, moving};
+    use super::super::testing::{Scene, moving, row};
     use super::*;
     use crate::observation::conntrack::CtCpuStats;
 
@@ -171,6 +224,31 @@ mod tests {
     fn a_burst_is_not_sustained() {
         let burst = Scene::new().counts(&[1, 1]).moving(moving(0, 40, 40));
         assert_eq!(burst.check(&RULE)[0].severity, Severity::Warning);
+    }
+
+    #[test]
+    fn nat_with_ports_to_spare_is_a_race() {
+        let f = Scene::new()
+            .snat(&[row(400, 1_024, 60_000, 390)])
+            .moving(moving(1, 3, 3))
+            .check(&RULE)
+            .remove(0);
+        assert!(f.candidates[0].cause.contains("same moment") && f.candidates[0].code.is_none());
+        assert!(
+            f.fixes[0]
+                .snippet
+                .as_deref()
+                .is_some_and(|s| s.contains("fully-random"))
+        );
+        // A host that translates nothing has no such race; one whose table is not seen might.
+        let none = Scene::new()
+            .snat(&[])
+            .moving(moving(1, 3, 3))
+            .check(&RULE)
+            .remove(0);
+        assert_eq!((none.candidates.len(), none.fixes.len()), (1, 2));
+        let unseen = Scene::new().moving(moving(1, 3, 3)).check(&RULE).remove(0);
+        assert_eq!(unseen.candidates[1].code, Some("snat-ports-exhausted"));
     }
 
     #[test]

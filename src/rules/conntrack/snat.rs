@@ -26,6 +26,13 @@ const FULL: f64 = 0.95;
 /// of its five rows begin inside the block with the fifth power of that.
 const CLUSTER: f64 = 0.25;
 
+/// Shows the host's NAT rules, whichever program made them.
+pub const RULES: &str =
+    "nft -a list ruleset | grep -E 'masquerade|snat'; iptables-save -t nat | grep -E 'MASQ|SNAT'";
+
+/// A rule that chooses ports at random from all.
+pub const RANDOM: &str = "# nftables\noifname \"eth0\" masquerade fully-random\n# iptables\n-A POSTROUTING -o eth0 -j MASQUERADE --random-fully";
+
 /// How a range fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
@@ -236,14 +243,26 @@ fn reuse(input: &Input<'_>, nat: Option<&NatUse<'_>>) -> Fix {
                 count(t.ports.saturating_sub(t.closing))
             )
         });
+    let udp = nat.is_some_and(|n| n.tally.proto == Proto::Udp);
     Fix {
-        title: "Reuse connections in the programs behind the NAT".to_owned(),
-        why: format!(
+        title: if udp {
+            "Use fewer UDP sockets in the programs behind the NAT"
+        } else {
+            "Reuse connections in the programs behind the NAT"
+        }
+        .to_owned(),
+        why: if udp {
+            "Each socket towards this destination holds a NAT port, until it has been silent for 30 s (120 s where packets went \
+             both ways; `nf_conntrack_udp_timeout` and `…_stream`). The command shows who has them."
+                .to_owned()
+        } else {
+            format!(
             "{}A closed TCP connection keeps its NAT port for another {} s, twice as long as in the program's own host.{ceiling} A pool of \
              kept-open connections needs few. The command shows who opens them.",
             open.unwrap_or_default(),
             number(closed_seconds(input))
-        ),
+        )
+        },
         command: nat.map(|n| {
             format!(
                 "conntrack -L -p {} --orig-dst {} --orig-port-dst {} 2>/dev/null | awk '{{for(i=1;i<=NF;i++) if($i~/^src=/){{print $i; \
@@ -266,11 +285,8 @@ fn widen(nat: &NatUse<'_>) -> Fix {
             nat.range.seen.map_or(nat.tally.max_port, |r| r.high),
             count(DEFAULT_RANGE.len())
         ),
-        command: Some("nft -a list ruleset | grep -E 'masquerade|snat'; iptables-save -t nat | grep -E 'MASQ|SNAT'".to_owned()),
-        snippet: Some(
-            "# nftables\noifname \"eth0\" masquerade fully-random\n# iptables\n-A POSTROUTING -o eth0 -j MASQUERADE --random-fully"
-                .to_owned(),
-        ),
+        command: Some(RULES.to_owned()),
+        snippet: Some(RANDOM.to_owned()),
         expect: Evidence::new().with("available", DEFAULT_RANGE.len()),
     }
 }
@@ -301,10 +317,7 @@ fn randomise(needed: bool) -> Fix {
              3,840 (measured).",
             if needed { " although ports are free" } else { "" }
         ),
-        snippet: Some(
-            "# nftables\noifname \"eth0\" masquerade fully-random\n# iptables\n-A POSTROUTING -o eth0 -j MASQUERADE --random-fully"
-                .to_owned(),
-        ),
+        snippet: Some(RANDOM.to_owned()),
         ..Fix::default()
     }
 }

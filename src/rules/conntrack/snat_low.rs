@@ -3,6 +3,7 @@
 use super::snat::{Failing, evidence, fixes, range_words, ranges, subject, verdicts};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
+use crate::observation::conntrack::SnatTally;
 use crate::rules::{Area, Input, Rule};
 use crate::track::natpool::NatUse;
 use crate::words::{count, percent};
@@ -48,14 +49,13 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             title: format!("{} of the NAT ports towards {} are in use", percent(nat.share()), t.destination),
             subject: subject(Some(nat)),
             summary: format!(
-                "{} of {} ports of {} towards {} are in use ({}). {} belong to connections that have ended and hold their port for \
-                 about two minutes more.",
+                "{} of {} ports of {} towards {} are in use ({}).{}",
                 count(t.ports),
                 count(nat.range.size),
                 t.nat_address,
                 t.destination,
                 range_words(nat),
-                count(t.closing)
+                ended(t)
             ),
             evidence: evidence(nat),
             impact: "When NAT finds none, new connections through it to this destination time out in silence. It may begin any time now: the \
@@ -69,6 +69,17 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         }
     })
     .collect()
+}
+
+/// Of these, TCP connections that are over.
+fn ended(t: &SnatTally) -> String {
+    match t.closing {
+        0 => String::new(),
+        n => format!(
+            " {} belong to connections that have ended and hold their port for about two minutes more.",
+            count(n)
+        ),
+    }
 }
 
 #[cfg(test)]
