@@ -6,10 +6,8 @@
 mod lab;
 mod truth;
 
-use lab::tunnel::{self, CLIENT_IN, SERVER_IN, knock_of};
-use lab::{
-    Fault, Hook, Lab, Message, Nat, Peer, Reject, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until,
-};
+use lab::tunnel::{self, SERVER_IN, knock_of};
+use lab::{Fault, Lab, Message, Nat, Peer, Reject, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict, cases};
