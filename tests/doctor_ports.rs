@@ -206,11 +206,10 @@ fn churn_whose_server_closes_is_churn_too() {
     });
     // TIME_WAIT is the server's, which it costs no port.
     let verdict = both(&lab, "connection-churn-server-closes", "4s");
-    // A moment in CLOSE_WAIT is no leak.
+    // A moment in CLOSE_WAIT is no leak. Whose sockets they are may stay unknown: they end before it can be looked up.
     verdict
         .says_only(&["connection-churn"])
         .about_destination("tcp", at(&lab))
-        .field("/subject/process/comm", "node")
         .tells_not("", &["leak"])
         .fix(&["keep"]);
     assert_eq!(lab.client().sockstat("TCP", "tw"), 0);

@@ -40,10 +40,12 @@ pub struct Sample {
     pub live: u32,
     /// TIME_WAIT by remaining life; see [`DestinationTally::time_wait_left`].
     pub left: [u32; TIME_WAIT_CLASSES],
-    /// Sockets that the look before did not show, where both looks named every owned socket.
+    /// Sockets that were not there at the look before: at least so many, where not all owned sockets were named.
     pub appeared: Option<u32>,
-    /// Sockets of the look before that this one does not show, likewise.
+    /// Sockets of the look before that are no longer there, likewise.
     pub vanished: Option<u32>,
+    /// Both looks named every owned socket, so these two are exact.
+    pub all_named: bool,
 }
 
 impl Sample {
@@ -91,7 +93,42 @@ pub struct OpenRate {
 pub struct History {
     samples: VecDeque<Sample>,
     inodes: VecDeque<u32>,
-    last_inodes: Option<Vec<u32>>,
+    last: Option<Named>,
+}
+
+/// The owned sockets that a look named: all, or those with the greatest inodes.
+#[derive(Debug, Default)]
+struct Named {
+    inodes: Vec<u32>,
+    owned: u32,
+    all: bool,
+}
+
+impl Named {
+    /// How many appeared since `before`, and how many vanished; at least.
+    fn since(&self, before: &Self) -> (u32, u32) {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let absent = |these: &[u32], from: &[u32]| count(these.iter().filter(|i| !from.contains(i)).count());
+        let appeared = if before.all {
+            absent(&self.inodes, &before.inodes)
+        } else {
+            // Greater than the greatest that were there: whatever was not named then was less.
+            let greatest = before.inodes.iter().max();
+            count(
+                self.inodes
+                    .iter()
+                    .filter(|i| greatest.is_some_and(|g| *i > g))
+                    .count(),
+            )
+        };
+        let vanished = if self.all {
+            absent(&before.inodes, &self.inodes)
+        } else {
+            // What came without making them more has taken the place of others.
+            before.owned.saturating_add(appeared).saturating_sub(self.owned)
+        };
+        (appeared, vanished)
+    }
 }
 
 impl History {
@@ -104,15 +141,14 @@ impl History {
         let owned = states.get(TcpState::Established)
             + states.get(TcpState::SynSent)
             + states.get(TcpState::CloseWait);
-        let complete = u32::try_from(tally.inodes.len()).is_ok_and(|n| n >= owned);
-        let absent = |these: &[u32], from: &[u32]| {
-            let n = these.iter().filter(|i| !from.contains(i)).count();
-            u32::try_from(n).unwrap_or(u32::MAX)
+        let named = Named {
+            inodes: tally.inodes.clone(),
+            owned,
+            all: u32::try_from(tally.inodes.len()).is_ok_and(|n| n >= owned),
         };
-        let both = self.last_inodes.as_deref().filter(|_| complete);
-        let appeared = both.map(|before| absent(&tally.inodes, before));
-        let vanished = both.map(|before| absent(before, &tally.inodes));
-        self.last_inodes = complete.then(|| tally.inodes.clone());
+        let (appeared, vanished) = self.last.as_ref().map(|before| named.since(before)).unzip();
+        let all_named = named.all && self.last.as_ref().is_some_and(|before| before.all);
+        self.last = Some(named);
         for inode in &tally.inodes {
             if !self.inodes.contains(inode) {
                 if self.inodes.len() == MAX_INODES {
@@ -132,16 +168,22 @@ impl History {
             left: tally.time_wait_left,
             appeared,
             vanished,
+            all_named,
         });
     }
 
     /// Takes in that a complete look did not show the destination.
     pub(super) fn push_absent(&mut self, at: Timestamp) {
-        let before = self.last_inodes.replace(Vec::new());
+        let none = Named {
+            all: true,
+            ..Named::default()
+        };
+        let before = self.last.replace(none);
         self.add(Sample {
             at,
             appeared: before.as_ref().map(|_| 0),
-            vanished: before.and_then(|b| u32::try_from(b.len()).ok()),
+            vanished: before.as_ref().map(|b| b.owned),
+            all_named: before.is_some_and(|b| b.all),
             ..Sample::default()
         });
     }
@@ -214,14 +256,16 @@ impl History {
     }
 
     fn opens_by_appearance(&self) -> Option<OpenRate> {
-        let (mut appeared, mut seconds) = (0.0, 0.0);
+        let (mut appeared, mut seconds, mut all_named) = (0.0, 0.0, true);
         for (before, after) in self.samples().zip(self.samples().skip(1)) {
             if let Some(new) = after.appeared {
                 appeared += f64::from(new);
+                all_named &= after.all_named;
                 seconds += after.at.since(before.at).as_secs_f64();
             }
         }
-        (seconds >= 1.0).then(|| OpenRate {
+        // Among sockets that were not all named, none that is new is not known to be none.
+        (seconds >= 1.0 && (all_named || appeared > 0.0)).then(|| OpenRate {
             per_second: appeared / seconds,
             basis: Basis::Appeared,
             lower_bound: true,

@@ -74,9 +74,25 @@ fn opens_per_second() {
 }
 
 #[test]
-fn an_incomplete_list_of_inodes_tells_nothing() {
-    let looks = [(0.0, 9, [0; 6], &[1, 2][..]), (2.0, 9, [0; 6], &[3, 4][..])];
-    assert_eq!(history(&looks).opens().map(|o| o.per_second), Some(0.0));
+fn an_incomplete_list_of_inodes_tells_the_least() {
+    // The list holds the greatest: what is greater than all of them is new, and has taken the place of another.
+    let looks = [(0.0, 9, [0; 6], &[2, 1][..]), (2.0, 9, [0; 6], &[4, 3][..])];
+    let h = history(&looks);
+    assert_eq!(
+        h.opens().map(|o| (o.per_second, o.basis, o.lower_bound)),
+        Some((1.0, Basis::Appeared, true))
+    );
+    assert_eq!(h.newest().and_then(|s| s.vanished), Some(2));
+    // A pool that grows loses none.
+    let looks = [(0.0, 9, [0; 6], &[2, 1][..]), (2.0, 11, [0; 6], &[4, 3][..])];
+    assert_eq!(history(&looks).newest().and_then(|s| s.vanished), Some(0));
+    // What was named and now is not may have slipped below the list; nothing is known of what was never named.
+    for inodes in [[&[5, 4][..], &[4, 3]], [&[], &[4, 3]]] {
+        let looks = [(0.0, 9, [0; 6], inodes[0]), (2.0, 9, [0; 6], inodes[1])];
+        let h = history(&looks);
+        assert_eq!(h.newest().and_then(|s| s.vanished), Some(0));
+        assert_eq!(h.opens().map(|o| o.basis), Some(Basis::Growth));
+    }
 }
 
 #[test]
