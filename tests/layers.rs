@@ -1,5 +1,8 @@
 //! Data only goes up: no floor imports one above it, and the pure floors do no I/O and read no clock.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

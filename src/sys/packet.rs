@@ -52,7 +52,7 @@ pub enum Passing {
 /// One packet.
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// From the network header on; cut where the filter or [`SNAP`] cut it.
+    /// From the network header on; cut where the filter cut it, or this socket.
     pub bytes: &'a [u8],
     /// When the kernel saw it (wall clock).
     pub at: Option<Timestamp>,
