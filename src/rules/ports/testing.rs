@@ -179,6 +179,10 @@ impl Scene {
         let start = Timestamp::from_secs(1_000_000);
         let mut world = World::new(start);
         let mut apply = |after: f64, source, body| {
+            // What sees nothing tells nothing.
+            if self.unavailable.contains(&source) && !matches!(body, Body::Status(_)) {
+                return;
+            }
             world.apply(&Observation {
                 at: start + Span::from_secs_f64(after),
                 took: Span::ZERO,
