@@ -3,6 +3,7 @@
 use super::counters::{Failures, failures, when};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
+use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule};
 use crate::words::{count, counted, number, rounded};
 
@@ -80,7 +81,7 @@ fn finding(input: &Input<'_>, f: &Failures) -> Option<Finding> {
                  fail."
             .to_owned(),
         candidates: if chains { Vec::new() } else { candidates(f) },
-        fixes: if chains { vec![buckets(input)] } else { races() },
+        fixes: if chains { vec![buckets(input)] } else { races(input) },
         first_seen,
         last_seen,
         count: looks,
@@ -106,12 +107,12 @@ fn candidates(f: &Failures) -> Vec<Candidate> {
     ]
 }
 
-fn races() -> Vec<Fix> {
+fn races(input: &Input<'_>) -> Vec<Fix> {
     vec![
         Fix {
             title: "Watch the counters while it happens".to_owned(),
             why: "insert_failed together with clash_resolve points at UDP races; together with found at NAT.".to_owned(),
-            command: Some("watch -d conntrack -S".to_owned()),
+            command: Some(here(input.world.host.as_ref(), "watch -d conntrack -S")),
             ..Fix::default()
         },
         Fix {

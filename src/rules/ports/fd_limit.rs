@@ -3,6 +3,7 @@
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::observation::socket::ProcessFacts;
+use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule, process_ref};
 use crate::time::{Span, Timestamp};
 use crate::words::{count, percent, rounded};
@@ -87,9 +88,12 @@ fn finding(input: &Input<'_>, at: Timestamp, p: &ProcessFacts) -> Option<Finding
                 why: "Many in CLOSE_WAIT are a leak in the program, which fills any limit; many to one destination want a pool with \
                       an upper bound."
                     .to_owned(),
-                command: Some(format!(
-                    "ss -Htanp | grep 'pid={},' | awk '{{print $1, $5}}' | sort | uniq -c | sort -rn | head",
-                    p.pid
+                command: Some(here(
+                    input.world.host.as_ref(),
+                    &format!(
+                        "ss -Htanp | grep 'pid={},' | awk '{{print $1, $5}}' | sort | uniq -c | sort -rn | head",
+                        p.pid
+                    ),
                 )),
                 ..Fix::default()
             },

@@ -105,6 +105,7 @@ impl Look {
 pub struct Scene {
     sysctls: Sysctls,
     unavailable: Vec<Source>,
+    netns: Option<&'static str>,
     tallies: Vec<(f64, SocketTally)>,
     processes: Vec<ProcessFacts>,
     owners: Vec<(u32, u32)>,
@@ -119,6 +120,7 @@ impl Scene {
                 ..Sysctls::default()
             },
             unavailable: Vec::new(),
+            netns: None,
             tallies: Vec::new(),
             processes: Vec::new(),
             owners: Vec::new(),
@@ -150,6 +152,10 @@ impl Scene {
     }
     pub fn reserve(mut self, low: u16, high: u16) -> Self {
         self.sysctls.reserved_ports.push(PortRange { low, high });
+        self
+    }
+    pub fn netns(mut self, name: &'static str) -> Self {
+        self.netns = Some(name);
         self
     }
     pub fn unavailable(mut self, source: Source) -> Self {
@@ -197,7 +203,7 @@ impl Scene {
             };
             apply(0.0, source, Body::Status(status));
         }
-        apply(0.0, Source::Host, Body::Host(host()));
+        apply(0.0, Source::Host, Body::Host(host(self.netns)));
         apply(0.0, Source::Host, Body::Sysctls(self.sysctls.clone()));
         for (at, tally) in &self.tallies {
             apply(*at, Source::Sockets, Body::Sockets(tally.clone()));
@@ -241,13 +247,13 @@ impl Scene {
     }
 }
 
-fn host() -> HostFacts {
+fn host(netns: Option<&str>) -> HostFacts {
     HostFacts {
         hostname: "test".to_owned(),
         kernel: "6.12.0".to_owned(),
         boot_at: None,
         netns: None,
-        netns_name: None,
+        netns_name: netns.map(str::to_owned),
         cpus: 2,
         memory_bytes: None,
         fly: None,
