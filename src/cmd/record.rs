@@ -77,10 +77,11 @@ pub fn replay(path: &Path, mut anonymiser: Option<Anonymiser>) -> anyhow::Result
         |header| *world.borrow_mut() = Some(World::new(header.started)),
         |observation| {
             if let Some(world) = world.borrow_mut().as_mut() {
-                match &mut anonymiser {
-                    Some(anonymiser) => world.apply(&anonymiser.observation(observation)),
-                    None => world.apply(observation),
-                }
+                let anonymous = anonymiser.as_mut().map(|a| a.observation(observation));
+                let observation = anonymous.as_ref().unwrap_or(observation);
+                world.apply(observation);
+                // Answered by what the record holds next; asked as when it was made, for that decides what is forgotten.
+                world.requests_after(observation);
             }
         },
     )

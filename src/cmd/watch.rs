@@ -61,7 +61,6 @@ pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> 
         supervisor,
         no_first_look: sources.clone(),
         running: sources,
-        told: BTreeSet::new(),
         unanswered: 0,
         settings: plan.settings,
         started,
@@ -78,8 +77,6 @@ struct Watch<'a> {
     supervisor: Supervisor,
     no_first_look: BTreeSet<Source>,
     running: BTreeSet<Source>,
-    /// Those that said anything but how they fare.
-    told: BTreeSet<Source>,
     unanswered: usize,
     settings: &'a Settings,
     started: Instant,
@@ -94,7 +91,7 @@ impl Watch<'_> {
             ..
         } = *self.settings;
         let mut until = duration;
-        loop {
+        while !self.supervisor.interrupted() {
             let watched = clock::instant() - self.started;
             if watched >= until && (self.has_looked() || watched >= until + LOOK_LIMIT) {
                 self.world.handle_timeout(clock::now());
@@ -112,7 +109,7 @@ impl Watch<'_> {
             }
             let left = if watched < until { until - watched } else { TICK };
             match events.recv_timeout(left.min(TICK)) {
-                Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => {
                     let looked = self.has_looked();
                     self.take(event);
@@ -155,27 +152,23 @@ impl Watch<'_> {
     }
 
     fn see(&mut self, observation: &Observation) {
-        if !matches!(observation.body, Body::Status(_)) {
-            self.told.insert(observation.source);
-        }
         self.world.apply(observation);
         match &mut self.shown {
             Some((anonymiser, shown)) => {
                 let anonymous = anonymiser.observation(observation);
                 shown.apply(&anonymous);
+                // What was asked for decides what is forgotten: a replay does the same.
+                shown.requests_after(&anonymous);
                 record(&mut self.recorder, &anonymous);
             }
             None => record(&mut self.recorder, observation),
         }
-        // Single packets change nothing that could be asked for.
-        if !matches!(observation.body, Body::Packet(_) | Body::IcmpError(_)) {
-            for request in self.world.requests() {
-                let source = match &request {
-                    Request::RouteLookup(_) => Source::Routes,
-                    Request::OwnersOf(_) => Source::Processes,
-                };
-                self.unanswered += usize::from(self.supervisor.ask(source, request));
-            }
+        for request in self.world.requests_after(observation) {
+            let source = match &request {
+                Request::RouteLookup(_) => Source::Routes,
+                Request::OwnersOf(_) => Source::Processes,
+            };
+            self.unanswered += usize::from(self.supervisor.ask(source, request));
         }
     }
 
@@ -208,21 +201,16 @@ impl Watch<'_> {
                 "did not end its look within {} s: something it asks hangs",
                 LOOK_LIMIT.as_secs()
             );
-            // What it told before it hung is still true: conntrack's counts, of a table too large to be read in time.
-            let status = if self.told.contains(&source) {
-                SourceStatus::degraded(hung)
-            } else {
-                SourceStatus::unavailable(hung)
-            };
             self.see(&Observation {
                 at: clock::now(),
                 took: Span::ZERO,
                 source,
-                body: Body::Status(status),
+                body: Body::Status(SourceStatus::unavailable(hung)),
             });
         }
         progress.clear();
-        let end = clock::now();
+        // The clock may have been set back since the world's time was last told.
+        let end = clock::now().max(self.world.now);
         let record_error = self.recorder.take().and_then(|recorder| recorder.end(end).err());
         let mut world = match self.shown {
             Some((_, shown)) => shown,

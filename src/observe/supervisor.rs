@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ struct Running {
 pub struct Supervisor {
     running: Vec<Running>,
     events: SyncSender<Event>,
+    interrupted: Arc<AtomicBool>,
 }
 
 /// What arrives from the observers.
@@ -47,7 +49,7 @@ pub enum Event {
     Answered(Source),
     /// An observer has ended.
     Ended(Source),
-    /// The user wants it to end now.
+    /// Wakes whoever waits for events, who then sees [`Supervisor::interrupted`].
     Interrupted,
 }
 
@@ -66,15 +68,31 @@ impl Supervisor {
                 }
             }
         }
-        (Self { running, events }, receiver)
+        let interrupted = Arc::default();
+        (
+            Self {
+                running,
+                events,
+                interrupted,
+            },
+            receiver,
+        )
     }
 
-    /// A way to put [`Event::Interrupted`] among the events, from a signal's thread.
+    /// A way to say, from a signal's thread, that the user wants it to end now.
     pub fn interrupter(&self) -> impl Fn() + Send + use<> {
         let events = self.events.clone();
+        let interrupted = Arc::clone(&self.interrupted);
         move || {
+            interrupted.store(true, Ordering::Relaxed);
+            // Where the queue is full nobody sleeps on it.
             let _ = events.try_send(Event::Interrupted);
         }
+    }
+
+    /// Whether the user wants it to end now.
+    pub fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Passes `request` to the observer of `source`.
@@ -256,5 +274,20 @@ impl Worker {
     fn send(&self, observation: Observation) {
         // The receiver is gone only when the command has ended.
         let _ = self.events.send(Event::Seen(Box::new(observation)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupt_is_not_lost_where_the_queue_is_full() {
+        let (supervisor, receiver) = Supervisor::start(Vec::new());
+        while supervisor.events.try_send(Event::Ended(Source::Host)).is_ok() {}
+        assert!(!supervisor.interrupted());
+        supervisor.interrupter()();
+        assert!(supervisor.interrupted());
+        drop(receiver);
     }
 }

@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod evaluate;
 pub mod ports;
 pub mod registry;
+mod shell;
 pub mod tunnel;
 
 pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};

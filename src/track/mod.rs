@@ -74,6 +74,9 @@ impl World {
     pub fn apply(&mut self, observation: &Observation) {
         let at = observation.at;
         self.now = self.now.max(at);
+        if !matches!(observation.body, Body::Status(_)) {
+            self.sources.told(observation.source);
+        }
         match &observation.body {
             Body::Status(status) => self.sources.apply(observation.source, at, status),
             Body::Host(facts) => self.host = Some(facts.clone()),
@@ -82,7 +85,11 @@ impl World {
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
             Body::Packet(packet) => self.handshakes.apply_packet(at, packet),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
-            Body::Routes(tables) => self.routes.apply_tables(at, tables),
+            Body::Routes(tables) => {
+                if self.routes.apply_tables(at, tables) {
+                    self.tunnels.ask_again();
+                }
+            }
             Body::RouteAnswer(answer) => self.routes.apply_answer(at, answer),
             Body::Counters(counters) => self.counters.apply(at, counters),
             Body::Sockets(tally) => self.sockets.apply(at, tally),
@@ -104,6 +111,14 @@ impl World {
         requests
     }
 
+    /// [`World::requests`] after `observation` was taken in. Single packets change nothing that could be asked for.
+    pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
+        match observation.body {
+            Body::Packet(_) | Body::IcmpError(_) => Vec::new(),
+            _ => self.requests(),
+        }
+    }
+
     /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
     pub fn due(&self) -> Option<Due> {
         self.tunnels.due(&self.handshakes, &self.routes, self.now)
@@ -117,4 +132,94 @@ pub struct Due {
     pub at: Timestamp,
     /// What is waited for, in words that fit "waiting for …".
     pub what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
+    use crate::observation::host::{Route, RouteTables};
+    use crate::observation::{Source, SourceState, SourceStatus};
+    use crate::types::{IfIndex, PublicKey};
+
+    fn world() -> World {
+        World::new(Timestamp::EPOCH)
+    }
+
+    fn observe(world: &mut World, source: Source, body: Body) -> Vec<Request> {
+        let observation = Observation {
+            at: Timestamp::from_secs(1),
+            took: Span::ZERO,
+            source,
+            body,
+        };
+        world.apply(&observation);
+        world.requests_after(&observation)
+    }
+
+    #[test]
+    fn ways_are_asked_for_again_when_they_change() {
+        let mut world = world();
+        let route = |out| Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            table: 254,
+            kind: "unicast".to_owned(),
+            out: Some(IfIndex(out)),
+            gateway: None,
+            priority: 0,
+            mtu: None,
+        };
+        let tables = |routes| {
+            Body::Routes(RouteTables {
+                routes,
+                ..RouteTables::default()
+            })
+        };
+        let device = DeviceSnapshot {
+            name: "wg0".to_owned(),
+            if_index: Some(IfIndex(7)),
+            implementation: Implementation::Kernel,
+            public_key: None,
+            listen_port: None,
+            fwmark: 0,
+            peers: vec![PeerSnapshot {
+                public_key: PublicKey([1; 32]),
+                has_preshared_key: false,
+                endpoint: Some("198.51.100.7:51820".parse().unwrap()),
+                last_handshake: None,
+                rx_bytes: 0,
+                tx_bytes: 0,
+                keepalive: None,
+                allowed_ips: vec!["10.0.0.0/24".parse().unwrap()],
+            }],
+            problems: Vec::new(),
+        };
+        // wg-quick makes the device first and its routes a moment later.
+        observe(&mut world, Source::Routes, tables(vec![route(2)]));
+        let asked = observe(&mut world, Source::WireguardNetlink, Body::Devices(vec![device]));
+        assert_eq!(asked.len(), 2);
+        assert_eq!(observe(&mut world, Source::Routes, tables(vec![route(2)])), []);
+        let again = observe(&mut world, Source::Routes, tables(vec![route(2), route(7)]));
+        assert_eq!(again, asked);
+    }
+
+    #[test]
+    fn a_source_that_told_something_sees_at_least_a_part() {
+        for told_first in [true, false] {
+            let mut world = world();
+            let status = Body::Status(SourceStatus::unavailable("no answer within 2 s"));
+            let fact = Body::Devices(Vec::new());
+            let order = if told_first {
+                [fact, status]
+            } else {
+                [status, fact]
+            };
+            for body in order {
+                observe(&mut world, Source::WireguardNetlink, body);
+            }
+            let status = world.sources.get(Source::WireguardNetlink).unwrap();
+            assert_eq!(status.state, SourceState::Degraded);
+            assert_eq!(status.reason.as_deref(), Some("no answer within 2 s"));
+        }
+    }
 }

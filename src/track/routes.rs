@@ -3,7 +3,7 @@
 //! In: [`RouteTables`] and [`RouteAnswer`]s. Out: which way a packet goes and over what link. Why the answers are
 //! kept apart from the tables: only the kernel knows how rules, marks and tables combine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::observation::host::{Link, LinkStats, Route, RouteAnswer, RouteTables, RouteWay};
@@ -17,6 +17,15 @@ const MAX_ANSWERS: usize = 16_384;
 /// Links whose first counters are kept.
 const MAX_LINKS: usize = 4_096;
 
+/// Whether two readings can send a packet different ways: all but the counters.
+fn ways_differ(a: &RouteTables, b: &RouteTables) -> bool {
+    let links = |t: &RouteTables| -> BTreeSet<(IfIndex, String, bool, bool, u32)> {
+        let link = |l: &Link| (l.index, l.name.clone(), l.admin_up, l.carrier, l.mtu);
+        t.links.iter().map(link).collect()
+    };
+    a.routes != b.routes || a.rules != b.rules || a.addresses != b.addresses || links(a) != links(b)
+}
+
 /// State.
 #[derive(Debug, Default)]
 pub struct RouteState {
@@ -28,15 +37,17 @@ pub struct RouteState {
 }
 
 impl RouteState {
-    /// Takes tables in.
-    pub fn apply_tables(&mut self, at: Timestamp, tables: &RouteTables) {
+    /// Takes tables in. True where ways may have changed since the tables before, so that answers are no longer to be
+    /// relied on.
+    pub fn apply_tables(&mut self, at: Timestamp, tables: &RouteTables) -> bool {
         for link in &tables.links {
             if self.first_stats.len() < MAX_LINKS {
                 self.first_stats.entry(link.index).or_insert((at, link.stats));
             }
         }
         self.newest_at = Some(at);
-        self.tables = Some(tables.clone());
+        let before = self.tables.replace(tables.clone());
+        before.is_some_and(|before| ways_differ(&before, tables))
     }
 
     /// Takes an answer in.

@@ -1,6 +1,6 @@
 //! How each source fares: what a rule may rely on, and what the report must admit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::observation::{Source, SourceState, SourceStatus};
 use crate::time::Timestamp;
@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Default)]
 pub struct Sources {
     by_source: BTreeMap<Source, (Timestamp, SourceStatus)>,
+    /// Those that told a fact.
+    told: BTreeSet<Source>,
 }
 
 impl Sources {
@@ -34,6 +36,23 @@ impl Sources {
                 lost: entry.1.lost.max(status.lost),
             },
         );
+        self.soften(source);
+    }
+
+    /// Notes that `source` told a fact. What it told stays true when a single look fails: it then sees a part.
+    pub fn told(&mut self, source: Source) {
+        if self.told.insert(source) {
+            self.soften(source);
+        }
+    }
+
+    fn soften(&mut self, source: Source) {
+        if let Some((_, status)) = self.by_source.get_mut(&source)
+            && status.state == SourceState::Unavailable
+            && self.told.contains(&source)
+        {
+            status.state = SourceState::Degraded;
+        }
     }
 
     /// The status of `source`; `None` where it was never started.

@@ -19,6 +19,8 @@ pub enum IcmpClass {
     TooBig,
     /// TTL or hop limit used up: a routing loop, or a way that is too long.
     TimeExceeded,
+    /// A fragment did not arrive in time, so that the datagram could not be put together again: the way is there.
+    Reassembly,
     /// A header is wrong.
     ParameterProblem,
     /// An error of another type.
@@ -43,7 +45,7 @@ pub const fn meaning(v6: bool, icmp_type: u8, code: u8) -> (IcmpClass, &'static 
             (1, _) => (NetUnreachable, "destination unreachable"),
             (2, _) => (TooBig, "packet too big"),
             (3, 0) => (TimeExceeded, "hop limit exceeded in transit"),
-            (3, 1) => (TimeExceeded, "fragment reassembly time exceeded"),
+            (3, 1) => (Reassembly, "fragment reassembly time exceeded"),
             (3, _) => (TimeExceeded, "time exceeded"),
             (4, 0) => (ParameterProblem, "erroneous header field"),
             (4, 1) => (ParameterProblem, "unrecognised next header type"),
@@ -73,7 +75,7 @@ pub const fn meaning(v6: bool, icmp_type: u8, code: u8) -> (IcmpClass, &'static 
             (3, 15) => (Prohibited, "precedence cutoff in effect"),
             (3, _) => (NetUnreachable, "destination unreachable"),
             (11, 0) => (TimeExceeded, "TTL exceeded in transit"),
-            (11, 1) => (TimeExceeded, "fragment reassembly time exceeded"),
+            (11, 1) => (Reassembly, "fragment reassembly time exceeded"),
             (11, _) => (TimeExceeded, "time exceeded"),
             (12, 0) => (ParameterProblem, "erroneous header field"),
             (12, 1) => (ParameterProblem, "required option missing"),
@@ -115,6 +117,8 @@ mod tests {
         assert_eq!(meaning(false, 3, 3).0, IcmpClass::PortUnreachable);
         assert_eq!(meaning(true, 1, 4).0, IcmpClass::PortUnreachable);
         assert_eq!(meaning(true, 3, 0).0, IcmpClass::TimeExceeded);
+        assert_eq!(meaning(true, 3, 1).0, IcmpClass::Reassembly);
+        assert_eq!(meaning(false, 11, 1).0, IcmpClass::Reassembly);
         assert_eq!(meaning(false, 3, 13).0, IcmpClass::Prohibited);
         assert_eq!(
             meaning(true, 1, 1),

@@ -4,6 +4,7 @@ use super::counters::{Failures, failures, when};
 use super::snat;
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
+use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule};
 use crate::words::{count, counted, number, percent, rounded};
 
@@ -82,7 +83,7 @@ fn finding(input: &Input<'_>, f: &Failures) -> Option<Finding> {
                  fail."
             .to_owned(),
         candidates: if chains { Vec::new() } else { candidates(f, nat) },
-        fixes: if chains { vec![buckets(input)] } else { races(nat) },
+        fixes: if chains { vec![buckets(input)] } else { races(input, nat) },
         first_seen,
         last_seen,
         count: looks,
@@ -144,7 +145,7 @@ fn candidates(f: &Failures, nat: Nat) -> Vec<Candidate> {
     list
 }
 
-fn races(nat: Nat) -> Vec<Fix> {
+fn races(input: &Input<'_>, nat: Nat) -> Vec<Fix> {
     let random = Fix {
         title: "Let NAT choose ports at random".to_owned(),
         why: "Plain masquerade keeps each client's source port, and so do two clients that use the same one at the same moment; of \
@@ -163,7 +164,7 @@ fn races(nat: Nat) -> Vec<Fix> {
         Fix {
             title: "Watch the counters while it happens".to_owned(),
             why: "insert_failed together with clash_resolve points at UDP races; together with found at NAT.".to_owned(),
-            command: Some("watch -d conntrack -S".to_owned()),
+            command: Some(here(input.world.host.as_ref(), "watch -d conntrack -S")),
             ..Fix::default()
         },
         Fix {

@@ -2,6 +2,7 @@
 
 use crate::finding::{Evidence, Fix};
 use crate::rules::Input;
+use crate::rules::shell::here;
 use crate::words::{count, percent, seconds};
 
 /// Kernel memory of one entry, in bytes, generously (measured: 383 in slab with NAT).
@@ -26,13 +27,13 @@ pub fn fixes(input: &Input<'_>, limit: u32) -> Vec<Fix> {
             fixes.push(idle_fix(input, idle));
         }
         if share(tally.unreplied) >= MUCH {
-            fixes.push(unreplied_fix(share(tally.unreplied)));
+            fixes.push(unreplied_fix(input, share(tally.unreplied)));
         }
         if share(tally.dns) >= MUCH {
             fixes.push(dns_fix(share(tally.dns)));
         }
         if share(tally.tcp_closing) >= MUCH {
-            fixes.push(closing_fix(share(tally.tcp_closing)));
+            fixes.push(closing_fix(input, share(tally.tcp_closing)));
         }
     }
     fixes.push(room(input, limit));
@@ -57,12 +58,15 @@ fn idle_fix(input: &Input<'_>, idle: f64) -> Fix {
              already keep their old time until their next packet.",
             percent(idle)
         ),
-        command: Some(format!("sysctl -w {name}={ESTABLISHED_SECONDS}")),
+        command: Some(here(
+            input.world.host.as_ref(),
+            &format!("sysctl -w {name}={ESTABLISHED_SECONDS}"),
+        )),
         ..Fix::default()
     }
 }
 
-fn unreplied_fix(unreplied: f64) -> Fix {
+fn unreplied_fix(input: &Input<'_>, unreplied: f64) -> Fix {
     Fix {
         title: "See who sends what is never answered".to_owned(),
         why: format!(
@@ -70,11 +74,11 @@ fn unreplied_fix(unreplied: f64) -> Fix {
              (a raw prerouting chain, or a limit on new connections).",
             percent(unreplied)
         ),
-        command: Some(
+        command: Some(here(
+            input.world.host.as_ref(),
             "conntrack -L 2>/dev/null | awk '/UNREPLIED/{for(i=1;i<NF;i++) if($i~/^src=/){print $i,$(i+1); break}}' | \
-             sort | uniq -c | sort -rn | head"
-                .to_owned(),
-        ),
+             sort | uniq -c | sort -rn | head",
+        )),
         ..Fix::default()
     }
 }
@@ -98,7 +102,7 @@ fn dns_fix(dns: f64) -> Fix {
     }
 }
 
-fn closing_fix(closing: f64) -> Fix {
+fn closing_fix(input: &Input<'_>, closing: f64) -> Fix {
     Fix {
         title: "Reuse connections: most entries are of closed ones".to_owned(),
         why: format!(
@@ -106,11 +110,11 @@ fn closing_fix(closing: f64) -> Fix {
              keep connections open instead of opening one per request make few entries.",
             percent(closing)
         ),
-        command: Some(
+        command: Some(here(
+            input.world.host.as_ref(),
             "conntrack -L -p tcp --state TIME_WAIT 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i~/^dst=/){print $i,$(i+2); break}}' | \
-             sort | uniq -c | sort -rn | head"
-                .to_owned(),
-        ),
+             sort | uniq -c | sort -rn | head",
+        )),
         ..Fix::default()
     }
 }

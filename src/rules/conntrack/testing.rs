@@ -67,6 +67,10 @@ impl Scene {
         let start = Timestamp::from_secs(1_000_000);
         let mut world = World::new(start);
         let mut apply = |after: u64, source, body| {
+            // What sees nothing tells nothing.
+            if source == Source::Conntrack && !self.available && !matches!(body, Body::Status(_)) {
+                return;
+            }
             world.apply(&Observation {
                 at: start + Span::from_secs(after),
                 took: Span::ZERO,

@@ -4,8 +4,10 @@ use super::tuple::{Tuple, tuples};
 use crate::config::Thresholds;
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
+use crate::pooling::Advice;
 use crate::rules::{Area, Input, Rule};
 use crate::track::sockets::OpenRate;
+use crate::track::sockets::usable::on_loopback;
 use crate::types::Proto;
 use crate::words::{count, counted, number, percent, rounded};
 
@@ -13,7 +15,7 @@ use crate::words::{count, counted, number, percent, rounded};
 pub const RULE: Rule = Rule {
     code: "connection-churn",
     area: Area::Ports,
-    severity: "warning",
+    severity: "warning; info on the loopback where the kernel reuses the ports",
     holds_when: "many short connections a second are opened to one destination, for longer than a moment",
     meaning: "Opening a connection costs a round trip or more before the first byte, with TLS several, and processor time at both \
 ends; closing it holds a local port for another 60 seconds and an entry in every NAT and firewall on the way for \
@@ -60,6 +62,7 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
     let to = tuple.key.destination;
     let advice = tuple.advice();
     let at_least = if opens.lower_bound { "at least " } else { "" };
+    let harmless = tuple.reuse.is_some() && on_loopback(tuple.key);
     let who = tuple.owner.as_ref().map(|o| o.process.comm.as_str());
     let mut summary = format!(
         "{} opens {at_least}{} connections a second to {to} and does not keep them.",
@@ -85,7 +88,12 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
     }
     Finding {
         code: RULE.code,
-        severity: Severity::Warning,
+        // A proxy before a program on the same host does this all day and is none the worse for it.
+        severity: if harmless {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
         confidence: Confidence::Likely,
         title: match who {
             Some(comm) => format!(
@@ -120,24 +128,34 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
             .maybe("ports_without_pool", advice.sizing.map(|s| s.ports_unpooled))
             .maybe("pool_size", advice.sizing.map(|s| s.pool))
             .maybe("further_destinations", (further > 0).then_some(further)),
-        impact: format!(
-            "Each request waits for a new connection first{}. The load holds up to {} local ports here and as many entries in \
-             the NATs and firewalls on the way.",
-            if to.port() == 443 {
-                ", a round trip for TCP and one or two for TLS"
-            } else {
-                ""
-            },
-            advice
-                .sizing
-                .map_or_else(|| count(s.held), |s| count(s.ports_unpooled)),
-        ),
+        impact: if harmless {
+            "Some processor time for each request. On the loopback the kernel gives the ports to new connections, and no NAT or \
+             firewall is on the way."
+                .to_owned()
+        } else {
+            burden(tuple, &advice)
+        },
         candidates: Vec::new(),
         fixes: advice.fixes,
         first_seen: tuple.fresh().next().map_or(s.at, |s| s.at),
         last_seen: s.at,
         count: u32::try_from(tuple.fresh().count()).unwrap_or(u32::MAX),
     }
+}
+
+fn burden(tuple: &Tuple<'_>, advice: &Advice) -> String {
+    format!(
+        "Each request waits for a new connection first{}. The load holds up to {} local ports here and as many entries in \
+         the NATs and firewalls on the way.",
+        if tuple.key.destination.port() == 443 {
+            ", a round trip for TCP and one or two for TLS"
+        } else {
+            ""
+        },
+        advice
+            .sizing
+            .map_or_else(|| count(tuple.sample.held), |s| count(s.ports_unpooled)),
+    )
 }
 
 fn capital(text: &str) -> String {
@@ -261,8 +279,13 @@ mod tests {
         });
         let all = scene.evaluate();
         assert_eq!(
-            all.findings.iter().map(|f| f.code).collect::<Vec<_>>(),
-            vec!["connection-churn"]
+            all.findings
+                .iter()
+                .map(|f| (f.code, f.severity))
+                .collect::<Vec<_>>(),
+            vec![("connection-churn", Severity::Info)],
+            "a reverse proxy and what is behind it"
         );
+        assert!(!all.findings[0].impact.contains("local ports here"));
     }
 }

@@ -289,4 +289,18 @@ mod tests {
             .look(0, look().time_wait(28_232));
         assert_eq!(scene.not_checked(&RULE), vec![Source::Sockets]);
     }
+
+    #[test]
+    fn commands_are_for_the_namespace_that_was_observed() {
+        let f = Scene::new()
+            .netns("blue")
+            .look(0, look().time_wait(28_232))
+            .check(&RULE)
+            .remove(0);
+        let commands: Vec<&str> = f.fixes.iter().filter_map(|x| x.command.as_deref()).collect();
+        assert!(commands.len() > 1, "{commands:?}");
+        for line in commands.iter().flat_map(|c| c.lines()) {
+            assert!(line.starts_with("ip netns exec blue "), "{line}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::observation::socket::ProcessFacts;
+use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule, process_ref};
 use crate::time::{Span, Timestamp};
 use crate::words::{count, percent, rounded};
@@ -46,7 +47,10 @@ fn finding(input: &Input<'_>, at: Timestamp, p: &ProcessFacts) -> Option<Finding
         return None;
     }
     let critical = share >= thresholds.fd_critical;
-    let wanted = u64::from(limit.saturating_mul(4).max(65_536));
+    let sysctls = input.world.sysctls.as_ref();
+    let most = sysctls.and_then(|s| s.others.get("fs.nr_open"));
+    let most = most.and_then(|n| u64::try_from(*n).ok());
+    let (wanted, first) = room(limit.into(), most);
     let full = p.fds >= limit;
     Some(Finding {
         code: RULE.code,
@@ -84,18 +88,25 @@ fn finding(input: &Input<'_>, at: Timestamp, p: &ProcessFacts) -> Option<Finding
                 why: "Many in CLOSE_WAIT are a leak in the program, which fills any limit; many to one destination want a pool with \
                       an upper bound."
                     .to_owned(),
-                command: Some(format!(
-                    "ss -Htanp | grep 'pid={},' | awk '{{print $1, $5}}' | sort | uniq -c | sort -rn | head",
-                    p.pid
+                command: Some(here(
+                    input.world.host.as_ref(),
+                    &format!(
+                        "ss -Htanp | grep 'pid={},' | awk '{{print $1, $5}}' | sort | uniq -c | sort -rn | head",
+                        p.pid
+                    ),
                 )),
                 ..Fix::default()
             },
             Fix {
                 title: format!("Raise the limit to {}", count(wanted)),
-                why: "The first command is for the process that runs, and as root lifts the hard limit too; the setting is for the \
-                      next start (Docker Compose: `ulimits: {nofile: …}`). A program that uses select() must stay at 1,024."
+                why: "The command is for the process that runs; as root it lifts the hard limit too where that is lower. The setting \
+                      is for the next start (Docker Compose: `ulimits: {nofile: …}`). A program that uses select() must stay at 1,024."
                     .to_owned(),
-                command: Some(format!("prlimit --pid {} --nofile={wanted}:{wanted}", p.pid)),
+                // Both limits at once would lower a hard limit that is higher, for good.
+                command: Some(format!(
+                    "{first}prlimit --pid {0} --nofile={wanted}: || prlimit --pid {0} --nofile={wanted}:{wanted}",
+                    p.pid
+                )),
                 snippet: Some(format!("# systemctl edit UNIT\n[Service]\nLimitNOFILE={wanted}")),
                 expect: Evidence::new().with("limit", wanted),
             },
@@ -104,6 +115,16 @@ fn finding(input: &Input<'_>, at: Timestamp, p: &ProcessFacts) -> Option<Finding
         last_seen: at,
         count: 1,
     })
+}
+
+/// The limit to set instead of `limit`, and what must come before it: no process may have more than `fs.nr_open`.
+fn room(limit: u64, most: Option<u64>) -> (u64, String) {
+    let wanted = limit.saturating_mul(4).max(65_536);
+    match most {
+        Some(most) if most > limit => (wanted.min(most), String::new()),
+        Some(_) => (wanted, format!("sysctl -w fs.nr_open={wanted} && ")),
+        None => (wanted, String::new()),
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +180,26 @@ mod tests {
                 .as_deref()
                 .unwrap_or_default()
                 .contains("--pid 812")
+        );
+    }
+
+    #[test]
+    fn the_new_limit_is_one_that_can_be_set() {
+        assert_eq!(room(1024, Some(1_048_576)), (65_536, String::new()));
+        assert_eq!(room(524_288, Some(1_048_576)), (1_048_576, String::new()));
+        assert_eq!(
+            room(1_048_576, Some(1_048_576)),
+            (4_194_304, "sysctl -w fs.nr_open=4194304 && ".to_owned())
+        );
+        // The soft limit first: the hard one of a systemd service is 524,288 already.
+        let f = Scene::new()
+            .facts(process(1024, 900, Some(1024)))
+            .check(&RULE)
+            .remove(0);
+        let command = f.fixes[1].command.as_deref().unwrap_or_default();
+        assert!(
+            command.starts_with("prlimit --pid 812 --nofile=65536: ||"),
+            "{command}"
         );
     }
 

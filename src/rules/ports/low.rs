@@ -7,7 +7,7 @@ use crate::finding::{Candidate, Confidence, Finding, Severity};
 use crate::observation::Source;
 use crate::pooling::sizing::Sizing;
 use crate::rules::{Area, Input, Rule};
-use crate::track::sockets::usable::TIME_WAIT;
+use crate::track::sockets::usable::{TIME_WAIT, on_loopback};
 use crate::track::trend;
 use crate::types::Proto;
 use crate::words::{count, percent, rounded, seconds};
@@ -157,6 +157,10 @@ fn kind(tuple: &Tuple<'_>) -> &'static str {
 /// that nobody wants a port.
 fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     tuple.reuse?;
+    // Both ends are this host, and its timestamps are on.
+    if on_loopback(tuple.key) {
+        return None;
+    }
     let share = tuple.usable.share(tuple.sample.held);
     let ceiling = f64::from(tuple.usable.ports) / TIME_WAIT.as_secs_f64();
     let opens = tuple.opens?.per_second;
@@ -293,6 +297,10 @@ mod tests {
             (
                 "loopback",
                 Scene::new().look_from(0, "127.0.0.1", look().time_wait(25_000).rate_class(9000)),
+            ),
+            (
+                "loopback, at just the pace that there would be without reuse",
+                Scene::new().look_from(0, "127.0.0.1", look().time_wait(28_232).rate_class(4705)),
             ),
             (
                 "two sources",

@@ -105,6 +105,7 @@ impl Look {
 pub struct Scene {
     sysctls: Sysctls,
     unavailable: Vec<Source>,
+    netns: Option<&'static str>,
     tallies: Vec<(f64, SocketTally)>,
     processes: Vec<ProcessFacts>,
     owners: Vec<(u32, u32)>,
@@ -119,6 +120,7 @@ impl Scene {
                 ..Sysctls::default()
             },
             unavailable: Vec::new(),
+            netns: None,
             tallies: Vec::new(),
             processes: Vec::new(),
             owners: Vec::new(),
@@ -152,6 +154,10 @@ impl Scene {
         self.sysctls.reserved_ports.push(PortRange { low, high });
         self
     }
+    pub fn netns(mut self, name: &'static str) -> Self {
+        self.netns = Some(name);
+        self
+    }
     pub fn unavailable(mut self, source: Source) -> Self {
         self.unavailable.push(source);
         self
@@ -179,6 +185,10 @@ impl Scene {
         let start = Timestamp::from_secs(1_000_000);
         let mut world = World::new(start);
         let mut apply = |after: f64, source, body| {
+            // What sees nothing tells nothing.
+            if self.unavailable.contains(&source) && !matches!(body, Body::Status(_)) {
+                return;
+            }
             world.apply(&Observation {
                 at: start + Span::from_secs_f64(after),
                 took: Span::ZERO,
@@ -193,7 +203,7 @@ impl Scene {
             };
             apply(0.0, source, Body::Status(status));
         }
-        apply(0.0, Source::Host, Body::Host(host()));
+        apply(0.0, Source::Host, Body::Host(host(self.netns)));
         apply(0.0, Source::Host, Body::Sysctls(self.sysctls.clone()));
         for (at, tally) in &self.tallies {
             apply(*at, Source::Sockets, Body::Sockets(tally.clone()));
@@ -237,13 +247,13 @@ impl Scene {
     }
 }
 
-fn host() -> HostFacts {
+fn host(netns: Option<&str>) -> HostFacts {
     HostFacts {
         hostname: "test".to_owned(),
         kernel: "6.12.0".to_owned(),
         boot_at: None,
         netns: None,
-        netns_name: None,
+        netns_name: netns.map(str::to_owned),
         cpus: 2,
         memory_bytes: None,
         fly: None,

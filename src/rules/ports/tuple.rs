@@ -1,7 +1,9 @@
 //! One (protocol, source, destination) with everything that the rules on ports ask of it, and the words that they share.
 
 use crate::finding::{Evidence, Subject};
+use crate::observation::host::HostFacts;
 use crate::pooling::{Advice, Case, Opens, Ports, Remedy, Sockets, User, advise};
+use crate::rules::shell::each_here;
 use crate::rules::{Input, process_ref};
 use crate::time::Span;
 use crate::track::processes::Owner;
@@ -32,6 +34,8 @@ pub struct Tuple<'a> {
     pub opens: Option<OpenRate>,
     /// The newest table is close, not exact.
     pub inexact: bool,
+    /// The host, for commands.
+    host: Option<&'a HostFacts>,
 }
 
 /// Every tuple that the newest table shows; none where the range of ports is not known.
@@ -51,6 +55,7 @@ pub fn tuples<'a>(input: &Input<'a>) -> Vec<Tuple<'a>> {
             reuse: reuse_delay(sysctls, key),
             opens: history.opens(),
             inexact: tally.inexact,
+            host: world.host.as_ref(),
         })
     };
     let mut tuples: Vec<_> = world.sockets.destinations().filter_map(tuple).collect();
@@ -207,7 +212,7 @@ impl Tuple<'_> {
     pub fn advice(&self) -> Advice {
         let s = &self.sample;
         let process = self.owner.as_ref().map(|o| process_ref(&o.process));
-        advise(&Case {
+        let mut advice = advise(&Case {
             proto: self.key.proto,
             to: self.key.destination,
             sockets: Sockets {
@@ -232,7 +237,11 @@ impl Tuple<'_> {
                 usable: self.usable.ports,
             }),
             reused: self.reuse.is_some(),
-        })
+        });
+        for command in advice.fixes.iter_mut().filter_map(|fix| fix.command.as_mut()) {
+            *command = each_here(self.host, command);
+        }
+        advice
     }
 
     /// What happens to a program that wants one more port.

@@ -1,7 +1,7 @@
 //! `wg-session-expired`: traffic wants through, and the session is too old to carry it.
 
 use super::view::{View, views};
-use super::words::time;
+use super::words::{quote, time};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
 use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
@@ -96,11 +96,18 @@ fn finding(view: &View<'_>, age: Span, confidence: Confidence) -> Finding {
     finding.fixes = vec![Fix {
         title: "Watch the next attempts".to_owned(),
         why: "One failed attempt may be a lost packet; two in a row are told apart by cause.".to_owned(),
-        command: Some("wgnat doctor --duration 15s".to_owned()),
+        command: Some(again(view)),
         expect: Evidence::new().with("last_handshake_age_seconds", "under 180"),
         ..Fix::default()
     }];
     finding
+}
+
+/// A longer look at the same namespace.
+fn again(view: &View<'_>) -> String {
+    let netns = view.world.host.as_ref().and_then(|h| h.netns_name.as_deref());
+    let netns = netns.map_or_else(String::new, |name| format!(" --netns {}", quote(name)));
+    format!("wgnat doctor{netns} --duration 15s")
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub fn reuse_delay(sysctls: &Sysctls, key: &Key) -> Option<Span> {
     if key.proto != Proto::Tcp || sysctls.others.get("net.ipv4.tcp_timestamps") == Some(&0) {
         return None;
     }
-    let loopback = is_loopback(key.source) || is_loopback(key.destination.ip());
+    let loopback = on_loopback(key);
     let in_force = match sysctls.tcp_tw_reuse {
         Some(0) => false,
         Some(1) => true,
@@ -99,8 +99,10 @@ pub fn reuse_delay(sysctls: &Sysctls, key: &Key) -> Option<Span> {
     in_force.then_some(delay)
 }
 
-fn is_loopback(addr: IpAddr) -> bool {
-    addr.to_canonical().is_loopback()
+/// Whether connections of `key` stay on this host.
+pub fn on_loopback(key: &Key) -> bool {
+    let is_loopback = |addr: IpAddr| addr.to_canonical().is_loopback();
+    is_loopback(key.source) || is_loopback(key.destination.ip())
 }
 
 /// How many of the TIME_WAIT sockets in `left` are younger than `age`, taking each class to be evenly spread.

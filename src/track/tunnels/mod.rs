@@ -11,7 +11,7 @@ pub mod silence;
 pub mod traffic;
 pub mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use hashbrown::HashMap;
@@ -146,9 +146,8 @@ impl Tunnels {
             peer.gone = true;
         }
         if peers_kept >= MAX_PEERS {
-            device
-                .peers
-                .retain(|key, _| snapshot.peers.iter().any(|p| p.public_key == *key));
+            let listed: BTreeSet<PublicKey> = snapshot.peers.iter().map(|p| p.public_key).collect();
+            device.peers.retain(|key, _| listed.contains(key));
         }
         let mut room = MAX_PEERS.saturating_sub(peers_kept);
         for peer in &snapshot.peers {
@@ -223,6 +222,11 @@ impl Tunnels {
             }
         }
         requests
+    }
+
+    /// Forgets what was asked: ways have changed, so the answers may be other ones now.
+    pub fn ask_again(&mut self) {
+        self.asked.clear();
     }
 
     /// The next event on which a verdict hangs. None where `routes` tell the verdict already: what cannot leave is not

@@ -1,7 +1,7 @@
 //! Which routes are worth asking the kernel for.
 //!
-//! In: devices and their peers. Out: [`Request`]s, each once, an endpoint's again when its address changes. Why ask
-//! at all: rules, marks and tables combine in the kernel only.
+//! In: devices and their peers. Out: [`Request`]s, each once, an endpoint's again when its address changes, and all when
+//! ways do. Why ask at all: rules, marks and tables combine in the kernel only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,7 +29,8 @@ impl Asked {
         let name = &device.info.name;
         let mark = device.info.fwmark;
         for (key, peer) in device.present_peers() {
-            if let Some(endpoint) = peer.newest.endpoint {
+            // Which link's neighbour a link-local address is (RFC 4007), a question without a zone does not say.
+            if let Some(endpoint) = peer.newest.endpoint.filter(|e| !is_link_local(e.ip())) {
                 let known = self.endpoints.get(key).copied();
                 let wanted = (endpoint.ip(), mark);
                 if known != Some(wanted) && (known.is_some() || self.endpoints.len() < MAX_ENDPOINTS) {
@@ -62,6 +63,10 @@ impl Asked {
         }
         requests
     }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// One address that stands for `prefix`: about two thirds into it, where this host's own address, a gateway and

@@ -145,3 +145,12 @@ fn what_does_not_fit_is_counted() {
     assert_eq!(tunnels.left_out().devices, 3);
     assert_eq!(tunnels.devices().count(), MAX_DEVICES);
 }
+
+#[test]
+fn a_link_local_endpoint_is_not_asked_for() {
+    let mut tunnels = Tunnels::default();
+    let peers = vec![peer(1, "[fe80::5%3]:51820"), peer(2, A)];
+    tunnels.apply_devices(Source::WireguardNetlink, at(0), &[device("wg0", peers)]);
+    let requests = tunnels.route_requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+}

@@ -126,8 +126,8 @@ fn attempts(end: &End, now: Timestamp) -> Vec<Attempt> {
         .collect()
 }
 
-/// Whether an error of this class says that the datagram did not get there. One that is too big for a link, or odd,
-/// is another matter.
+/// Whether an error of this class says that the datagram did not get there. One that is too big for a link, lost a
+/// fragment, or is odd, is another matter.
 fn undelivered(class: IcmpClass) -> bool {
     match class {
         IcmpClass::NetUnreachable
@@ -136,7 +136,7 @@ fn undelivered(class: IcmpClass) -> bool {
         | IcmpClass::PortUnreachable
         | IcmpClass::Prohibited
         | IcmpClass::TimeExceeded => true,
-        IcmpClass::TooBig | IcmpClass::ParameterProblem | IcmpClass::Other => false,
+        IcmpClass::TooBig | IcmpClass::Reassembly | IcmpClass::ParameterProblem | IcmpClass::Other => false,
     }
 }
 
