@@ -5,6 +5,7 @@
 //! See docs/decisions/.
 
 pub mod capture_file;
+pub mod capture;
 pub mod supervisor;
 
 use std::os::fd::BorrowedFd;

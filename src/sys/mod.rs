@@ -3,6 +3,8 @@
 //! It knows nothing of WireGuard. The crate's only `unsafe` lives here, each with its `SAFETY` line.
 
 pub mod caps;
+pub mod cbpf;
 pub mod clock;
 pub mod netlink;
 pub mod netns;
+pub mod packet;

@@ -1,0 +1,333 @@
+//! Handshakes on the wire: who tries with whom, what comes back, since when nothing does.
+//!
+//! In: handshake messages and ICMP errors, in the order in which they were seen, each perhaps on several interfaces.
+//! Out: conversations with their attempts. Pure; bounded whatever arrives, with what was dropped counted. Nothing is
+//! decrypted: responses belong to initiations by session index.
+
+mod attempt;
+mod conversation;
+mod counts;
+mod end;
+
+use std::net::SocketAddr;
+
+use hashbrown::HashMap;
+
+pub use attempt::{ANSWER_WITHIN, Answer, Attempt, IcmpNote, Outcome, Taps};
+pub use conversation::{Conversation, ERRORS_KEPT, IcmpTally};
+pub use counts::MessageCounts;
+pub use end::{ATTEMPTS_KEPT, End};
+
+use crate::observation::packet::{Direction, IcmpError, WirePacket};
+use crate::time::Timestamp;
+use crate::types::SessionIndex;
+use crate::wire::wireguard::{self, Class, CookieReply, Initiation, Kind, Message, Response};
+use conversation::{Pair, plain};
+
+/// Conversations that are kept.
+pub const CONVERSATIONS_KEPT: usize = 4096;
+/// Attempts that are kept of all conversations together (about 300 bytes each).
+pub const ALL_ATTEMPTS_KEPT: usize = 16_384;
+
+/// Everything seen of handshakes.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    /// In the order in which they began.
+    conversations: Vec<Conversation>,
+    by_pair: HashMap<Pair, usize>,
+    /// In which conversation an index was last used by an initiator: for answers from an unexpected address.
+    by_index: HashMap<SessionIndex, Pair>,
+    attempts: usize,
+    /// Conversations dropped for want of room: of little worth first (see [`CONVERSATIONS_KEPT`]), then the ones
+    /// quiet for longest.
+    pub dropped: u64,
+    /// Payloads that are not standard WireGuard, or cut too short to say.
+    pub unreadable: u64,
+    /// ICMP errors about datagrams of no known conversation that quote too little to be WireGuard for sure.
+    pub stray_errors: u64,
+}
+
+impl Handshakes {
+    /// Takes a message in.
+    pub fn apply_packet(&mut self, at: Timestamp, packet: &WirePacket) {
+        let payload = &packet.payload.0;
+        let standard = wireguard::classify(payload, packet.payload_len).is_some_and(Class::is_standard);
+        let message = Message::parse(payload, packet.payload_len).filter(|_| standard);
+        let Some(message) = message else {
+            self.unreadable += 1;
+            return;
+        };
+        let seen = Seen {
+            at,
+            from: plain(packet.source),
+            to: plain(packet.destination),
+            tos: packet.tos,
+            taps: Taps::first(packet.direction, packet.if_index),
+        };
+        let conversation = self.open(Pair::new(seen.from, seen.to), at);
+        conversation.last_at = conversation.last_at.max(at);
+        if let Some(end) = conversation.end_mut(seen.from) {
+            end.sighted(packet.direction);
+        }
+        match message {
+            Message::Initiation(message) => self.initiation(&seen, &message),
+            Message::Response(message) => self.response(&seen, &message),
+            Message::CookieReply(message) => self.cookie_reply(&seen, &message),
+            Message::Data(message) => {
+                if let Some(end) = self.end_mut(seen.from, seen.to) {
+                    if message.is_keepalive() {
+                        end.messages.keepalives += 1;
+                    } else {
+                        end.messages.data += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes an ICMP error in.
+    pub fn apply_icmp(&mut self, at: Timestamp, error: &IcmpError) {
+        let quoted = &error.quoted_payload.0;
+        let (from, to) = (plain(error.quoted_source), plain(error.quoted_destination));
+        let pair = Pair::new(from, to);
+        let kind = quoted
+            .first_chunk::<4>()
+            .filter(|[_, reserved @ ..]| *reserved == [0; 3])
+            .and_then(|[kind, ..]| Kind::from_type(*kind));
+        if kind.is_none() && !self.by_pair.contains_key(&pair) {
+            self.stray_errors += 1;
+            return;
+        }
+        let note = IcmpNote {
+            at,
+            from: error.from,
+            icmp_type: error.icmp_type,
+            code: error.code,
+            sent_here: error.direction == Direction::Out,
+        };
+        let conversation = self.open(pair, at);
+        conversation.last_at = conversation.last_at.max(at);
+        if !conversation.count_error(note, from, kind, error.mtu, quoted) {
+            return;
+        }
+        let Some(end) = conversation.end_mut(from) else {
+            return;
+        };
+        let attempt = match (kind, wireguard::first_index(quoted)) {
+            (Some(Kind::Initiation), Some(sender)) => end.find(sender, None),
+            (Some(Kind::Initiation) | None, None) => end.newest_before(at),
+            _ => None,
+        };
+        if let Some(attempt) = attempt {
+            attempt.icmp.get_or_insert(note);
+        }
+    }
+
+    /// Every conversation, in the order in which they began.
+    pub fn conversations(&self) -> impl ExactSizeIterator<Item = &Conversation> {
+        self.conversations.iter()
+    }
+
+    /// The conversation between two outer addresses; without `local` the one with `remote` that was active last.
+    pub fn conversation(&self, local: Option<SocketAddr>, remote: SocketAddr) -> Option<&Conversation> {
+        match local {
+            Some(local) => self
+                .by_pair
+                .get(&Pair::new(plain(local), plain(remote)))
+                .and_then(|place| self.conversations.get(*place)),
+            None => self.by_remote(remote).max_by_key(|c| c.last_at),
+        }
+    }
+
+    /// The conversation between a local port, on whatever address, and `remote`; of several the one that was active
+    /// last. A device knows its port and not its address.
+    pub fn between(&self, local_port: u16, remote: SocketAddr) -> Option<&Conversation> {
+        self.by_remote(remote)
+            .filter(|c| c.other(remote).is_some_and(|e| e.address.port() == local_port))
+            .max_by_key(|c| c.last_at)
+    }
+
+    /// Conversations with `remote` as one end.
+    pub fn by_remote(&self, remote: SocketAddr) -> impl Iterator<Item = &Conversation> {
+        self.conversations.iter().filter(move |c| c.end(remote).is_some())
+    }
+
+    /// Conversations in which the local end, or an end that may be it, has this port.
+    pub fn by_local_port(&self, port: u16) -> impl Iterator<Item = &Conversation> {
+        self.conversations.iter().filter(move |c| match c.local_remote() {
+            Some((local, _)) => local.address.port() == port,
+            None => c.ends().iter().any(|e| e.address.port() == port),
+        })
+    }
+
+    /// Messages of all conversations that are kept.
+    pub fn messages(&self) -> MessageCounts {
+        self.conversations
+            .iter()
+            .fold(MessageCounts::default(), |sum, c| sum + c.messages())
+    }
+
+    fn initiation(&mut self, seen: &Seen, message: &Initiation<'_>) {
+        let Some(end) = self.end_mut(seen.from, seen.to) else {
+            return;
+        };
+        if let Some(known) = end.find(message.sender, Some(message.mac1)) {
+            seen.add_to(&mut known.taps);
+            return;
+        }
+        let before = end.kept();
+        end.push(Attempt {
+            at: seen.at,
+            initiator: seen.from,
+            responder: seen.to,
+            sender: message.sender,
+            mac1: *message.mac1,
+            mac2_set: message.has_mac2(),
+            tos: seen.tos,
+            try_number: 1,
+            taps: seen.taps,
+            answer: None,
+            cookie_at: None,
+            icmp: None,
+        });
+        self.attempts += end.kept() - before;
+        self.by_index
+            .insert(message.sender, Pair::new(seen.from, seen.to));
+        if self.attempts > ALL_ATTEMPTS_KEPT {
+            self.make_room();
+        } else if self.by_index.len() > 2 * ALL_ATTEMPTS_KEPT {
+            self.reindex();
+        }
+    }
+
+    fn response(&mut self, seen: &Seen, message: &Response<'_>) {
+        let answer = Answer {
+            at: seen.at,
+            from: seen.from,
+            sender: message.sender,
+            taps: seen.taps,
+        };
+        let home = Pair::new(seen.from, seen.to);
+        let elsewhere = self.by_index.get(&message.receiver).copied();
+        let mut matched = None;
+        for pair in [Some(home), elsewhere].into_iter().flatten() {
+            let Some(end) = self.of_pair(pair).and_then(|c| c.end_mut(seen.to)) else {
+                continue;
+            };
+            if end.saw_response(message.receiver, message.sender, seen.taps) {
+                return;
+            }
+            matched = end.answer(message.receiver, answer);
+            if matched.is_some() {
+                break;
+            }
+        }
+        let Some(end) = self.end_mut(seen.from, seen.to) else {
+            return;
+        };
+        if matched == Some(true) || end.is_new_odd(message.receiver, message.sender.0) {
+            end.messages.count(Kind::Response);
+            end.messages.stray_responses += u64::from(matched.is_none());
+        }
+    }
+
+    fn cookie_reply(&mut self, seen: &Seen, message: &CookieReply<'_>) {
+        let matched = match self.end_mut(seen.to, seen.from) {
+            Some(end) => end.cookie(message.receiver, seen.at),
+            None => None,
+        };
+        let Some(end) = self.end_mut(seen.from, seen.to) else {
+            return;
+        };
+        let [a, b, c, d, ..] = *message.nonce;
+        match matched {
+            Some(true) => end.messages.count(Kind::CookieReply),
+            Some(false) => {}
+            // An initiator under load answers a response so.
+            None if !end.is_new_odd(message.receiver, u32::from_le_bytes([a, b, c, d])) => {}
+            None => {
+                end.messages.count(Kind::CookieReply);
+                end.messages.stray_cookie_replies += u64::from(!end.was_answered_with(message.receiver));
+            }
+        }
+    }
+
+    fn of_pair(&mut self, pair: Pair) -> Option<&mut Conversation> {
+        let place = *self.by_pair.get(&pair)?;
+        self.conversations.get_mut(place)
+    }
+
+    /// The end `of` in its conversation with `with`.
+    fn end_mut(&mut self, of: SocketAddr, with: SocketAddr) -> Option<&mut End> {
+        self.of_pair(Pair::new(of, with))?.end_mut(of)
+    }
+
+    /// The conversation of `pair`, begun now where there is none.
+    fn open(&mut self, pair: Pair, at: Timestamp) -> &mut Conversation {
+        let known = self.by_pair.get(&pair).copied();
+        let place = match known.filter(|place| *place < self.conversations.len()) {
+            Some(place) => place,
+            None => {
+                if self.conversations.len() >= CONVERSATIONS_KEPT {
+                    self.make_room();
+                }
+                self.conversations.push(Conversation::new(pair, at));
+                self.by_pair.insert(pair, self.conversations.len() - 1);
+                self.conversations.len() - 1
+            }
+        };
+        &mut self.conversations[place]
+    }
+
+    /// Drops the eighth that is worth least. In batches, so that a flood of made-up addresses costs little each.
+    fn make_room(&mut self) {
+        let mut by_worth: Vec<_> = self.conversations.iter().map(|c| (c.worth(), c.key())).collect();
+        by_worth.sort_unstable();
+        by_worth.truncate((by_worth.len() / 8).max(1));
+        let Some(last) = by_worth.last().copied() else {
+            return;
+        };
+        let before = self.conversations.len();
+        self.conversations.retain(|c| (c.worth(), c.key()) > last);
+        self.dropped += (before - self.conversations.len()) as u64;
+        self.attempts = self.conversations.iter().map(Conversation::kept).sum();
+        self.by_pair.clear();
+        let keys = self
+            .conversations
+            .iter()
+            .enumerate()
+            .map(|(place, c)| (c.key(), place));
+        self.by_pair.extend(keys);
+        self.reindex();
+    }
+
+    /// Forgets the indices of attempts that are no longer kept.
+    fn reindex(&mut self) {
+        self.by_index.clear();
+        for conversation in &self.conversations {
+            let attempts = conversation.ends().iter().flat_map(End::attempts);
+            self.by_index
+                .extend(attempts.map(|a| (a.sender, conversation.key())));
+        }
+    }
+}
+
+/// What all messages have.
+struct Seen {
+    at: Timestamp,
+    from: SocketAddr,
+    to: SocketAddr,
+    tos: u8,
+    taps: Taps,
+}
+
+impl Seen {
+    fn add_to(&self, taps: &mut Taps) {
+        for (direction, if_index) in self.taps.iter() {
+            taps.add(direction, if_index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
