@@ -4,8 +4,8 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
-pub mod capture_file;
 pub mod capture;
+pub mod capture_file;
 pub mod supervisor;
 
 use std::os::fd::BorrowedFd;

@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod natpool;
 pub mod processes;
 pub mod routes;
+pub mod sessions;
 pub mod sockets;
 pub mod sources;
 pub mod tunnels;
