@@ -14,12 +14,20 @@
 //!
 //! docs/ARCHITECTURE.md shows the rooms and how data walks through them.
 
+// Samples that unit tests share with the tests in tests/ name the crate from outside.
+#[cfg(test)]
+extern crate self as wgnat;
+
+pub mod cli;
+pub mod cmd;
 pub mod config;
 pub mod finding;
+pub mod logging;
 pub mod observation;
 pub mod observe;
 pub mod output;
 pub mod pooling;
+pub mod redact;
 pub mod report;
 pub mod rules;
 pub mod sys;
@@ -27,3 +35,4 @@ pub mod time;
 pub mod track;
 pub mod types;
 pub mod wire;
+pub(crate) mod words;

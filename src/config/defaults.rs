@@ -1,9 +1,18 @@
 //! Every threshold and its reason. Rules take them as arguments; a configuration may change each.
 
-use crate::time::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Span, span_secs};
+
+/// How long doctor watches at least: one handshake retry (5 s) falls into it in most cases.
+pub const DOCTOR_DURATION: Span = Span::from_secs(5);
+
+/// How long doctor watches at most: the 15 s after which silence is abnormal, and a retry.
+pub const DOCTOR_MAX_DURATION: Span = Span::from_secs(20);
 
 /// The numbers that rules compare with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
     /// `ports-low` becomes a warning at this share of a tuple's usable ports. From half on, `connect` searches
     /// odd ports too and slows (kernel `__inet_hash_connect`); at 70 % there is still time to act.
@@ -17,6 +26,9 @@ pub struct Thresholds {
     /// `connection-churn` needs this many opens per second to one destination: five a second are what a person's
     /// browser does; a program that keeps it up for a minute opens a new connection per request.
     pub churn_per_second: f64,
+    /// …and their mean life, as far as it can be told, must be no longer than this: what lives longer is not short,
+    /// and reuse would save little.
+    pub churn_max_lifetime: Span,
     /// `fd-limit` is a warning at this share of a process's soft limit.
     pub fd_warning: f64,
     /// …and critical at this one.
@@ -30,12 +42,16 @@ pub struct Thresholds {
     /// `snat-ports-low` is a warning at this share of the range: the allocator's random search begins to fail
     /// at 78 to 95 % (measured for ranges of 40,000 down to 1,000 ports).
     pub snat_warning: f64,
+    /// With failing insertions, a destination that holds this share of its range is what they fail for: the lowest
+    /// share at which failures were measured (40,000 ports).
+    pub snat_onset: f64,
     /// `conntrack-insert-failed` is "sustained", thus critical, from this many failures per second on.
     pub insert_failed_critical_per_second: f64,
     /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
     /// is not a finding.
     pub unanswered_attempts: u32,
     /// Data sent with nothing back for this long is one-way: KEEPALIVE_TIMEOUT (10 s) + REKEY_TIMEOUT (5 s).
+    #[serde(with = "span_secs")]
     pub one_way_after: Span,
     /// Bytes of data sent with none received before one-way is called by byte counts alone.
     pub one_way_min_bytes: u64,
@@ -49,16 +65,76 @@ impl Default for Thresholds {
             time_wait_share: 0.50,
             time_wait_range_share: 0.10,
             churn_per_second: 5.0,
+            churn_max_lifetime: Span::from_secs(10),
             fd_warning: 0.80,
             fd_critical: 0.95,
             fd_socket_share: 0.5,
             conntrack_warning: 0.75,
             conntrack_critical: 0.90,
             snat_warning: 0.70,
+            snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
             unanswered_attempts: 2,
             one_way_after: Span::from_secs(15),
             one_way_min_bytes: 1024,
         }
+    }
+}
+
+impl Thresholds {
+    /// Refuses values that make no sense, by their key.
+    pub fn check(&self) -> Result<(), String> {
+        for (key, share) in [
+            ("ports_warning", self.ports_warning),
+            ("ports_critical", self.ports_critical),
+            ("time_wait_share", self.time_wait_share),
+            ("time_wait_range_share", self.time_wait_range_share),
+            ("fd_warning", self.fd_warning),
+            ("fd_critical", self.fd_critical),
+            ("fd_socket_share", self.fd_socket_share),
+            ("conntrack_warning", self.conntrack_warning),
+            ("conntrack_critical", self.conntrack_critical),
+            ("snat_warning", self.snat_warning),
+        ] {
+            if !(share > 0.0 && share <= 1.0) {
+                return Err(format!("{key} = {share}: expected a share above 0 and up to 1"));
+            }
+        }
+        for (key, rate) in [
+            ("churn_per_second", self.churn_per_second),
+            (
+                "insert_failed_critical_per_second",
+                self.insert_failed_critical_per_second,
+            ),
+        ] {
+            if !(rate.is_finite() && rate > 0.0) {
+                return Err(format!("{key} = {rate}: expected a rate per second above 0"));
+            }
+        }
+        for (low, low_value, high, high_value) in [
+            (
+                "ports_warning",
+                self.ports_warning,
+                "ports_critical",
+                self.ports_critical,
+            ),
+            ("fd_warning", self.fd_warning, "fd_critical", self.fd_critical),
+            (
+                "conntrack_warning",
+                self.conntrack_warning,
+                "conntrack_critical",
+                self.conntrack_critical,
+            ),
+        ] {
+            if low_value > high_value {
+                return Err(format!(
+                    "{low} = {low_value} is above {high} = {high_value}: expected at most that"
+                ));
+            }
+        }
+        if self.unanswered_attempts == 0 {
+            return Err("unanswered_attempts = 0: expected at least 1".to_owned());
+        }
+        Ok(())
     }
 }

@@ -63,6 +63,9 @@ pub struct SocketTally {
     pub left_out: LeftOut,
     /// Inbound connections by local port (a listener holds it), the busiest first; bounded.
     pub inbound: Vec<InboundTally>,
+    /// Served ports beyond the bound, and the connections in them.
+    #[serde(default)]
+    pub inbound_left_out: LeftOut,
     /// The kernel changed the table during the dump, or it was cut: the numbers are close, not exact.
     pub inexact: bool,
 }
@@ -70,7 +73,7 @@ pub struct SocketTally {
 /// What did not fit into a bounded list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Items.
+    /// Items; where even the fold's own table was full (the tally is then `inexact`), the least that it can be.
     pub items: u64,
     /// Sockets (or entries) in them.
     pub members: u64,

@@ -6,7 +6,21 @@
 
 pub mod capture;
 pub mod capture_file;
+pub mod configured;
+pub mod conntrack;
+pub mod counters;
+pub mod host;
+mod pace;
+pub mod processes;
+pub mod routes;
+pub mod sockets;
 pub mod supervisor;
+pub mod sysctl;
+pub mod tally;
+#[cfg(test)]
+mod testing;
+pub mod wg_netlink;
+pub mod wg_uapi;
 
 use std::os::fd::BorrowedFd;
 
@@ -29,6 +43,11 @@ pub trait Observer {
 
     /// Looks once and emits what it saw. The status says how well it could see; cost is filled in for it.
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError>;
+
+    /// As [`Observer::look`], and at what is too dear to look at each time: asked for by the core, and at the end.
+    fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.look(emit)
+    }
 
     /// Answers a request of the core, where it is one for this observer.
     fn ask(&mut self, _request: &Request, _emit: &mut Emit<'_>) -> Result<(), ObserveError> {

@@ -34,16 +34,21 @@ struct Running {
 /// The running observers.
 pub struct Supervisor {
     running: Vec<Running>,
+    events: SyncSender<Event>,
 }
 
 /// What arrives from the observers.
 pub enum Event {
     /// Something seen.
-    Seen(Observation),
+    Seen(Box<Observation>),
     /// An observer has done its first look (or cannot look at all).
     FirstLook(Source),
+    /// A request has been answered (or could not be).
+    Answered(Source),
     /// An observer has ended.
     Ended(Source),
+    /// The user wants it to end now.
+    Interrupted,
 }
 
 impl Supervisor {
@@ -56,44 +61,55 @@ impl Supervisor {
                 Ok(one) => running.push(one),
                 Err(error) => {
                     let status = SourceStatus::unavailable(format!("cannot start a thread: {error}"));
-                    let _ = events.try_send(Event::Seen(status_observation(source, status)));
+                    let _ = events.try_send(Event::Seen(Box::new(status_observation(source, status))));
                     let _ = events.try_send(Event::Ended(source));
                 }
             }
         }
-        (Self { running }, receiver)
+        (Self { running, events }, receiver)
+    }
+
+    /// A way to put [`Event::Interrupted`] among the events, from a signal's thread.
+    pub fn interrupter(&self) -> impl Fn() + Send + use<> {
+        let events = self.events.clone();
+        move || {
+            let _ = events.try_send(Event::Interrupted);
+        }
     }
 
     /// Passes `request` to the observer of `source`.
-    pub fn ask(&self, source: Source, request: Request) {
-        self.command(source, || Command::Ask(request.clone()));
+    ///
+    /// True where it will be answered by an [`Event::Answered`].
+    pub fn ask(&self, source: Source, request: Request) -> bool {
+        self.running
+            .iter()
+            .find(|one| one.source == source)
+            .is_some_and(|one| one.send(Command::Ask(request)))
     }
 
-    /// Makes the observer of `source` look at once.
+    /// Makes the observer of `source` look at once, and fully.
     pub fn look(&self, source: Source) {
-        self.command(source, || Command::Look);
+        for one in self.running.iter().filter(|one| one.source == source) {
+            one.send(Command::Look);
+        }
     }
 
-    /// Tells all to look a last time and end; their [`Event::Ended`] follow.
+    /// Tells all to look fully a last time and end; their [`Event::Ended`] follow.
     pub fn stop(&self) {
         for one in &self.running {
             one.send(Command::Stop);
         }
     }
-
-    fn command(&self, source: Source, make: impl Fn() -> Command) {
-        for one in self.running.iter().filter(|one| one.source == source) {
-            one.send(make());
-        }
-    }
 }
 
 impl Running {
-    fn send(&self, command: Command) {
-        // A full queue means that the observer hangs: it is then reported as such, and must not block us.
-        if self.commands.try_send(command).is_ok() {
+    /// False where the observer has ended or hangs (its queue is full): it must not block us.
+    fn send(&self, command: Command) -> bool {
+        let sent = self.commands.try_send(command).is_ok();
+        if sent {
             let _ = self.wake.write(1);
         }
+        sent
     }
 }
 
@@ -120,7 +136,7 @@ fn start_one(source: Source, opener: Opener, events: SyncSender<Event>) -> std::
             if catch_unwind(run).is_err() {
                 let status =
                     SourceStatus::unavailable("the observer failed inside (a bug: please report it)");
-                let _ = last_events.send(Event::Seen(status_observation(source, status)));
+                let _ = last_events.send(Event::Seen(Box::new(status_observation(source, status))));
             }
             let _ = last_events.send(Event::Ended(source));
         })?;
@@ -157,25 +173,26 @@ impl Worker {
                 return;
             }
         };
-        self.look(observer.as_mut());
+        self.look(observer.as_mut(), false);
         let _ = self.events.send(Event::FirstLook(self.source));
         let mut next = clock::instant() + observer.interval();
         loop {
             let woken = self.wait(observer.wakeup(), next);
             let mut look = woken || clock::instant() >= next;
+            let mut fully = false;
             loop {
                 match commands.try_recv() {
                     Ok(Command::Ask(request)) => self.answer(observer.as_mut(), &request),
-                    Ok(Command::Look) => look = true,
+                    Ok(Command::Look) => (look, fully) = (true, true),
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                        self.look(observer.as_mut());
+                        self.look(observer.as_mut(), true);
                         return;
                     }
                     Err(TryRecvError::Empty) => break,
                 }
             }
             if look {
-                self.look(observer.as_mut());
+                self.look(observer.as_mut(), fully);
                 next = clock::instant() + observer.interval();
             }
         }
@@ -199,7 +216,7 @@ impl Worker {
         own.is_some() && fds[1].any() == Some(true)
     }
 
-    fn look(&self, observer: &mut dyn Observer) {
+    fn look(&self, observer: &mut dyn Observer, fully: bool) {
         let mut send = |at, took, source, body| {
             self.send(Observation {
                 at,
@@ -208,7 +225,12 @@ impl Worker {
                 body,
             })
         };
-        let looked = observer.look(&mut Emit::new(self.source, &mut send));
+        let mut emit = Emit::new(self.source, &mut send);
+        let looked = if fully {
+            observer.look_fully(&mut emit)
+        } else {
+            observer.look(&mut emit)
+        };
         self.report(looked.unwrap_or_else(|error| SourceStatus::unavailable(error.to_string())));
     }
 
@@ -224,6 +246,7 @@ impl Worker {
         if let Err(error) = observer.ask(request, &mut Emit::new(self.source, &mut send)) {
             self.report(SourceStatus::degraded(error.to_string()));
         }
+        let _ = self.events.send(Event::Answered(self.source));
     }
 
     fn report(&self, status: SourceStatus) {
@@ -232,6 +255,6 @@ impl Worker {
 
     fn send(&self, observation: Observation) {
         // The receiver is gone only when the command has ended.
-        let _ = self.events.send(Event::Seen(observation));
+        let _ = self.events.send(Event::Seen(Box::new(observation)));
     }
 }

@@ -2,6 +2,9 @@
 
 pub mod build;
 pub mod exit;
+#[cfg(test)]
+#[path = "../../tests/common/samples.rs"]
+pub(crate) mod sample;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,6 +43,24 @@ pub struct Report {
     pub sockets: Sockets,
     /// Conntrack as a table; `None` where it was not observed.
     pub conntrack: Option<Conntrack>,
+}
+
+impl Report {
+    /// The findings that the one at `index` explains.
+    pub fn explained_by(&self, index: usize) -> impl Iterator<Item = &Finding> {
+        self.suppressed
+            .iter()
+            .filter(move |s| s.explained_by == index)
+            .map(|s| &s.finding)
+    }
+
+    /// Why `source` does not see all, in words.
+    pub fn reason_for(&self, source: Source) -> &str {
+        match self.collectors.iter().find(|(s, _)| *s == source) {
+            None => "not looked at in this run",
+            Some((_, status)) => status.reason.as_deref().unwrap_or("no reason given"),
+        }
+    }
 }
 
 /// The verdict.
@@ -171,18 +192,19 @@ pub struct PeerRow {
     pub endpoint: Option<SocketAddr>,
     /// When its last handshake completed.
     pub last_handshake: Option<Timestamp>,
-    /// Bytes received and sent in all, as the device counts.
-    pub rx_bytes: u64,
+    /// Bytes received and sent in all, as the device counts; `None` for a peer that no device has.
+    pub rx_bytes: Option<u64>,
     /// See `rx_bytes`.
-    pub tx_bytes: u64,
-    /// Bytes received and sent while watched.
-    pub rx_delta: u64,
+    pub tx_bytes: Option<u64>,
+    /// Bytes received and sent while watched; `None` where the device was read once only.
+    pub rx_delta: Option<u64>,
     /// See `rx_delta`.
-    pub tx_delta: u64,
+    pub tx_delta: Option<u64>,
     /// The newest handshake round trip seen on the wire.
     pub rtt: Option<Span>,
-    /// Handshake attempts seen on the wire without an answer since the last answer.
-    pub unanswered: u32,
+    /// Handshake attempts seen on the wire without an answer since the last answer; `None` where the wire was
+    /// not watched.
+    pub unanswered: Option<u32>,
     /// Persistent keepalive in seconds.
     pub keepalive: Option<u16>,
     /// AllowedIPs.
@@ -270,14 +292,14 @@ pub struct ProcessRow {
 /// Conntrack as a table.
 #[derive(Debug)]
 pub struct Conntrack {
-    /// Entries.
-    pub count: u32,
+    /// Entries; `None` where the statistics could not be read.
+    pub count: Option<u32>,
     /// The limit.
     pub max: Option<u32>,
     /// Growth of the count while watched, entries per second.
     pub per_second: Option<f64>,
-    /// How far each counter moved while watched, by the kernel's names.
-    pub counters: Vec<(&'static str, u64)>,
+    /// How far each counter moved while watched, by the kernel's names; `None` where they were not read twice.
+    pub counters: Option<Vec<(&'static str, u64)>>,
     /// The folded table, where it was dumped.
     pub tally: Option<CtTally>,
     /// SNAT use with the range it was measured against.

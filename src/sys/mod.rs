@@ -8,3 +8,4 @@ pub mod clock;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod random;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
+use zeroize::Zeroize;
 
 /// `NLM_F_REQUEST`.
 pub const REQUEST: u16 = 0x01;
@@ -154,6 +155,11 @@ impl Netlink {
     /// The descriptor's number, for logs.
     pub fn raw_fd(&self) -> i32 {
         self.socket.as_raw_fd()
+    }
+
+    /// Overwrites the receive buffer, for after answers that hold keys.
+    pub fn wipe(&mut self) {
+        self.buffer.as_mut_slice().zeroize();
     }
 
     /// Sends one request (`payload` is what follows the netlink header) and hands every answer's type and payload

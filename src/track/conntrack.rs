@@ -1,15 +1,268 @@
-//! (being written)
+//! Conntrack over time: how far each counter moved while watched, how the count of entries grows, and the newest table.
+//!
+//! In: [`CtStats`] and [`CtTally`]. Out: totals since watching began, per look and in all. What the counters read when
+//! watching began is history, possibly of months, and is never told as current.
 
-/// State.
+use std::collections::VecDeque;
+use std::ops::AddAssign;
+
+use super::trend;
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally};
+use crate::time::{Span, Timestamp};
+
+/// Looks remembered; the oldest is forgotten.
+pub const MAX_LOOKS: usize = 64;
+
+/// How far each counter moved, over all CPUs. The kernel's names; what they mean today is told at [`CtCpuStats`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // see CtCpuStats
+pub struct Moved {
+    pub found: u64,
+    pub invalid: u64,
+    pub insert: u64,
+    pub insert_failed: u64,
+    pub drop: u64,
+    pub early_drop: u64,
+    pub error: u64,
+    pub search_restart: u64,
+    pub clash_resolve: u64,
+    pub chain_toolong: u64,
+}
+
+impl Moved {
+    /// From one CPU's counters to its later ones.
+    fn between(before: &CtCpuStats, after: &CtCpuStats) -> Self {
+        // They are 32 bits wide and wrap. No counter moves by half of that between two looks: it was reset then.
+        let by = |before: u32, after: u32| {
+            let moved = after.wrapping_sub(before);
+            u64::from(if moved > u32::MAX / 2 { 0 } else { moved })
+        };
+        Self {
+            found: by(before.found, after.found),
+            invalid: by(before.invalid, after.invalid),
+            insert: by(before.insert, after.insert),
+            insert_failed: by(before.insert_failed, after.insert_failed),
+            drop: by(before.drop, after.drop),
+            early_drop: by(before.early_drop, after.early_drop),
+            error: by(before.error, after.error),
+            search_restart: by(before.search_restart, after.search_restart),
+            clash_resolve: by(before.clash_resolve, after.clash_resolve),
+            chain_toolong: by(before.chain_toolong, after.chain_toolong),
+        }
+    }
+
+    /// Each counter by the kernel's name.
+    pub fn by_name(&self) -> [(&'static str, u64); 10] {
+        [
+            ("found", self.found),
+            ("invalid", self.invalid),
+            ("insert", self.insert),
+            ("insert_failed", self.insert_failed),
+            ("drop", self.drop),
+            ("early_drop", self.early_drop),
+            ("error", self.error),
+            ("search_restart", self.search_restart),
+            ("clash_resolve", self.clash_resolve),
+            ("chain_toolong", self.chain_toolong),
+        ]
+    }
+
+    /// Packets dropped for another reason than a failed insertion: the table was full, memory was short, or a helper
+    /// dropped. A lower bound: some failed insertions (a chain too long, an entry that is dying) count no drop.
+    pub fn dropped_uninserted(&self) -> u64 {
+        self.drop.saturating_sub(self.insert_failed)
+    }
+}
+
+impl AddAssign for Moved {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.invalid += other.invalid;
+        self.insert += other.insert;
+        self.insert_failed += other.insert_failed;
+        self.drop += other.drop;
+        self.early_drop += other.early_drop;
+        self.error += other.error;
+        self.search_restart += other.search_restart;
+        self.clash_resolve += other.clash_resolve;
+        self.chain_toolong += other.chain_toolong;
+    }
+}
+
+/// One look at the statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When.
+    pub at: Timestamp,
+    /// Entries.
+    pub count: u32,
+    /// Movement since the look before; nothing at the first.
+    pub moved: Moved,
+}
+
+/// Conntrack over time.
 #[derive(Debug, Default)]
-pub struct ConntrackState {}
-
-use crate::observation::conntrack::{CtStats, CtTally};
-use crate::time::Timestamp;
+pub struct ConntrackState {
+    first: Option<Timestamp>,
+    newest: Option<CtStats>,
+    looks: VecDeque<Look>,
+    total: Moved,
+    tally: Option<(Timestamp, CtTally)>,
+}
 
 impl ConntrackState {
     /// Takes statistics in.
-    pub fn apply_stats(&mut self, _at: Timestamp, _stats: &CtStats) {}
+    pub fn apply_stats(&mut self, at: Timestamp, stats: &CtStats) {
+        self.first.get_or_insert(at);
+        let mut moved = Moved::default();
+        if let Some(before) = &self.newest {
+            for (before, after) in before.cpus.iter().zip(&stats.cpus) {
+                moved += Moved::between(before, after);
+            }
+        }
+        self.total += moved;
+        if self.looks.len() == MAX_LOOKS {
+            self.looks.pop_front();
+        }
+        self.looks.push_back(Look {
+            at,
+            count: stats.count,
+            moved,
+        });
+        self.newest = Some(stats.clone());
+    }
+
     /// Takes a folded table in.
-    pub fn apply_tally(&mut self, _at: Timestamp, _tally: &CtTally) {}
+    pub fn apply_tally(&mut self, at: Timestamp, tally: &CtTally) {
+        self.tally = Some((at, tally.clone()));
+    }
+
+    /// The newest statistics.
+    pub fn newest(&self) -> Option<&CtStats> {
+        self.newest.as_ref()
+    }
+
+    /// Every look that is remembered, oldest first.
+    pub fn looks(&self) -> impl DoubleEndedIterator<Item = &Look> + Clone {
+        self.looks.iter()
+    }
+
+    /// How far the counters moved while watched; `None` before the second look, and where no CPU's could be read.
+    pub fn moved(&self) -> Option<&Moved> {
+        let read = self.newest.as_ref().is_some_and(|s| !s.cpus.is_empty());
+        (read && self.watched() > Span::ZERO).then_some(&self.total)
+    }
+
+    /// The time between the first look and the newest.
+    pub fn watched(&self) -> Span {
+        match (self.first, self.looks.back()) {
+            (Some(first), Some(newest)) => newest.at.since(first),
+            _ => Span::ZERO,
+        }
+    }
+
+    /// `n` events of the watch, per second.
+    pub fn per_second(&self, n: u64) -> Option<f64> {
+        let seconds = self.watched().as_secs_f64();
+        #[allow(clippy::cast_precision_loss)] // a rate
+        (seconds > 0.0).then(|| n as f64 / seconds)
+    }
+
+    /// The most entries at any look.
+    pub fn peak(&self) -> u32 {
+        self.looks.iter().map(|l| l.count).max().unwrap_or(0)
+    }
+
+    /// Growth of the count of entries per second, where the looks lie on a line.
+    pub fn growth_per_second(&self) -> Option<f64> {
+        trend::slope(self.looks.iter().map(|l| (l.at, f64::from(l.count))))
+    }
+
+    /// The newest table and when it was read.
+    pub fn tally(&self) -> Option<(Timestamp, &CtTally)> {
+        self.tally.as_ref().map(|(at, tally)| (*at, tally))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(count: u32, drops: &[u32]) -> CtStats {
+        let cpu = |drop: &u32| CtCpuStats {
+            drop: *drop,
+            ..CtCpuStats::default()
+        };
+        CtStats {
+            count,
+            max: Some(100),
+            cpus: drops.iter().map(cpu).collect(),
+        }
+    }
+
+    fn state(looks: &[(i64, CtStats)]) -> ConntrackState {
+        let mut state = ConntrackState::default();
+        for (at, stats) in looks {
+            state.apply_stats(Timestamp::from_secs(*at), stats);
+        }
+        state
+    }
+
+    #[test]
+    fn counters_are_told_as_movement_only() {
+        for (name, looks, expected) in [
+            ("one look", vec![(0, stats(1, &[500]))], None),
+            (
+                "two looks",
+                vec![(0, stats(1, &[500, 7])), (2, stats(1, &[510, 8]))],
+                Some(11),
+            ),
+            ("no CPU read", vec![(0, stats(1, &[])), (2, stats(1, &[]))], None),
+            (
+                "wrapped",
+                vec![(0, stats(1, &[u32::MAX - 1])), (2, stats(1, &[3]))],
+                Some(5),
+            ),
+            (
+                "reset",
+                vec![(0, stats(1, &[5000])), (2, stats(1, &[3]))],
+                Some(0),
+            ),
+            (
+                "a CPU went",
+                vec![(0, stats(1, &[5, 6])), (2, stats(1, &[6]))],
+                Some(1),
+            ),
+            (
+                "a CPU came: what it counted before is not known",
+                vec![
+                    (0, stats(1, &[5])),
+                    (1, stats(1, &[6, 900])),
+                    (2, stats(1, &[6, 901])),
+                ],
+                Some(2),
+            ),
+        ] {
+            assert_eq!(state(&looks).moved().map(|m| m.drop), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rates_and_growth() {
+        let all: Vec<_> = (0..5).map(|i| (i64::from(i), stats(10 + i * 5, &[i]))).collect();
+        let state = state(&all);
+        assert_eq!(state.per_second(8), Some(2.0));
+        assert_eq!(state.growth_per_second(), Some(5.0));
+        assert_eq!(state.peak(), 30);
+        assert_eq!(ConntrackState::default().per_second(8), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_totals_are_not_lost() {
+        let all: Vec<_> = (0..200).map(|i| (i64::from(i), stats(1, &[i]))).collect();
+        let state = state(&all);
+        assert_eq!(state.looks().count(), MAX_LOOKS);
+        assert_eq!(state.moved().map(|m| m.drop), Some(199));
+        assert_eq!(state.watched(), Span::from_secs(199));
+    }
 }

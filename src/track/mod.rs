@@ -12,6 +12,7 @@ pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod trend;
 pub mod tunnels;
 
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
@@ -34,6 +35,8 @@ pub struct World {
     pub tunnels: tunnels::Tunnels,
     /// Handshakes on the wire.
     pub handshakes: handshake::Handshakes,
+    /// Sessions on the wire.
+    pub sessions: sessions::Sessions,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -57,6 +60,7 @@ impl World {
             sysctls: None,
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
+            sessions: sessions::Sessions::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
@@ -80,7 +84,10 @@ impl World {
             Body::Sysctls(sysctls) => self.sysctls = Some(sysctls.clone()),
             Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
-            Body::Packet(packet) => self.handshakes.apply_packet(at, packet),
+            Body::Packet(packet) => {
+                self.handshakes.apply_packet(at, packet);
+                self.sessions.apply_packet(at, packet);
+            }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Routes(tables) => self.routes.apply_tables(at, tables),
             Body::RouteAnswer(answer) => self.routes.apply_answer(at, answer),

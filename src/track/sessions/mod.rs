@@ -22,8 +22,10 @@ pub use stream::{DataCounts, Lengths, Stream};
 pub use tunnel::{MOVES_KEPT, Move, Proof, Rekeys, Rivalry, Side, Tunnel};
 pub use window::WINDOW;
 
+use crate::observation::packet::WirePacket;
 use crate::time::Timestamp;
 use crate::types::SessionIndex;
+use crate::wire::wireguard::Message;
 use window::Mark;
 
 /// Sessions that are kept at a time; each has two windows of 1 KiB.
@@ -106,6 +108,30 @@ pub struct Sessions {
 }
 
 impl Sessions {
+    /// Takes a message in: responses begin sessions, data belongs to them.
+    pub fn apply_packet(&mut self, at: Timestamp, packet: &WirePacket) {
+        match Message::parse(&packet.payload.0, packet.payload_len) {
+            Some(Message::Response(response)) => self.response(&Established {
+                at,
+                initiator: packet.destination,
+                responder: packet.source,
+                initiator_index: response.receiver,
+                responder_index: response.sender,
+            }),
+            Some(Message::Data(data)) => {
+                self.data(&DataMessage {
+                    at,
+                    source: packet.source,
+                    destination: packet.destination,
+                    receiver: data.receiver,
+                    counter: data.counter,
+                    len: data.len,
+                });
+            }
+            _ => {}
+        }
+    }
+
     /// Takes a data message in. Says whether it belongs to a session.
     #[inline]
     pub fn data(&mut self, m: &DataMessage) -> bool {

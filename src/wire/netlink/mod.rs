@@ -1,1 +1,8 @@
-//! Netlink payloads.
+//! Netlink payloads: what follows the 16-byte message header.
+
+pub mod addr;
+pub mod attr;
+pub mod conntrack;
+pub mod genl_wg;
+pub mod route;
+pub mod sock_diag;

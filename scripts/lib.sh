@@ -1,0 +1,40 @@
+# What the scripts share. Sourced, not run.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '\n== %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need COMMAND PACKAGE...: installs Debian packages where COMMAND is missing; says what to do where it cannot.
+need() {
+    local command=$1
+    shift
+    command -v "$command" >/dev/null 2>&1 && return
+    [ "$(id -u)" = 0 ] || die "'$command' is missing: install the package(s) '$*' (as root)"
+    command -v apt-get >/dev/null 2>&1 || die "'$command' is missing: install it (Debian's package(s): $*)"
+    if [ -z "${WGNAT_APT_UPDATED:-}" ]; then
+        say "apt-get update"
+        apt-get update -qq >&2 || die "apt-get update failed"
+        export WGNAT_APT_UPDATED=1
+    fi
+    say "installing $*"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 \
+        || die "could not install: $*"
+    command -v "$command" >/dev/null 2>&1 || die "'$command' is still missing after installing $*"
+}
+
+# What a build needs: cargo, and a C compiler as its linker.
+need_build() {
+    command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust 1.95 or newer (rustup.rs or your distribution)"
+    need cc gcc libc6-dev
+}
+
+# What the lab needs: namespaces, netfilter, WireGuard in userspace.
+need_lab() {
+    need ip iproute2
+    need nft nftables
+    need conntrack conntrack
+    need wg wireguard-tools
+    need wireguard-go wireguard-go
+    need setpriv util-linux
+}

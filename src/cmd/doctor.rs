@@ -1,0 +1,87 @@
+//! `wgnat doctor`: looks, judges, tells.
+
+use std::io::Write;
+
+use super::progress::Progress;
+use super::record::{Recorder, replay};
+use super::watch::{Judged, Plan, watch};
+use super::{observers, print, text_options};
+use crate::cli::{Doctor, Global};
+use crate::config::Settings;
+use crate::output;
+use crate::redact::Anonymiser;
+use crate::report::{self, exit};
+use crate::rules::{self, Input};
+use crate::sys::netns::Netns;
+use crate::sys::{clock, random};
+
+/// Runs the command.
+pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
+    let mut progress = Progress::new(global.quiet);
+    let anonymiser = if args.anonymise {
+        Some(Anonymiser::new(random::key()?))
+    } else {
+        None
+    };
+    let judged = match &args.replay {
+        Some(path) => {
+            let (judged, note) = replay(path, anonymiser)?;
+            if let Some(note) = note {
+                progress.note(&note);
+            }
+            judged
+        }
+        None => live(args, settings, anonymiser, &mut progress)?,
+    };
+    let Judged { world, record_error } = judged;
+    let catalogue: Vec<_> = rules::registry::rules().collect();
+    let input = Input {
+        world: &world,
+        thresholds: &settings.thresholds,
+    };
+    let evaluation = rules::evaluate(&catalogue, &input);
+    let report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    let mut text = Vec::new();
+    output::render(
+        &report,
+        settings.format,
+        &text_options(settings),
+        &mut text as &mut dyn Write,
+    )?;
+    print(&text)?;
+    match record_error {
+        Some(error) => Err(error),
+        None => Ok(exit::code(report.status, settings.fail_on)),
+    }
+}
+
+fn live(
+    args: &Doctor,
+    settings: &Settings,
+    anonymiser: Option<Anonymiser>,
+    progress: &mut Progress,
+) -> anyhow::Result<Judged> {
+    // What was asked for wrongly is said before anything is started.
+    let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let netns = args.netns.as_deref().map(Netns::open).transpose()?;
+    let started = clock::now();
+    let recorder = match &args.record {
+        Some(path) => Some(Recorder::create(path, started, args.anonymise)?),
+        None => None,
+    };
+    if let Some(netns) = &netns {
+        // Before any thread is started: each inherits the namespace of the one that starts it.
+        netns.enter()?;
+    }
+    let observers = observers::all(args.netns.clone(), configured);
+    watch(
+        Plan {
+            started,
+            settings,
+            observers,
+            recorder,
+            anonymiser,
+        },
+        progress,
+    )
+}

@@ -1,0 +1,143 @@
+//! The commands: each reads its settings, starts what it needs, and writes its result.
+
+pub mod doctor;
+pub mod explain;
+pub mod observers;
+pub mod progress;
+pub mod record;
+pub mod watch;
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use crate::cli::{Cli, ColorWhen, Command, Doctor, Global};
+use crate::config::{Flags, Settings, file};
+use crate::logging;
+use crate::output::{Format, Options};
+
+/// Runs the command and says the exit code.
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    let settings = settings(&cli)?;
+    logging::init(
+        &cli.global,
+        settings.log_format,
+        colour(settings.color, &io::stderr()),
+    );
+    match &cli.command {
+        Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Explain(args) => explain::run(args, &settings),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "wgnat", &mut script);
+            io::stdout().write_all(&script)?;
+            Ok(0)
+        }
+        Command::Man => {
+            man(&mut io::stdout().lock())?;
+            Ok(0)
+        }
+    }
+}
+
+/// The manual: the main page and one section a command, in one stream that `man -l -` reads.
+pub fn man(out: &mut dyn Write) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(out)?;
+    for sub in command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+    {
+        clap_mangen::Man::new(sub.clone()).title("WGNAT").render(out)?;
+    }
+    Ok(())
+}
+
+fn settings(cli: &Cli) -> anyhow::Result<Settings> {
+    let file = match &cli.global.config {
+        None => file::File::default(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|source| file::FileError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            file::parse(path, &text)?
+        }
+    };
+    Ok(Settings::build(&flags(cli), file))
+}
+
+fn flags(cli: &Cli) -> Flags {
+    let Global {
+        format,
+        json,
+        color,
+        log_format,
+        ..
+    } = &cli.global;
+    let common = Flags {
+        format: if *json { Some(Format::Json) } else { *format },
+        color: *color,
+        log_format: *log_format,
+        ..Flags::default()
+    };
+    match &cli.command {
+        Command::Doctor(Doctor {
+            duration,
+            max_duration,
+            fail_on,
+            wg_config,
+            ..
+        }) => Flags {
+            duration: *duration,
+            max_duration: *max_duration,
+            fail_on: *fail_on,
+            wg_config: wg_config.clone(),
+            ..common
+        },
+        _ => common,
+    }
+}
+
+/// Whether to colour `stream`.
+fn colour(when: ColorWhen, stream: &impl IsTerminal) -> bool {
+    match when {
+        ColorWhen::Always => true,
+        ColorWhen::Never => false,
+        // no-color.org: set and not empty.
+        ColorWhen::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    }
+}
+
+/// How standard output wants its text.
+fn text_options(settings: &Settings) -> Options {
+    let stdout = io::stdout();
+    let width = terminal_size::terminal_size_of(&stdout).map_or(80, |(w, _)| usize::from(w.0));
+    Options {
+        color: colour(settings.color, &stdout),
+        width: width.clamp(40, 80),
+        unicode: utf8_locale(),
+    }
+}
+
+/// Whether the locale's character set is UTF-8 (POSIX: LC_ALL, then LC_CTYPE, then LANG). With none set, a file or
+/// a pipe is taken to be read by something modern.
+fn utf8_locale() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+        .is_none_or(|locale| {
+            let locale = locale.to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        })
+}
+
+/// Writes `bytes` to standard output as a whole.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("writing to standard output")
+}

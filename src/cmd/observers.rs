@@ -1,0 +1,85 @@
+//! Which observers a command starts.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use zeroize::Zeroizing;
+
+use crate::observation::Source;
+use crate::observation::device::ConfiguredPeer;
+use crate::observe::supervisor::Opener;
+use crate::observe::{
+    ObserveError, Observer, capture, configured, conntrack, counters, host, processes, routes, sockets,
+    wg_netlink, wg_uapi,
+};
+use crate::wire::wg_quick;
+
+/// No wg-quick file is larger; a path to something endless (a device, a fifo) must not fill memory.
+const WG_QUICK_LIMIT: u64 = 1024 * 1024;
+
+/// Every observer of a live host. Capture comes first, so that nothing that the others provoke is missed.
+pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(Source, Opener)> {
+    let mut observers = vec![
+        (Source::Capture, opener(capture::Capture::open)),
+        (Source::Host, opener(move || host::Host::open(netns_name))),
+        (Source::WireguardNetlink, opener(wg_netlink::WgNetlink::open)),
+        (Source::WireguardUapi, opener(wg_uapi::WgUapi::open)),
+        (Source::Routes, opener(routes::Routes::open)),
+        (Source::Sockets, opener(sockets::SocketObserver::open)),
+        (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
+        (Source::Processes, opener(processes::Processes::open)),
+        (Source::Counters, opener(counters::Counters::open)),
+    ];
+    if !configured.is_empty() {
+        observers.push((
+            Source::Config,
+            opener(move || Ok(configured::Configured::new(configured))),
+        ));
+    }
+    observers
+}
+
+fn opener<O: Observer + 'static>(open: impl FnOnce() -> Result<O, ObserveError> + Send + 'static) -> Opener {
+    Box::new(move || Ok(Box::new(open()?)))
+}
+
+/// Reads wg-quick files. An error names the file, the line and the key; what was passed over is logged.
+pub fn read_wg_configs(files: &[PathBuf]) -> anyhow::Result<Vec<ConfiguredPeer>> {
+    let mut peers = Vec::new();
+    for path in files {
+        let doing = || format!("wg-quick file {}", path.display());
+        let mut text = Zeroizing::new(String::new());
+        let file = File::open(path).with_context(doing)?;
+        file.take(WG_QUICK_LIMIT)
+            .read_to_string(&mut text)
+            .with_context(doing)?;
+        let config = wg_quick::Config::parse(&text).with_context(doing)?;
+        for note in &config.notes {
+            tracing::info!("{}: {note}", path.display());
+        }
+        let device = path.file_stem().and_then(|stem| stem.to_str());
+        peers.extend(config.configured_peers(&path.display().to_string(), device));
+    }
+    Ok(peers)
+}
+
+/// Calls `interrupt` on SIGINT and SIGTERM; a second one ends the process at once.
+pub fn on_interrupt(interrupt: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                interrupt();
+            }
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `--record` and `--replay` on files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::watch::Judged;
+use crate::observation::Observation;
+use crate::observation::log::{self, Header};
+use crate::redact::Anonymiser;
+use crate::time::Timestamp;
+use crate::track::World;
+
+/// A record under way. A failure to write (a full disk) ends the record, not the diagnosis.
+pub struct Recorder {
+    path: PathBuf,
+    state: Result<log::Writer<BufWriter<File>>, io::Error>,
+}
+
+impl Recorder {
+    /// Creates `path`, readable by its owner only: a record names addresses and processes.
+    pub fn create(path: &Path, started: Timestamp, anonymised: bool) -> anyhow::Result<Self> {
+        let doing = || format!("cannot write the record {}", path.display());
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .with_context(doing)?;
+        let header = Header {
+            wgnat_record: log::VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started,
+            anonymised,
+        };
+        let writer = log::Writer::begin(BufWriter::new(file), &header).with_context(doing)?;
+        Ok(Self {
+            path: path.to_owned(),
+            state: Ok(writer),
+        })
+    }
+
+    /// Adds an observation.
+    pub fn write(&mut self, observation: &Observation) {
+        if let Ok(writer) = &mut self.state
+            && let Err(error) = writer.write(observation)
+        {
+            self.state = Err(error);
+        }
+    }
+
+    /// Ends the record; says where it failed.
+    pub fn end(self, end: Timestamp) -> anyhow::Result<()> {
+        let path = self.path;
+        self.state
+            .and_then(|writer| writer.end(end))
+            .with_context(|| format!("the record {} is incomplete", path.display()))
+    }
+}
+
+/// Diagnoses a record. The second value is a note where the record was cut short.
+pub fn replay(path: &Path, mut anonymiser: Option<Anonymiser>) -> anyhow::Result<(Judged, Option<String>)> {
+    let doing = || format!("cannot replay {}", path.display());
+    let file = File::open(path).with_context(doing)?;
+    let world = std::cell::RefCell::new(None);
+    let (header, end) = log::read(
+        BufReader::new(file),
+        |header| *world.borrow_mut() = Some(World::new(header.started)),
+        |observation| {
+            if let Some(world) = world.borrow_mut().as_mut() {
+                match &mut anonymiser {
+                    Some(anonymiser) => world.apply(&anonymiser.observation(observation)),
+                    None => world.apply(observation),
+                }
+            }
+        },
+    )
+    .with_context(doing)?;
+    let mut world = world.into_inner().unwrap_or_else(|| World::new(header.started));
+    let note = end.is_none().then(|| {
+        format!(
+            "the record {} was cut short; its last observation is from {}",
+            path.display(),
+            world.now
+        )
+    });
+    world.handle_timeout(end.unwrap_or(world.now));
+    Ok((
+        Judged {
+            world,
+            record_error: None,
+        },
+        note,
+    ))
+}

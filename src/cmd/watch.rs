@@ -1,0 +1,227 @@
+//! Watches this host: starts observers, feeds the world, answers its requests, waits for what is due.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use super::observers;
+use super::progress::Progress;
+use super::record::Recorder;
+use crate::config::Settings;
+use crate::observation::{Body, Observation, Request, Source, SourceStatus};
+use crate::observe::supervisor::{Event, Opener, Supervisor};
+use crate::redact::Anonymiser;
+use crate::rules::{self, Input};
+use crate::sys::clock;
+use crate::time::{Span, Timestamp};
+use crate::track::World;
+
+/// How long an observer's first look may take where the user wants one look only, and how long its last look may
+/// take in any case. A hung WireGuard daemon costs its own time-out (1 s), so this is beyond it.
+const LOOK_LIMIT: Span = Span::from_secs(3);
+
+/// How often the progress line is redrawn, and findings are told in advance.
+const TICK: Span = Span::from_millis(250);
+
+/// Events lie a little after the moment they are due at.
+const DUE_MARGIN: Span = Span::from_millis(300);
+
+/// What came of watching or replaying.
+pub struct Judged {
+    /// The state to judge.
+    pub world: World,
+    /// Why the record is incomplete, where it is.
+    pub record_error: Option<anyhow::Error>,
+}
+
+/// How to watch.
+pub struct Plan<'a> {
+    /// When watching begins, as the record says too.
+    pub started: Timestamp,
+    /// The settings.
+    pub settings: &'a Settings,
+    /// The observers to start.
+    pub observers: Vec<(Source, Opener)>,
+    /// Where to record to.
+    pub recorder: Option<Recorder>,
+    /// Replaces names in what is shown and recorded.
+    pub anonymiser: Option<Anonymiser>,
+}
+
+/// Watches until the time is over and nothing is due any more, or until interrupted.
+pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> {
+    let started = clock::instant();
+    let sources: BTreeSet<Source> = plan.observers.iter().map(|(source, _)| *source).collect();
+    let (supervisor, events) = Supervisor::start(plan.observers);
+    observers::on_interrupt(supervisor.interrupter())?;
+    let mut watch = Watch {
+        world: World::new(plan.started),
+        shown: plan.anonymiser.map(|a| (a, World::new(plan.started))),
+        recorder: plan.recorder,
+        supervisor,
+        no_first_look: sources.clone(),
+        running: sources,
+        unanswered: 0,
+        settings: plan.settings,
+        started,
+    };
+    watch.until_done(&events, progress);
+    watch.finish(&events, progress)
+}
+
+struct Watch<'a> {
+    world: World,
+    /// With `--anonymise`: what is judged and shown. Requests need the true addresses, so both are kept.
+    shown: Option<(Anonymiser, World)>,
+    recorder: Option<Recorder>,
+    supervisor: Supervisor,
+    no_first_look: BTreeSet<Source>,
+    running: BTreeSet<Source>,
+    unanswered: usize,
+    settings: &'a Settings,
+    started: Instant,
+}
+
+impl Watch<'_> {
+    /// The patient look: at least `duration`, then as long as a verdict hangs on something that is due.
+    fn until_done(&mut self, events: &Receiver<Event>, progress: &mut Progress) {
+        let Settings {
+            duration,
+            max_duration,
+            ..
+        } = *self.settings;
+        let mut until = duration;
+        loop {
+            let watched = clock::instant() - self.started;
+            if watched >= until && (self.has_looked() || watched >= until + LOOK_LIMIT) {
+                self.world.handle_timeout(clock::now());
+                match self.world.due().map(|due| (self.until(due.at), due.what)) {
+                    Some((at, what)) if at > watched && at <= max_duration && !duration.is_zero() => {
+                        let more = (at - watched).as_secs_f32();
+                        progress.note(&format!("waiting {more:.1} s more for {what}"));
+                        until = at;
+                    }
+                    _ => return,
+                }
+            }
+            if progress_due(watched) {
+                progress.draw(watched, until);
+            }
+            let left = if watched < until { until - watched } else { TICK };
+            match events.recv_timeout(left.min(TICK)) {
+                Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => self.foretell(progress),
+            }
+        }
+    }
+
+    fn has_looked(&self) -> bool {
+        self.no_first_look.is_empty() && self.unanswered == 0
+    }
+
+    /// A wall-clock moment as a distance from the start.
+    fn until(&self, at: Timestamp) -> Span {
+        (at - self.world.started) + DUE_MARGIN
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Seen(observation) => self.see(&observation),
+            Event::FirstLook(source) => {
+                self.no_first_look.remove(&source);
+            }
+            Event::Answered(_) => self.unanswered = self.unanswered.saturating_sub(1),
+            Event::Ended(source) => {
+                self.no_first_look.remove(&source);
+                self.running.remove(&source);
+            }
+            Event::Interrupted => {}
+        }
+    }
+
+    fn see(&mut self, observation: &Observation) {
+        self.world.apply(observation);
+        match &mut self.shown {
+            Some((anonymiser, shown)) => {
+                let anonymous = anonymiser.observation(observation);
+                shown.apply(&anonymous);
+                record(&mut self.recorder, &anonymous);
+            }
+            None => record(&mut self.recorder, observation),
+        }
+        // Single packets change nothing that could be asked for.
+        if !matches!(observation.body, Body::Packet(_) | Body::IcmpError(_)) {
+            for request in self.world.requests() {
+                let source = match &request {
+                    Request::RouteLookup(_) => Source::Routes,
+                    Request::OwnersOf(_) => Source::Processes,
+                };
+                self.unanswered += usize::from(self.supervisor.ask(source, request));
+            }
+        }
+    }
+
+    /// Tells on a terminal what is certain already.
+    fn foretell(&mut self, progress: &mut Progress) {
+        if progress.is_terminal() && self.no_first_look.is_empty() {
+            self.world.handle_timeout(clock::now());
+            let rules: Vec<_> = rules::registry::rules().collect();
+            let input = Input {
+                world: &self.world,
+                thresholds: &self.settings.thresholds,
+            };
+            progress.findings(&rules::evaluate(&rules, &input).findings);
+        }
+    }
+
+    /// The last look of each observer; one that hangs is left behind and said to be.
+    fn finish(mut self, events: &Receiver<Event>, progress: &mut Progress) -> anyhow::Result<Judged> {
+        self.supervisor.stop();
+        let stopped = clock::instant();
+        while !self.running.is_empty() {
+            let left = LOOK_LIMIT.saturating_sub(clock::instant() - stopped);
+            match events.recv_timeout(left) {
+                Ok(event) => self.take(event),
+                Err(_) => break,
+            }
+        }
+        for source in std::mem::take(&mut self.running) {
+            let hung = format!(
+                "did not end its look within {} s: something it asks hangs",
+                LOOK_LIMIT.as_secs()
+            );
+            let status = if self.no_first_look.contains(&source) {
+                SourceStatus::unavailable(hung)
+            } else {
+                SourceStatus::degraded(hung)
+            };
+            self.see(&Observation {
+                at: clock::now(),
+                took: Span::ZERO,
+                source,
+                body: Body::Status(status),
+            });
+        }
+        progress.clear();
+        let end = clock::now();
+        let record_error = self.recorder.take().and_then(|recorder| recorder.end(end).err());
+        let mut world = match self.shown {
+            Some((_, shown)) => shown,
+            None => self.world,
+        };
+        world.handle_timeout(end);
+        Ok(Judged { world, record_error })
+    }
+}
+
+fn record(recorder: &mut Option<Recorder>, observation: &Observation) {
+    if let Some(recorder) = recorder {
+        recorder.write(observation);
+    }
+}
+
+/// The first quarter second belongs to the observers.
+fn progress_due(watched: Span) -> bool {
+    watched >= TICK
+}

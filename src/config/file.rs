@@ -1,0 +1,153 @@
+//! The configuration file: TOML, every key optional, unknown keys refused with the nearest known name.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Thresholds;
+use crate::cli::{ColorWhen, LogFormat};
+use crate::output::Format;
+use crate::report::exit::FailOn;
+use crate::time::Span;
+
+/// The file's content; `None` is "not said".
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// `format`.
+    pub format: Option<Format>,
+    /// `color`.
+    pub color: Option<ColorWhen>,
+    /// `log_format`.
+    pub log_format: Option<LogFormat>,
+    /// `[doctor]`.
+    pub doctor: DoctorSection,
+    /// `[thresholds]`.
+    pub thresholds: Thresholds,
+}
+
+/// `[doctor]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoctorSection {
+    /// `duration`, as text such as `5s`.
+    #[serde(deserialize_with = "optional_span")]
+    pub duration: Option<Span>,
+    /// `max_duration`.
+    #[serde(deserialize_with = "optional_span")]
+    pub max_duration: Option<Span>,
+    /// `fail_on`.
+    pub fail_on: Option<FailOn>,
+    /// `wg_config`: wg-quick files.
+    pub wg_config: Vec<PathBuf>,
+}
+
+fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+    let text = String::deserialize(d)?;
+    super::duration::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+/// Why the file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be read.
+    #[error("configuration file {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It is not what is expected.
+    #[error("configuration file {}: {message}{hint}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, column and what is wrong.
+        message: String,
+        /// The nearest known key, where one is near.
+        hint: String,
+    },
+    /// A value that makes no sense.
+    #[error("configuration file {}: [thresholds] {message}", path.display())]
+    Threshold {
+        /// Which file.
+        path: PathBuf,
+        /// Which key, and what was expected.
+        message: String,
+    },
+}
+
+/// Parses `text`, which was read from `path`.
+pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
+    let file: File = toml::from_str(text).map_err(|error| FileError::Parse {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+        hint: hint(error.message()),
+    })?;
+    file.thresholds.check().map_err(|message| FileError::Threshold {
+        path: path.to_owned(),
+        message,
+    })?;
+    Ok(file)
+}
+
+/// serde says "unknown field `x`, expected one of `a`, `b`": picks the nearest of those named.
+fn hint(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    if !message.contains("unknown field") {
+        return String::new();
+    }
+    let Some(wrong) = names.next() else {
+        return String::new();
+    };
+    super::nearest(wrong, names).map_or(String::new(), |near| format!("\ndid you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("x.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_is_optional_and_unknown_ones_are_refused_with_the_nearest() {
+        assert!(parse(Path::new("x.toml"), "").is_ok());
+        let text = error("[thresholds]\nports_warnin = 0.5\n");
+        assert!(text.contains("x.toml") && text.contains("line 2"), "{text}");
+        assert!(text.ends_with("did you mean `ports_warning`?"), "{text}");
+        assert!(error("[doctor]\nduration = \"5 parsecs\"\n").contains("expected a duration"));
+    }
+
+    #[test]
+    fn impossible_thresholds_are_refused_by_name() {
+        let text = error("[thresholds]\nports_warning = 1.5\n");
+        assert!(
+            text.contains("ports_warning") && text.contains("a share above 0 and up to 1"),
+            "{text}"
+        );
+        let text = error("[thresholds]\nports_warning = 0.95\n");
+        assert!(
+            text.contains("ports_warning") && text.contains("ports_critical"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_sample_file_is_the_defaults() {
+        let sample = include_str!("../../wgnat.sample.toml");
+        let file = parse(Path::new("wgnat.sample.toml"), sample).unwrap();
+        assert_eq!(file.thresholds, Thresholds::default());
+        // Every threshold is named in the sample, with its default.
+        let table: toml::Table = sample.parse().unwrap();
+        let defaults = toml::Table::try_from(Thresholds::default()).unwrap();
+        assert_eq!(table["thresholds"].as_table(), Some(&defaults));
+        let settings = crate::config::Settings::build(&crate::config::Flags::default(), file);
+        let defaults = crate::config::Settings::build(&crate::config::Flags::default(), File::default());
+        assert_eq!(settings, defaults);
+    }
+}

@@ -1,0 +1,63 @@
+//! Peers that a wg-quick file names: resolves their endpoints' names, as WireGuard itself would only at start.
+//!
+//! Needs nothing but the system's resolver (which may be slow: hence an observer with a thread of its own). Costs one
+//! look-up a name at the start.
+
+use std::net::ToSocketAddrs;
+
+use super::{Emit, ObserveError, Observer};
+use crate::observation::device::ConfiguredPeer;
+use crate::observation::{Body, Source, SourceStatus};
+use crate::sys::clock;
+use crate::time::Span;
+
+/// The observer.
+pub struct Configured {
+    peers: Vec<ConfiguredPeer>,
+    told: bool,
+    unresolved: Vec<String>,
+}
+
+impl Configured {
+    /// Of `peers`, as the files name them.
+    pub fn new(peers: Vec<ConfiguredPeer>) -> Self {
+        Self {
+            peers,
+            told: false,
+            unresolved: Vec::new(),
+        }
+    }
+
+    fn resolve(&mut self) {
+        for peer in &mut self.peers {
+            let Some(endpoint) = &peer.endpoint else { continue };
+            match endpoint.to_socket_addrs() {
+                Ok(addresses) => peer.resolved = addresses.collect(),
+                Err(error) => self.unresolved.push(format!("{endpoint} ({error})")),
+            }
+        }
+    }
+}
+
+impl Observer for Configured {
+    fn source(&self) -> Source {
+        Source::Config
+    }
+
+    fn interval(&self) -> Span {
+        Span::from_secs(3600)
+    }
+
+    fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        if !self.told {
+            self.told = true;
+            let at = clock::now();
+            self.resolve();
+            emit.emit(at, clock::now() - at, Body::ConfiguredPeers(self.peers.clone()));
+        }
+        Ok(match self.unresolved.as_slice() {
+            [] => SourceStatus::ok(),
+            names => SourceStatus::degraded(format!("cannot resolve {}", names.join(", "))),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The report for a person at a terminal: the verdict, findings worst first, compact tables, and what could not
+//! be seen.
+//!
+//! In: a [`Report`]. Out: lines of at most [`Options::width`] columns, except commands and snippets, which are never
+//! broken. Pure.
+
+mod finding;
+pub mod page;
+pub mod prose;
+pub mod table;
+pub mod tables;
+
+use std::io::{self, Write};
+
+use super::{Options, clean, human, unseen};
+use crate::report::{Report, Status};
+use page::{Page, Piece, Role, piece, whole};
+
+/// The narrowest layout.
+pub const MIN_WIDTH: usize = 60;
+/// The widest: prose in longer lines is hard to read.
+pub const MAX_WIDTH: usize = 100;
+
+/// Columns for the host's name in the verdict line.
+const HOSTNAME_COLUMNS: usize = 24;
+/// Columns for the kernel's release there.
+const KERNEL_COLUMNS: usize = 24;
+
+/// Writes `report`.
+pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page::new(Options {
+        width: options.width.clamp(MIN_WIDTH, MAX_WIDTH),
+        ..*options
+    });
+    verdict(&mut page, report);
+    for (index, finding) in report.findings.iter().enumerate() {
+        page.gap();
+        finding::write(
+            &mut page,
+            finding,
+            report.explained_by(index),
+            report.generated_at,
+        );
+    }
+    page.gap();
+    tables::write(&mut page, report);
+    not_observed(&mut page, report);
+    page.write(out)
+}
+
+/// Who was looked at, for how long, and what came of it.
+fn verdict(page: &mut Page, report: &Report) {
+    let mut parts = vec![whole(Role::Strong, "wgnat")];
+    let mut part = |words: String| parts.push(whole(Role::Plain, format!("· {words}")));
+    if let Some(host) = &report.host {
+        let short = |text: &str, columns| clean::elide(&clean::line(text), columns).into_owned();
+        part(format!(
+            "host {}, kernel {}",
+            short(&host.hostname, HOSTNAME_COLUMNS),
+            short(&host.kernel, KERNEL_COLUMNS)
+        ));
+        if let Some(netns) = &host.netns_name {
+            part(format!("netns {}", short(netns, HOSTNAME_COLUMNS)));
+        }
+        if let Some(fly) = &host.fly {
+            part(format!("fly {} in {}", fly.app, fly.region));
+        }
+    }
+    part(format!("watched {:.1} s", report.duration.as_secs_f64()));
+    let mut words = verdict_words(report);
+    if let Some(first) = words.first_mut() {
+        *first = first.after("· ");
+    }
+    parts.extend(words);
+    page.paragraph(piece(Role::Plain, ""), 0, &parts);
+}
+
+fn verdict_words(report: &Report) -> Vec<Piece> {
+    use crate::finding::Severity;
+    let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count();
+    let mut words: Vec<(Severity, String)> = Vec::new();
+    for (severity, one, many) in [
+        (Severity::Critical, "critical", "critical"),
+        (Severity::Warning, "warning", "warnings"),
+        (Severity::Info, "info", "infos"),
+    ] {
+        match count(severity) {
+            0 => {}
+            n => words.push((severity, human::plural(n, one, many))),
+        }
+    }
+    let mut out = Vec::new();
+    match report.status {
+        Status::Unknown => {
+            return vec![whole(Role::Warning, "nothing could be observed")];
+        }
+        Status::Ok if report.not_checked.is_empty() => out.push(whole(Role::Good, "✓ no problem found")),
+        Status::Ok => out.push(whole(
+            Role::Good,
+            format!("✓ no problem seen, {} not checked", report.not_checked.len()),
+        )),
+        Status::Warning | Status::Critical => {}
+    }
+    let last = words.len().saturating_sub(1);
+    if let (Some(p), false) = (out.last_mut(), words.is_empty()) {
+        *p = whole(Role::Good, "✓ no problem found,");
+    }
+    for (i, (severity, text)) in words.into_iter().enumerate() {
+        let text = if i < last { format!("{text},") } else { text };
+        out.push(whole(finding::role(severity), text));
+    }
+    out
+}
+
+/// What could not be seen, why, and which findings that leaves open.
+fn not_observed(page: &mut Page, report: &Report) {
+    let gaps = unseen::gaps(report);
+    if gaps.is_empty() {
+        return;
+    }
+    page.gap();
+    page.row(vec![piece(Role::Strong, "Not observed")]);
+    for gap in gaps {
+        let partly = if gap.partly { " (in part)" } else { "" };
+        let mut text = vec![piece(
+            Role::Plain,
+            format!("{}{partly}: {}", gap.sources.join(", "), gap.reason),
+        )];
+        if !gap.unchecked.is_empty() {
+            text.push(piece(
+                Role::Dim,
+                format!("(so not checked: {})", gap.unchecked.join(", ")),
+            ));
+        }
+        page.paragraph(piece(Role::Plain, " "), 2, &text);
+    }
+}

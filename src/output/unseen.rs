@@ -1,0 +1,139 @@
+//! What could not be observed, folded so that one refusal is told once.
+//!
+//! In: collectors and unchecked rules of a [`Report`]. Out: [`Gap`]s. Pure.
+
+use super::human;
+use crate::observation::{Source, SourceState};
+use crate::report::Report;
+
+/// Sources that miss something for the same reason.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Their names.
+    pub sources: Vec<&'static str>,
+    /// They see a part (else nothing).
+    pub partly: bool,
+    /// Why.
+    pub reason: String,
+    /// Codes of findings that could not be checked for lack of them; each code stands in one gap only.
+    pub unchecked: Vec<&'static str>,
+}
+
+/// The gaps of `report`, in the order of its collectors.
+pub fn gaps(report: &Report) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    for (source, status) in &report.collectors {
+        let lost = (status.lost > 0).then(|| format!("{} events lost", human::count(status.lost)));
+        let reason = match (status.reason.clone(), lost) {
+            (Some(reason), Some(lost)) => format!("{reason}; {lost}"),
+            (Some(reason), None) | (None, Some(reason)) => reason,
+            (None, None) => "no reason given".to_owned(),
+        };
+        match status.state {
+            SourceState::Ok if status.lost == 0 => {}
+            SourceState::Ok | SourceState::Degraded => file(&mut gaps, *source, true, reason),
+            SourceState::Unavailable => file(&mut gaps, *source, false, reason),
+        }
+    }
+    for rule in &report.not_checked {
+        let known = |gaps: &[Gap]| {
+            gaps.iter()
+                .position(|gap| !gap.partly && rule.missing.iter().any(|s| gap.sources.contains(&s.name())))
+        };
+        if known(&gaps).is_none() {
+            // None of the sources that would do ran at all, so no collector says why.
+            for source in &rule.missing {
+                file(&mut gaps, *source, false, report.reason_for(*source).to_owned());
+            }
+        }
+        if let Some(gap) = known(&gaps).and_then(|at| gaps.get_mut(at)) {
+            gap.unchecked.push(rule.code);
+        }
+    }
+    gaps
+}
+
+/// Adds `source` to the gap with the same reason, or begins one.
+fn file(gaps: &mut Vec<Gap>, source: Source, partly: bool, reason: String) {
+    match gaps.iter_mut().find(|g| g.partly == partly && g.reason == reason) {
+        Some(gap) => gap.sources.push(source.name()),
+        None => gaps.push(Gap {
+            sources: vec![source.name()],
+            partly,
+            reason,
+            unchecked: Vec::new(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::SourceStatus;
+    use crate::report::sample;
+    use crate::rules::NotChecked;
+
+    #[test]
+    fn one_refusal_is_told_once_and_each_code_once() {
+        let mut report = sample::empty();
+        let needs = "needs CAP_NET_ADMIN";
+        report.collectors = vec![
+            (Source::WireguardNetlink, SourceStatus::unavailable(needs)),
+            (Source::Routes, SourceStatus::ok()),
+            (Source::Sockets, SourceStatus::degraded("UDP is missing")),
+            (Source::Conntrack, SourceStatus::unavailable(needs)),
+        ];
+        report.not_checked = vec![
+            NotChecked {
+                code: "conntrack-full",
+                missing: vec![Source::Conntrack],
+            },
+            NotChecked {
+                code: "wg-no-route",
+                missing: vec![Source::WireguardNetlink, Source::Config],
+            },
+            NotChecked {
+                code: "fd-limit",
+                missing: vec![Source::Processes],
+            },
+        ];
+        let gap = |sources, partly, reason: &str, unchecked| Gap {
+            sources,
+            partly,
+            reason: reason.to_owned(),
+            unchecked,
+        };
+        assert_eq!(
+            gaps(&report),
+            vec![
+                gap(
+                    vec!["wireguard-netlink", "conntrack"],
+                    false,
+                    needs,
+                    vec!["conntrack-full", "wg-no-route"]
+                ),
+                gap(vec!["sockets"], true, "UDP is missing", vec![]),
+                gap(
+                    vec!["processes"],
+                    false,
+                    "not looked at in this run",
+                    vec!["fd-limit"]
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn lost_events_are_a_gap_even_where_all_else_is_well() {
+        let mut report = sample::empty();
+        report.collectors = vec![(
+            Source::Capture,
+            SourceStatus {
+                lost: 1200,
+                ..SourceStatus::ok()
+            },
+        )];
+        assert_eq!(gaps(&report)[0].reason, "1,200 events lost");
+        assert!(gaps(&report)[0].partly);
+    }
+}

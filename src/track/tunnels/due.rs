@@ -1,0 +1,103 @@
+//! The next event on which a verdict about a peer hangs.
+//!
+//! In: a peer and its wire. Out: a [`Due`] in the future, or none. Why: five seconds of watching can end just before
+//! the retry that would settle it; waiting for an event that settles nothing would only cost time.
+
+use super::peer::{PeerTrack, RETRY_SEEN};
+use super::silence::Silence;
+use super::wire::PeerWire;
+use super::{DeviceTrack, Due};
+use crate::time::{Span, Timestamp};
+use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
+
+/// Time for an event to be seen after it happened.
+const MARGIN: Span = Span::from_millis(300);
+/// Failed attempts that settle it: the default of `unanswered_attempts`.
+const ENOUGH: u64 = 2;
+/// KEEPALIVE_TIMEOUT + REKEY_TIMEOUT: a side that sent data and heard nothing starts a new handshake (paper,
+/// section 6.5).
+const STOPPED_HEARING: Span = Span::from_secs(15);
+/// Data sent for this long without any answer makes it worth waiting for the rule above.
+const WORTH_WAITING: Span = Span::from_secs(2);
+/// After a new handshake data flows within a round trip; this is ample.
+pub const AFTER_HANDSHAKE: Span = Span::from_secs(3);
+
+/// What is due for `peer`, after `now`.
+pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> Option<Due> {
+    let endpoint = peer.newest.endpoint?;
+    let name = &device.info.name;
+    let silence = Silence::of(peer, device.info.implementation, wire, now);
+    let (at, what) = handshake(peer, &silence, wire, now).or_else(|| one_way(peer, &silence, now))?;
+    let what = match what {
+        What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
+        What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
+        What::Data => format!("{endpoint} to send anything back over {name}"),
+    };
+    (at > now).then_some(Due { at, what })
+}
+
+enum What {
+    Retry,
+    Answer,
+    Data,
+}
+
+fn handshake(
+    peer: &PeerTrack,
+    silence: &Silence,
+    wire: &PeerWire,
+    now: Timestamp,
+) -> Option<(Timestamp, What)> {
+    // The retry comes when the time for the answer is over.
+    let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
+    let retry = |last: Timestamp| (over(last), What::Retry);
+    let answer = |last: Timestamp| (over(last), What::Answer);
+    if silence.failed >= ENOUGH {
+        // Settled, but for one question: do attempts still leave, or did it give up before we looked?
+        let counted = silence
+            .counted
+            .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
+        return Some((counted.newest_before + RETRY_SEEN, What::Retry));
+    }
+    if wire
+        .icmp
+        .is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good))
+    {
+        return None;
+    }
+    if let Some(pending) = silence.pending {
+        return Some(match silence.failed {
+            0 => retry(pending),
+            _ => answer(pending),
+        });
+    }
+    if silence.failed > 0 || silence.counted.is_some() {
+        let newest = silence.newest?;
+        let unsettled = silence.counted.is_some_and(|c| c.sent > c.unanswered);
+        return Some(if unsettled && silence.failed + 1 >= ENOUGH {
+            answer(newest)
+        } else {
+            retry(newest)
+        });
+    }
+    // A persistent keepalive never rests: with a dead session attempts follow each other.
+    let dead = peer
+        .newest
+        .last_handshake
+        .is_none_or(|good| now - good > REJECT_AFTER_TIME);
+    (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
+}
+
+/// When the protocol's own rule about silence will have been seen at work.
+fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
+    let since = peer.traffic.unheard_since?;
+    if !peer.live(now) || silence.failed > 0 || peer.newest_at - since < WORTH_WAITING {
+        return None;
+    }
+    let renewed = peer.handshakes.back().filter(|at| **at > since);
+    let at = match renewed {
+        Some(at) => *at + AFTER_HANDSHAKE + MARGIN,
+        None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
+    };
+    Some((at, What::Data))
+}
