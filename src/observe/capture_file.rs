@@ -4,7 +4,7 @@
 //! buffer and nothing else, whatever arrives.
 
 use std::io::{self, Read};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::wire::pcap::{Decoder, MAX_NEED, Packet, PcapError, Step};
 
@@ -55,6 +55,12 @@ pub enum CaptureFileError {
     Format(#[from] PcapError),
 }
 
+/// What lies between two packets: the buffer's end, or bytes without interest.
+enum Gap {
+    Need(usize),
+    Skip(u64),
+}
+
 /// Reads one capture file.
 #[derive(Debug)]
 pub struct CaptureFile<R> {
@@ -63,6 +69,8 @@ pub struct CaptureFile<R> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// The packet that [`CaptureFile::advance`] came to: all but its bytes, and where these lie.
+    current: Option<(Packet<'static>, Range<usize>)>,
 }
 
 impl<R: Read> CaptureFile<R> {
@@ -75,6 +83,7 @@ impl<R: Read> CaptureFile<R> {
             buffer: vec![0; MAX_NEED + READ],
             start: 0,
             end: 0,
+            current: None,
         }
     }
 
@@ -104,23 +113,75 @@ impl<R: Read> CaptureFile<R> {
                     }
                 }
                 Step::Need(need) => {
-                    let have = self.fill(need)?;
-                    if have < need {
-                        return self.ended(have as u64, need as u64);
+                    if let Some(ending) = self.between_packets(Gap::Need(need))? {
+                        return Ok(ending);
                     }
                 }
                 Step::Skip(length) => {
-                    let missing = self.skip(length)?;
-                    if missing > 0 {
-                        return Ok(Ending::Truncated {
-                            offset: self.decoder.offset() - length,
-                            have: length - missing,
-                            need: length,
-                        });
+                    if let Some(ending) = self.between_packets(Gap::Skip(length))? {
+                        return Ok(ending);
                     }
                 }
             }
         }
+    }
+
+    /// Goes to the next packet, which [`CaptureFile::current`] then gives; else says how the file ended.
+    pub fn advance(&mut self) -> Result<Option<Ending>, CaptureFileError> {
+        self.current = None;
+        loop {
+            let input = self.buffer.get(self.start..self.end).unwrap_or(&[]);
+            match self.decoder.step(input)? {
+                Step::Packet { packet, used } => {
+                    let from = packet.bytes.as_ptr().addr() - input.as_ptr().addr() + self.start;
+                    let place = from..from + packet.bytes.len();
+                    self.current = Some((Packet { bytes: &[], ..packet }, place));
+                    self.start += used;
+                    return Ok(None);
+                }
+                Step::Need(need) => {
+                    if let Some(ending) = self.between_packets(Gap::Need(need))? {
+                        return Ok(Some(ending));
+                    }
+                }
+                Step::Skip(length) => {
+                    if let Some(ending) = self.between_packets(Gap::Skip(length))? {
+                        return Ok(Some(ending));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The packet that [`CaptureFile::advance`] came to.
+    pub fn current(&self) -> Option<Packet<'_>> {
+        let (packet, place) = self.current.as_ref()?;
+        let bytes = self.buffer.get(place.clone())?;
+        Some(Packet { bytes, ..*packet })
+    }
+
+    /// Does what a step asks for between packets.
+    fn between_packets(&mut self, gap: Gap) -> Result<Option<Ending>, CaptureFileError> {
+        match gap {
+            Gap::Need(need) => {
+                let have = self.fill(need)?;
+                if have < need {
+                    return self.ended(have as u64, need as u64).map(Some);
+                }
+            }
+            Gap::Skip(length) => {
+                let missing = self.skip(length)?;
+                if missing > 0 {
+                    let offset = self.decoder.offset() - length;
+                    return Ok(Some(Ending::Truncated {
+                        offset,
+                        have: length - missing,
+                        need: length,
+                    }));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn ended(&self, have: u64, need: u64) -> Result<Ending, CaptureFileError> {

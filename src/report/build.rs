@@ -28,5 +28,6 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         wireguard: Wireguard::default(),
         sockets: Sockets::default(),
         conntrack: None,
+        captures: Vec::new(),
     }
 }

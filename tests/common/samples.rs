@@ -45,6 +45,7 @@ pub fn empty() -> Report {
         wireguard: Wireguard::default(),
         sockets: Sockets::default(),
         conntrack: None,
+        captures: Vec::new(),
     }
 }
 
@@ -325,6 +326,7 @@ pub fn wireguard(state: PeerState) -> Wireguard {
             cookie_reply: 0,
             data: None,
         }),
+        ..Wireguard::default()
     }
 }
 

@@ -158,6 +158,11 @@ impl Sessions {
         self.tunnels.get(*self.by_pair.get(&pair(a, b))?)
     }
 
+    /// Whether a live session's data carries this index.
+    pub fn knows(&self, index: SessionIndex) -> bool {
+        self.by_index.contains_key(&index.0)
+    }
+
     /// Live sessions of a tunnel, oldest first.
     pub fn live(&self, tunnel: &Tunnel) -> impl Iterator<Item = &Session> {
         tunnel
