@@ -66,7 +66,7 @@ fn report(conversation: &Conversation, tally: &IcmpTally) -> Finding {
         format!("{}, on the way", tally.first.from)
     };
     f.summary = format!(
-        "{} from {who} say \"{}\" about messages of {}, and nothing came from {to} since.",
+        "{} from {who}: \"{}\", about messages of {}. Nothing came from {to} since.",
         count(tally.count, "ICMP error"),
         tally.first.words(),
         tally.about
