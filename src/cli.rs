@@ -128,13 +128,16 @@ pub struct Doctor {
 /// `wgnat analyze`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-WireGuard is found on any port, by the shape of its messages and by how they continue each other. Nothing is decrypted.
-Several files are read as one capture, in the order of time. Exit codes: 0 ok (info findings at most), 1 warning,
+WireGuard is found on any port, by the shape of its messages and by how they continue each other. Without --keys nothing is opened;
+with a responder's key, who calls it and by which clock. Several files are read as one capture, in the order of time. Exit codes: 0 ok (info findings at most), 1 warning,
 2 critical, 3 unknown (no WireGuard found, or a file could not be read).")]
 pub struct Analyze {
     /// Capture files: pcap or pcapng; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Open what these keys open: a wg-quick file, Wireshark's key log, or lines of base64 keys (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,

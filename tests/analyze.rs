@@ -243,3 +243,30 @@ fn a_capture_without_wireguard_is_unknown() {
     let (report, code) = analyze(&[path]);
     assert_eq!((code, report["status"].as_str()), (Some(3), Some("unknown")));
 }
+
+#[test]
+fn keys_are_told_from_text_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = dir.path().join("keys");
+    let secret = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+    fs::write(&keys, format!("LOCAL_STATIC_PRIVATE_KEY = {secret}\n")).unwrap();
+    let run = |keys: &Path| {
+        let output = wgnat()
+            .args(["--json", "--keys"])
+            .arg(keys)
+            .arg(pcap("any-cooked-v2.pcap"))
+            .output()
+            .unwrap();
+        let all = [&output.stdout[..], &output.stderr].concat();
+        let all = String::from_utf8(all).unwrap();
+        assert!(!all.contains(&secret[4..20]), "{all}");
+        (output, all)
+    };
+    let (output, _) = run(&keys);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json(&output)["not_checked"].as_array().unwrap().len(), 0);
+    fs::write(&keys, format!("\nLOCAL_STATIC_PRIVATE_KEY = {}\n", &secret[2..])).unwrap();
+    let (output, all) = run(&keys);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(all.contains("line 2: expected a private key"), "{all}");
+}

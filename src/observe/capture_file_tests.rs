@@ -37,7 +37,10 @@ fn file(lengths: &[usize]) -> Vec<u8> {
     file
 }
 
-fn read(input: impl Read) -> (Vec<(usize, Option<u8>)>, Result<Ending, CaptureFileError>) {
+/// A packet's length and its bytes, which are all alike.
+type Seen = (usize, Option<u8>);
+
+fn read(input: impl Read) -> (Vec<Seen>, Result<Ending, CaptureFileError>) {
     let mut seen = Vec::new();
     let end = CaptureFile::new(input).read(|packet| {
         assert!(packet.bytes.iter().all(|b| Some(b) == packet.bytes.first()));

@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod handshake;
 pub mod natpool;
+pub mod opened;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -37,6 +38,8 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
+    /// What given keys opened of handshakes.
+    pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -61,6 +64,7 @@ impl World {
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
             sessions: sessions::Sessions::default(),
+            opened: opened::OpenedState::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),

@@ -5,6 +5,8 @@ pub(crate) mod boring;
 pub mod frame;
 pub mod icmp;
 pub mod ip;
+pub mod key_file;
+pub mod key_ring;
 pub mod mac;
 pub mod netlink;
 pub mod nf_conntrack_stat;

@@ -13,10 +13,11 @@ use crate::track::World;
 use crate::track::sessions::DataMessage;
 use crate::types::SessionIndex;
 use crate::wire::frame::{self, Frame, IcmpQuote};
+use crate::wire::key_ring::KeyRing;
 use crate::wire::pcap::datagram::{Datagram, Network, network};
 use crate::wire::pcap::{LinkType, Packet};
 use crate::wire::shape::{Shape, shape};
-use crate::wire::wireguard::{self, DATA_HEADER_LEN, INITIATION_LEN, Kind, RESPONSE_LEN};
+use crate::wire::wireguard::{self, DATA_HEADER_LEN, INITIATION_LEN, Kind, Message, RESPONSE_LEN};
 
 /// What a capture held, by packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,22 +51,24 @@ pub struct Held {
 }
 
 /// Feeds a world.
-#[derive(Debug)]
 pub struct Feed {
     /// The world so far.
     pub world: World,
     /// What was held so far.
     pub held: Held,
+    /// Keys to open handshakes with.
+    keys: KeyRing,
     /// When the first packet passed, and the latest.
     pub span: Option<(Timestamp, Timestamp)>,
 }
 
 impl Feed {
-    /// Into an empty world.
-    pub fn new() -> Self {
+    /// Into an empty world, with keys to open what they open.
+    pub fn new(keys: KeyRing) -> Self {
         Self {
             world: World::new(Timestamp::EPOCH),
             held: Held::default(),
+            keys,
             span: None,
         }
     }
@@ -101,12 +104,12 @@ impl Feed {
     }
 
     /// Takes note of a source's state: how well the file could be read.
-    pub fn observe(&mut self, body: Body) {
+    pub fn observe(&mut self, source: Source, body: Body) {
         let at = self.span.map_or(Timestamp::EPOCH, |(_, last)| last);
         self.world.apply(&Observation {
             at,
             took: Span::ZERO,
-            source: Source::Capture,
+            source,
             body,
         });
     }
@@ -197,6 +200,12 @@ impl Feed {
             }
             self.held.cut_handshakes += 1;
             payload.resize(whole, 0);
+        }
+        if let Some(verdict) = self.keys.try_on(datagram.payload)
+            && let Some(Message::Initiation(message)) = Message::parse(datagram.payload, datagram.payload_len)
+        {
+            let way = (datagram.source, datagram.destination);
+            self.world.opened.apply(at, way, &message, &verdict);
         }
         let packet = WirePacket {
             direction,

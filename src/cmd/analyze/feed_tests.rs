@@ -74,7 +74,7 @@ fn data(index: u32, counter: u64) -> Vec<u8> {
 }
 
 fn feed(packets: &[Vec<u8>]) -> (World, Held) {
-    let mut feed = Feed::new();
+    let mut feed = Feed::new(KeyRing::default());
     for (n, bytes) in (0..).zip(packets) {
         feed.packet(&Packet {
             at: Some(Timestamp::from_nanos(n * 10_000_000)),
@@ -194,7 +194,7 @@ fn errors_about_other_traffic_are_not_ours() {
 
 #[test]
 fn time_that_runs_backwards_or_is_missing_is_told() {
-    let mut feed = Feed::new();
+    let mut feed = Feed::new(KeyRing::default());
     let bytes = there(&initiation(1));
     for at in [
         None,

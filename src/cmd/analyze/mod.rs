@@ -2,6 +2,7 @@
 
 mod feed;
 mod input;
+mod keys;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::progress::Progress;
 use super::{observers, print, text_options};
 use crate::cli::{Analyze, Global};
 use crate::config::Settings;
-use crate::observation::{Body, SourceStatus};
+use crate::observation::{Body, Source, SourceStatus};
 use crate::observe::capture_file::Ending;
 use crate::output;
 use crate::report::captured::{self, CaptureRow};
@@ -30,7 +31,8 @@ pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Resu
         .collect::<anyhow::Result<Vec<_>>>()?;
     let on_signal = Arc::clone(&stop);
     observers::on_interrupt(move || on_signal.store(true, Ordering::Relaxed))?;
-    let mut feed = Feed::new();
+    let keys = keys::read(&args.keys)?;
+    let mut feed = Feed::new(keys);
     input::read(&mut inputs, &mut feed);
 
     let captures: Vec<CaptureRow> = inputs.into_iter().map(row).collect();
@@ -43,7 +45,8 @@ pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Resu
     if stop.load(Ordering::Relaxed) {
         progress.note("interrupted: what follows is about what was read until then");
     }
-    feed.observe(Body::Status(status(&captures, &feed.held)));
+    feed.observe(Source::Capture, Body::Status(status(&captures, &feed.held)));
+    feed.observe(Source::Config, Body::Status(keys::status(&args.keys)));
     let (world, held) = feed.finish();
     for note in notes(&held, world.sessions.unconfirmed) {
         progress.note(&note);

@@ -9,6 +9,12 @@ use crate::track::handshake::{Attempt, Outcome};
 /// The rule.
 pub const RULE: Rule = Rule {
     needs: CAPTURE,
+    explained_by: &[
+        "wg-endpoint-unreachable",
+        "wg-wrong-peer-key",
+        "wg-unknown-initiator",
+        "wg-clock-replay",
+    ],
     check,
     ..tunnel::HANDSHAKE_TIMEOUT
 };

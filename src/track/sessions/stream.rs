@@ -8,7 +8,8 @@ use crate::types::SessionIndex;
 use crate::wire::wireguard::KEEPALIVE_LEN;
 
 /// Octets of a data message around the inner packet: header and tag.
-const OVERHEAD: u32 = KEEPALIVE_LEN as u32;
+const OVERHEAD: u32 = 32;
+const _: () = assert!(OVERHEAD as usize == KEEPALIVE_LEN);
 /// Inner packets are padded to this many octets, but not beyond the device's MTU (paper 5.4.6, kernel send.c).
 const PADDING: u32 = 16;
 

@@ -126,7 +126,7 @@ fn a_session_from_before_the_capture_needs_several_messages() {
 #[test]
 fn what_does_not_count_up_is_no_session() {
     let mut net = Net::new();
-    for n in 0..100i64 {
+    for (n, index) in (0..100i64).zip(100..) {
         net.send(n, CLIENT, SERVER, 9, 5);
         net.send(
             n,
@@ -135,7 +135,7 @@ fn what_does_not_count_up_is_no_session() {
             10,
             n.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 3,
         );
-        net.send(n, CLIENT, SERVER, n.unsigned_abs() as u32 + 100, n.unsigned_abs());
+        net.send(n, CLIENT, SERVER, index, n.unsigned_abs());
         net.send(n, CLIENT, SERVER, 11, u64::MAX - 200 + n.unsigned_abs());
     }
     assert_eq!(
