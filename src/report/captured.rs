@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{HandshakeRow, MessageCounts, Report};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
-use crate::track::handshake::{End, Outcome};
+use crate::track::handshake::{Attempt, Outcome};
 use crate::track::sessions::{DataCounts, Side, Tunnel};
 
 /// Handshake attempts that a report lists; of more, the newest.
@@ -90,35 +90,41 @@ pub fn add(report: &mut Report, world: &World, captures: Vec<CaptureRow>) {
 
 fn handshakes(world: &World) -> (Vec<HandshakeRow>, u64) {
     let ends = || world.handshakes.conversations().flat_map(|c| c.ends());
-    let mut rows: Vec<HandshakeRow> = ends()
-        .flat_map(End::attempts)
-        .map(|attempt| {
-            let outcome = attempt.outcome(world.now);
-            HandshakeRow {
-                at: attempt.at,
-                device: None,
-                public_key: None,
-                initiator: attempt.initiator,
-                responder: attempt.responder,
-                outcome: match outcome {
-                    Outcome::Pending => "pending",
-                    Outcome::Answered { .. } => "answered",
-                    Outcome::Unanswered => "unanswered",
-                    Outcome::Cookie { .. } => "cookie",
-                    Outcome::Unreachable { .. } => "unreachable",
-                },
-                rtt: match outcome {
-                    Outcome::Answered { rtt } => Some(rtt),
-                    _ => None,
-                },
-            }
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for end in ends() {
+        let attempts: Vec<_> = end.attempts().collect();
+        for (n, attempt) in attempts.iter().enumerate() {
+            // A retry says that the attempt before it is over, even if it had a little time left.
+            let retried = attempts.get(n + 1).is_some_and(|next| next.try_number > 1);
+            rows.push(handshake(attempt, attempt.outcome(world.now), retried));
+        }
+    }
     rows.sort_by_key(|row| (row.at, row.initiator));
     let surplus = rows.len().saturating_sub(HANDSHAKES_LISTED);
     rows.drain(..surplus);
     let forgotten: u64 = ends().map(|end| end.forgotten).sum();
     (rows, forgotten + surplus as u64)
+}
+
+fn handshake(attempt: &Attempt, outcome: Outcome, retried: bool) -> HandshakeRow {
+    HandshakeRow {
+        at: attempt.at,
+        device: None,
+        public_key: None,
+        initiator: attempt.initiator,
+        responder: attempt.responder,
+        outcome: match outcome {
+            Outcome::Pending if !retried => "pending",
+            Outcome::Answered { .. } => "answered",
+            Outcome::Pending | Outcome::Unanswered => "unanswered",
+            Outcome::Cookie { .. } => "cookie",
+            Outcome::Unreachable { .. } => "unreachable",
+        },
+        rtt: match outcome {
+            Outcome::Answered { rtt } => Some(rtt),
+            _ => None,
+        },
+    }
 }
 
 fn tunnel(world: &World, tunnel: &Tunnel) -> TunnelRow {

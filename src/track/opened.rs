@@ -25,6 +25,8 @@ const RECENT: usize = 8;
 pub struct OpenedState {
     calls: HashMap<(SocketAddr, SocketAddr, Option<PublicKey>), Call>,
     identities: HashMap<(PublicKey, PublicKey), Identity>,
+    /// Keys whose configuration says on which UDP port they listen.
+    pub listening: Vec<(PublicKey, u16)>,
     /// Initiations that were tried with the keys.
     pub tried: u64,
     /// Initiations whose place was taken.

@@ -16,6 +16,8 @@ pub struct KeyFile {
     pub private: Vec<(PrivateKey, Option<Vec<PublicKey>>)>,
     /// Public keys.
     pub public: Vec<PublicKey>,
+    /// Keys whose configuration says on which UDP port they listen.
+    pub listening: Vec<(PublicKey, u16)>,
     /// What was passed over, by line.
     pub notes: Vec<String>,
 }
@@ -64,10 +66,13 @@ impl KeyFile {
     fn of_config(text: &str) -> Result<Self, KeyFileError> {
         let config = Config::parse(text)?;
         let peers: Vec<PublicKey> = config.peers.iter().map(|p| p.public_key).collect();
+        let own = config.interface.private_key.as_ref().map(PrivateKey::public);
+        let listening = own.zip(config.interface.listen_port).into_iter().collect();
         let private = config.interface.private_key.map(|key| (key, Some(peers.clone())));
         Ok(Self {
             private: private.into_iter().collect(),
             public: peers,
+            listening,
             notes: config.notes,
         })
     }

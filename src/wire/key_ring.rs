@@ -10,6 +10,7 @@ use crate::types::{PrivateKey, PublicKey};
 #[derive(Default)]
 pub struct KeyRing {
     receivers: Vec<Receiver>,
+    listening: Vec<(PublicKey, u16)>,
 }
 
 struct Receiver {
@@ -33,6 +34,7 @@ pub struct Verdict {
 impl KeyRing {
     /// Takes the keys of a file over.
     pub fn add(&mut self, file: KeyFile) {
+        self.listening.extend(file.listening);
         for (private, peers) in file.private {
             let key = private.public();
             match self.receivers.iter_mut().find(|r| r.key == key) {
@@ -48,6 +50,11 @@ impl KeyRing {
                 self.push(key, None, None);
             }
         }
+    }
+
+    /// Keys whose configuration says on which UDP port they listen.
+    pub fn listening(&self) -> &[(PublicKey, u16)] {
+        &self.listening
     }
 
     fn push(&mut self, key: PublicKey, private: Option<PrivateKey>, peers: Option<Vec<PublicKey>>) {
@@ -112,7 +119,7 @@ mod tests {
         let with = |private, public| KeyFile {
             private,
             public,
-            notes: Vec::new(),
+            ..KeyFile::default()
         };
         assert_eq!(verdict(with(vec![], vec![initiator])), nothing);
         assert_eq!(verdict(with(vec![(ours, None)], vec![])), nothing);

@@ -65,8 +65,10 @@ pub struct Feed {
 impl Feed {
     /// Into an empty world, with keys to open what they open.
     pub fn new(keys: KeyRing) -> Self {
+        let mut world = World::new(Timestamp::EPOCH);
+        world.opened.listening = keys.listening().to_vec();
         Self {
-            world: World::new(Timestamp::EPOCH),
+            world,
             held: Held::default(),
             keys,
             span: None,

@@ -20,8 +20,8 @@ pub const RULE: Rule = Rule {
               responder that gets it has another key, so it cannot even tell that the message is WireGuard's and drops \
               it. Typical after the responder was set up again with a new key, or with two interfaces on swapped ports.",
     detection: "With `--keys`: the first MAC (mac1) is keyed by the responder's public key, so each key can be tried. The \
-                responder's own key is the one under which it has answered others in this capture. Certain where that \
-                is known; likely where one private key was given and it is taken for the responder's.",
+                responder's own key is the one under which it has answered in this capture: then it is certain. Else it \
+                is likely: the key of the wg-quick file whose ListenPort is the responder's port.",
     fix: "On the initiator set the peer's PublicKey to what `wg show DEVICE public-key` prints on the responder, or \
           correct the endpoint's port if the responder has several interfaces.",
     needs: WITH_KEYS,
@@ -41,7 +41,8 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// Whose address it is: the key under which it answered, else the one that others call it by, of those given.
+/// Whose address it is: the key under which it answered; else the one whose configuration has that port; else the one
+/// that others call it by, of those given.
 fn owner(world: &World, calls: &[&Call], address: SocketAddr) -> Option<(PublicKey, Confidence)> {
     let to = || {
         calls
@@ -50,10 +51,18 @@ fn owner(world: &World, calls: &[&Call], address: SocketAddr) -> Option<(PublicK
     };
     let proven = to().find(|c| answered(world, c.initiator, c.responder, c.last_sender));
     let likely = to().max_by_key(|c| c.count);
-    match (proven, likely) {
-        (Some(call), _) => Some((call.made_for?, Confidence::Certain)),
-        (None, Some(call)) => Some((call.made_for?, Confidence::Likely)),
-        (None, None) => None,
+    if let Some(call) = proven {
+        return Some((call.made_for?, Confidence::Certain));
+    }
+    let mut configured = world
+        .opened
+        .listening
+        .iter()
+        .filter(|(_, port)| *port == address.port());
+    match (configured.next(), configured.next(), likely) {
+        (Some((key, _)), None, _) => Some((*key, Confidence::Likely)),
+        (.., Some(call)) => Some((call.made_for?, Confidence::Likely)),
+        _ => None,
     }
 }
 

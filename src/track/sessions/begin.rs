@@ -143,8 +143,10 @@ impl Sessions {
         }
         self.room_for_a_tunnel();
         self.tunnels.push(Tunnel::new([a, b], at));
-        self.by_pair.insert(pair(a, b), self.tunnels.len() - 1);
-        self.tunnels.len() - 1
+        let number = self.tunnels.len() - 1;
+        self.by_pair.insert(pair(a, b), number);
+        self.expected_tunnel(number, pair(a, b));
+        number
     }
 
     /// Keeps a session; where its tunnel has too many, one that is over makes room.

@@ -6,7 +6,7 @@ use super::begin::REORDER_SLACK;
 use super::stream::Stream;
 use super::tunnel::{KIN_KEPT, Move, Pending, Proof, Rivalry, Side};
 use super::window::{Mark, WINDOW};
-use super::{DataMessage, Sessions, pair};
+use super::{DataMessage, Session, Sessions, TUNNELS_KEPT, pair};
 use crate::time::{Span, Timestamp};
 
 /// How long data to the old address may still be under way, or sent before the other side has heard of the move.
@@ -18,6 +18,12 @@ pub(super) fn goes_on(stream: &Stream, counter: u64) -> bool {
         Some(highest) => counter.abs_diff(highest) < WINDOW,
         None => counter < WINDOW,
     }
+}
+
+/// Whether a session is older than one that began at `began`; without its handshake, its data from before proves it.
+fn is_older(session: &Session, began: Timestamp) -> bool {
+    let first = session.streams.iter().filter_map(|s| s.first_at).min();
+    session.began.or(first).is_some_and(|at| at < began)
 }
 
 impl Sessions {
@@ -64,10 +70,7 @@ impl Sessions {
             return;
         }
         if !source_moved {
-            let elsewhere = self.by_pair.get(&pair(m.source, m.destination)).copied();
-            if let Some(kin) = elsewhere.filter(|kin| *kin != number) {
-                return self.link(id, number, kin, m);
-            }
+            return self.sent_elsewhere(id, number, m);
         }
         let silence = side.of(&heard).map_or(Span::ZERO, |last| m.at - last);
         let quiet = heard
@@ -84,7 +87,6 @@ impl Sessions {
                 silence,
                 quiet,
             },
-            source_moved,
         );
     }
 
@@ -104,24 +106,17 @@ impl Sessions {
     }
 
     /// A first message may be half of a pair of sightings, so it takes a second one to be a move.
-    fn moving(&mut self, number: usize, now: Pending, by_itself: bool) {
+    fn moving(&mut self, number: usize, now: Pending) {
         let Some(tunnel) = self.tunnels.get_mut(number) else {
             return;
         };
         match tunnel.pending.filter(|p| (p.side, p.to) == (now.side, now.to)) {
             None => tunnel.pending = Some(now),
-            Some(first) => {
-                let proof = if by_itself {
-                    Proof::SameSession
-                } else {
-                    Proof::OtherSideFollowed
-                };
-                self.move_side(number, first, proof);
-            }
+            Some(first) => self.move_side(number, first),
         }
     }
 
-    fn move_side(&mut self, number: usize, p: Pending, proof: Proof) {
+    fn move_side(&mut self, number: usize, p: Pending) {
         let Some(tunnel) = self.tunnels.get_mut(number) else {
             return;
         };
@@ -136,7 +131,7 @@ impl Sessions {
             to,
             silence: p.silence,
             quiet: p.quiet,
-            proof,
+            proof: Proof::SameSession,
         });
         for slot in tunnel.live.clone() {
             let Some(session) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
@@ -148,22 +143,53 @@ impl Sessions {
         self.enter(number);
     }
 
-    /// Data under a session of tunnel `number` went to an address that has sessions of its own in tunnel `kin`: to its
-    /// sender both are one party.
-    fn link(&mut self, id: u32, number: usize, kin: usize, m: &DataMessage) {
-        if let Some(stream) = self.stream_mut(id) {
-            stream.destination = m.destination;
+    /// Data under a known session went to an address that this session is not known at. To its sender both addresses are
+    /// one party; whether that moved or is two hosts shows in what comes from there: data of this session, or of another.
+    fn sent_elsewhere(&mut self, id: u32, number: usize, m: &DataMessage) {
+        let way = pair(m.source, m.destination);
+        match self.by_pair.get(&way).copied() {
+            Some(kin) if kin != number => self.link(id, number, kin, m),
+            _ => {
+                if let Some(stream) = self.stream_mut(id) {
+                    stream.destination = m.destination;
+                }
+                if self.expected.len() >= TUNNELS_KEPT {
+                    self.expected.clear();
+                }
+                self.expected.insert(way, number);
+            }
         }
+    }
+
+    /// A tunnel began between addresses that one of another tunnel's parties had already sent to.
+    pub(super) fn expected_tunnel(&mut self, number: usize, way: (SocketAddr, SocketAddr)) {
+        if let Some(kin) = self.expected.remove(&way).filter(|kin| *kin != number) {
+            self.make_kin(number, kin);
+        }
+    }
+
+    /// Notes that two tunnels are of the same parties. Says whether that is new.
+    fn make_kin(&mut self, number: usize, kin: usize) -> bool {
         let mut is_new = false;
         for (one, other) in [(number, kin), (kin, number)] {
             let Some(tunnel) = self.tunnels.get_mut(one) else {
-                return;
+                return false;
             };
             if !tunnel.kin.contains(&other) && tunnel.kin.len() < KIN_KEPT {
                 tunnel.kin.push(other);
                 is_new = true;
             }
         }
+        is_new
+    }
+
+    /// Data under a session of tunnel `number` went to an address that has sessions of its own in tunnel `kin`: to its
+    /// sender both are one party.
+    fn link(&mut self, id: u32, number: usize, kin: usize, m: &DataMessage) {
+        if let Some(stream) = self.stream_mut(id) {
+            stream.destination = m.destination;
+        }
+        let is_new = self.make_kin(number, kin);
         self.check_rivals(number);
         if is_new {
             self.note_link_as_move(number, kin, m);
@@ -256,7 +282,7 @@ impl Sessions {
         newer
             .filter_map(|(began, first)| {
                 self.live(one)
-                    .filter(|s| s.began.is_none_or(|b| b < began))
+                    .filter(|s| is_older(s, began))
                     .filter_map(|s| s.sent_by(old_side).last_at)
                     .filter(|last| *last > first + REORDER_SLACK)
                     .max()

@@ -94,6 +94,8 @@ pub struct Sessions {
     by_pair: HashMap<(SocketAddr, SocketAddr), usize>,
     /// The first stream with an index; further ones hang on its `next`.
     by_index: HashMap<u32, u32>,
+    /// Pairs of addresses without sessions that a party of this tunnel has sent to under one of its sessions.
+    expected: HashMap<(SocketAddr, SocketAddr), usize>,
     candidates: candidates::Candidates,
     /// Where the last messages belonged, by the low bits of their index.
     recent: [u32; 16],

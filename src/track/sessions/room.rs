@@ -164,13 +164,15 @@ impl Sessions {
         for session in self.slots.iter_mut().flatten() {
             session.tunnel = renumbered(session.tunnel).unwrap_or(usize::MAX);
         }
-        self.by_pair.retain(|_, old| match renumbered(*old) {
-            Some(new) => {
-                *old = new;
-                true
-            }
-            None => false,
-        });
+        for numbers in [&mut self.by_pair, &mut self.expected] {
+            numbers.retain(|_, old| match renumbered(*old) {
+                Some(new) => {
+                    *old = new;
+                    true
+                }
+                None => false,
+            });
+        }
     }
 
     /// Enters a tunnel's present addresses; the pairs that it had before stay its own.

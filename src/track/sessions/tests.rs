@@ -265,6 +265,21 @@ fn two_hosts_with_one_key_contradict_each_other() {
 }
 
 #[test]
+fn two_hosts_with_one_key_are_seen_from_the_middle_too() {
+    // The first host's handshake was before the capture, and it has sent once when the second one comes.
+    let mut net = Net::new();
+    net.send(0, CLIENT, SERVER, 9, 100);
+    second_host(&mut net, 1_000);
+    for n in 0..10 {
+        net.send(5_000 + n * 500, CLIENT, SERVER, 9, 101 + n.unsigned_abs());
+        net.send(5_001 + n * 500, SERVER, CLIENT, 2, 1 + n.unsigned_abs());
+    }
+    net.0.finish();
+    assert!(net.0.tunnels().iter().any(|t| t.rivalry.is_some()));
+    assert!(net.0.tunnels().iter().all(|t| t.moves().len() == 0));
+}
+
+#[test]
 fn two_peers_with_keys_of_their_own_do_not() {
     let mut net = connected();
     second_host(&mut net, 20_000);
