@@ -2,7 +2,12 @@
 //!
 //! Needs root (CAP_SYS_ADMIN for the namespace, CAP_NET_RAW for the tap) and `ip`. `WGNAT_LAB=skip` skips, and says so.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use boringtun::noise::{Tunn, TunnResult};
@@ -12,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use wgnat::observation::packet::{Direction, WirePacket};
 use wgnat::observation::{Body, Source, SourceState, SourceStatus};
 use wgnat::observe::capture::{Capture, filter};
-use wgnat::observe::{Emit, Observer};
+use wgnat::observe::{Emit, ObserveError, Observer};
 use wgnat::sys::clock;
 use wgnat::sys::packet::PacketSocket;
 use wgnat::time::Timestamp;
@@ -290,5 +295,46 @@ fn the_kernel_takes_the_filter_and_counts_what_passes() {
             let counts = socket.counts().unwrap();
             assert_eq!((counts.passed, counts.dropped), (2, 0));
         }
+    });
+}
+
+/// Not a test by itself: what runs as `nobody`.
+#[test]
+fn as_nobody() {
+    if std::env::var_os("WGNAT_TEST_AS_NOBODY").is_some() {
+        let Err(error) = Capture::open() else {
+            panic!("nobody may capture");
+        };
+        assert!(
+            matches!(
+                error,
+                ObserveError::Denied {
+                    needs: "CAP_NET_RAW",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn without_the_capability_its_name_is_the_reason() {
+    in_namespace(|| {
+        // A copy where nobody may read it: the build directory may be private.
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("child");
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let out = Command::new(program)
+            .args(["--exact", "as_nobody"])
+            .env("WGNAT_TEST_AS_NOBODY", "1")
+            .current_dir("/")
+            .uid(65_534)
+            .gid(65_534)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
     });
 }

@@ -1,4 +1,5 @@
 //! What people read, as whole pages in tests/golden/. Each file's name says why it is there.
+#![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod common;
 

@@ -212,3 +212,21 @@ fn a_host_that_tracks_has_a_table_of_its_own() {
     assert_eq!(lab.client().conntrack_forget(&["-p", "udp"]), 500);
     assert_eq!(lab.client().conntrack_count(), 1000);
 }
+
+#[test]
+fn a_race_inside_the_nat_fails_insertions_with_ports_to_spare() {
+    let Some(lab) = Lab::builder().nat(Nat::Masquerade).second_client().build() else {
+        return;
+    };
+    let _reflector = UdpReflector::start(lab.server(), at(&lab));
+    let before = lab.router().conntrack_stats();
+    let _race = lab::natrace::start(&lab, at(&lab));
+    wait_until(Duration::from_secs(20), "insertions to fail", || {
+        lab.router().conntrack_stats().insert_failed > before.insert_failed + 10
+    });
+    let after = lab.router().conntrack_stats();
+    assert_eq!(
+        after.drop - before.drop,
+        after.insert_failed - before.insert_failed
+    );
+}

@@ -1,4 +1,5 @@
 //! Whatever a finding says and whatever names come from outside: lines fit, and nothing drives the terminal.
+#![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod common;
 
@@ -103,7 +104,7 @@ fn report() -> impl Strategy<Value = Report> {
                 exe: None,
                 runtime: None,
             };
-            report.status = Status::of(&findings, true);
+            report.status = Status::of(findings.iter(), true);
             report.findings = findings;
             if let Some(host) = &mut report.host {
                 host.netns_name = Some(reason.clone());

@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod doctor;
 pub mod explain;
+pub mod input;
 pub mod observers;
 pub mod progress;
 pub mod record;
@@ -17,6 +18,9 @@ use crate::cli::{Cli, ColorWhen, Command, Doctor, Global};
 use crate::config::{Flags, Settings, file};
 use crate::logging;
 use crate::output::{Format, Options};
+
+/// No configuration file is larger: it has some thirty keys.
+const CONFIG_LIMIT: usize = 1024 * 1024;
 
 /// Runs the command and says the exit code.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
@@ -61,7 +65,7 @@ fn settings(cli: &Cli) -> anyhow::Result<Settings> {
     let file = match &cli.global.config {
         None => file::File::default(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| file::FileError::Read {
+            let text = input::text(path, CONFIG_LIMIT).map_err(|source| file::FileError::Read {
                 path: path.clone(),
                 source,
             })?;

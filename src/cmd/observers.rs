@@ -1,14 +1,12 @@
 //! Which observers a command starts.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use zeroize::Zeroizing;
 
+use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observe::supervisor::Opener;
@@ -18,8 +16,8 @@ use crate::observe::{
 };
 use crate::wire::wg_quick;
 
-/// No wg-quick file is larger; a path to something endless (a device, a fifo) must not fill memory.
-const WG_QUICK_LIMIT: u64 = 1024 * 1024;
+/// No wg-quick file is larger: it has room for some five thousand peers.
+const WG_QUICK_LIMIT: usize = 1024 * 1024;
 
 /// Every observer of a live host. Capture comes first, so that nothing that the others provoke is missed.
 pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(Source, Opener)> {
@@ -52,11 +50,7 @@ pub fn read_wg_configs(files: &[PathBuf]) -> anyhow::Result<Vec<ConfiguredPeer>>
     let mut peers = Vec::new();
     for path in files {
         let doing = || format!("wg-quick file {}", path.display());
-        let mut text = Zeroizing::new(String::new());
-        let file = File::open(path).with_context(doing)?;
-        file.take(WG_QUICK_LIMIT)
-            .read_to_string(&mut text)
-            .with_context(doing)?;
+        let text = input::text(path, WG_QUICK_LIMIT).with_context(doing)?;
         let config = wg_quick::Config::parse(&text).with_context(doing)?;
         for note in &config.notes {
             tracing::info!("{}: {note}", path.display());

@@ -1,12 +1,13 @@
 //! `--record` and `--replay` on files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufReader, BufWriter};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::input::Input;
 use super::watch::Judged;
 use crate::observation::Observation;
 use crate::observation::log::{self, Header};
@@ -21,7 +22,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Creates `path`, readable by its owner only: a record names addresses and processes.
+    /// Creates `path`, readable by its owner only, also where it was there before: a record names addresses and processes.
     pub fn create(path: &Path, started: Timestamp, anonymised: bool) -> anyhow::Result<Self> {
         let doing = || format!("cannot write the record {}", path.display());
         let file = OpenOptions::new()
@@ -31,6 +32,10 @@ impl Recorder {
             .mode(0o600)
             .open(path)
             .with_context(doing)?;
+        if file.metadata().with_context(doing)?.is_file() {
+            file.set_permissions(Permissions::from_mode(0o600))
+                .with_context(doing)?;
+        }
         let header = Header {
             wgnat_record: log::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +70,7 @@ impl Recorder {
 /// Diagnoses a record. The second value is a note where the record was cut short.
 pub fn replay(path: &Path, mut anonymiser: Option<Anonymiser>) -> anyhow::Result<(Judged, Option<String>)> {
     let doing = || format!("cannot replay {}", path.display());
-    let file = File::open(path).with_context(doing)?;
+    let file = Input::open(path).with_context(doing)?;
     let world = std::cell::RefCell::new(None);
     let (header, end) = log::read(
         BufReader::new(file),
@@ -96,4 +101,22 @@ pub fn replay(path: &Path, mut anonymiser: Option<Anonymiser>) -> anyhow::Result
         },
         note,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_over_an_older_file_is_for_its_owner_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record");
+        std::fs::write(&path, "older").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let recorder = Recorder::create(&path, Timestamp::EPOCH, false).unwrap();
+        recorder.end(Timestamp::EPOCH).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("older"));
+    }
 }

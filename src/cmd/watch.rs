@@ -61,6 +61,7 @@ pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> 
         supervisor,
         no_first_look: sources.clone(),
         running: sources,
+        told: BTreeSet::new(),
         unanswered: 0,
         settings: plan.settings,
         started,
@@ -77,6 +78,8 @@ struct Watch<'a> {
     supervisor: Supervisor,
     no_first_look: BTreeSet<Source>,
     running: BTreeSet<Source>,
+    /// Those that said anything but how they fare.
+    told: BTreeSet<Source>,
     unanswered: usize,
     settings: &'a Settings,
     started: Instant,
@@ -110,7 +113,13 @@ impl Watch<'_> {
             let left = if watched < until { until - watched } else { TICK };
             match events.recv_timeout(left.min(TICK)) {
                 Ok(Event::Interrupted) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => self.take(event),
+                Ok(event) => {
+                    let looked = self.has_looked();
+                    self.take(event);
+                    if !looked && self.has_looked() {
+                        self.foretell(progress);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.foretell(progress),
             }
         }
@@ -128,19 +137,27 @@ impl Watch<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Seen(observation) => self.see(&observation),
-            Event::FirstLook(source) => {
-                self.no_first_look.remove(&source);
-            }
+            Event::FirstLook(source) => self.looked(source),
             Event::Answered(_) => self.unanswered = self.unanswered.saturating_sub(1),
             Event::Ended(source) => {
-                self.no_first_look.remove(&source);
+                self.looked(source);
                 self.running.remove(&source);
             }
             Event::Interrupted => {}
         }
     }
 
+    /// Says when the last source has looked once: from then on a change is seen as one.
+    fn looked(&mut self, source: Source) {
+        if self.no_first_look.remove(&source) && self.no_first_look.is_empty() {
+            tracing::info!("watching: every source has looked once");
+        }
+    }
+
     fn see(&mut self, observation: &Observation) {
+        if !matches!(observation.body, Body::Status(_)) {
+            self.told.insert(observation.source);
+        }
         self.world.apply(observation);
         match &mut self.shown {
             Some((anonymiser, shown)) => {
@@ -191,10 +208,11 @@ impl Watch<'_> {
                 "did not end its look within {} s: something it asks hangs",
                 LOOK_LIMIT.as_secs()
             );
-            let status = if self.no_first_look.contains(&source) {
-                SourceStatus::unavailable(hung)
-            } else {
+            // What it told before it hung is still true: conntrack's counts, of a table too large to be read in time.
+            let status = if self.told.contains(&source) {
                 SourceStatus::degraded(hung)
+            } else {
+                SourceStatus::unavailable(hung)
             };
             self.see(&Observation {
                 at: clock::now(),

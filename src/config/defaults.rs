@@ -28,6 +28,7 @@ pub struct Thresholds {
     pub churn_per_second: f64,
     /// …and their mean life, as far as it can be told, must be no longer than this: what lives longer is not short,
     /// and reuse would save little.
+    #[serde(with = "span_secs")]
     pub churn_max_lifetime: Span,
     /// `fd-limit` is a warning at this share of a process's soft limit.
     pub fd_warning: f64,
@@ -107,6 +108,7 @@ impl Thresholds {
             ("conntrack_warning", self.conntrack_warning),
             ("conntrack_critical", self.conntrack_critical),
             ("snat_warning", self.snat_warning),
+            ("snat_onset", self.snat_onset),
         ] {
             if !(share > 0.0 && share <= 1.0) {
                 return Err(format!("{key} = {share}: expected a share above 0 and up to 1"));

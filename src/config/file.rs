@@ -53,7 +53,7 @@ fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>,
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It could not be read.
-    #[error("configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}", path.display())]
     Read {
         /// Which file.
         path: PathBuf,

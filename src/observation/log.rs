@@ -46,7 +46,7 @@ pub enum LogError {
     #[error("line 1: the record has version {0}; this wgnat reads version {VERSION}")]
     Version(u32),
     /// A line that is no observation.
-    #[error("line {line}: expected an observation as --record writes it: {source}")]
+    #[error("line {line}: expected an observation as --record writes it")]
     Line {
         /// Counted from 1.
         line: u64,
@@ -66,7 +66,7 @@ pub enum LogError {
         line: u64,
     },
     /// Reading failed.
-    #[error("line {line}: {source}")]
+    #[error("line {line}: cannot be read")]
     Read {
         /// Counted from 1.
         line: u64,
@@ -229,7 +229,10 @@ mod tests {
         let text = String::from_utf8(record())
             .unwrap()
             .replace("\"capture\"", "\"cpature\"");
-        let error = read_back(text.as_bytes()).unwrap_err().to_string();
+        let error = format!(
+            "{:#}",
+            anyhow::Error::from(read_back(text.as_bytes()).unwrap_err())
+        );
         assert!(
             error.starts_with("line 2: expected an observation") && error.contains("cpature"),
             "{error}"

@@ -53,9 +53,10 @@ pub struct SocketTally {
     pub tcp: StateCounts,
     /// UDP sockets, connected or not.
     pub udp: u32,
-    /// Distinct local UDP ports inside the ephemeral range that are taken.
+    /// Distinct local UDP ports inside the ephemeral range, less reserved ones, that are taken.
     pub udp_ports_in_range: u32,
-    /// Distinct local TCP ports inside the ephemeral range held by listeners (no connection can use them).
+    /// Distinct local TCP ports inside the ephemeral range, less reserved ones, held by listeners (no connection can
+    /// use them).
     pub listen_ports_in_range: u32,
     /// Outbound use by (protocol, source, destination), the busiest first; bounded, see `left_out`.
     pub destinations: Vec<DestinationTally>,
@@ -90,7 +91,8 @@ pub struct DestinationTally {
     pub destination: SocketAddr,
     /// Sockets by state.
     pub states: StateCounts,
-    /// Local ports held inside the ephemeral range (a tuple holds a port once, so this is a count of sockets).
+    /// Local ports held inside the ephemeral range, less reserved ones (a tuple holds a port once, so this is a count of
+    /// sockets).
     pub ports_in_range: u32,
     /// TIME_WAIT sockets by remaining life: class `i` has `10·i ..= 10·(i+1)` seconds left, so the highest class
     /// closed most recently.
@@ -136,7 +138,7 @@ pub struct ProcessFacts {
     pub runtime: Option<String>,
     /// Open descriptors.
     pub fds: u32,
-    /// Of these, sockets.
+    /// Of these, sockets; estimated from an even sample where there are more than 4,096 descriptors.
     pub sockets: u32,
     /// Soft limit of open files.
     pub fd_limit: Option<u64>,

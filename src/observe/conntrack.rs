@@ -64,6 +64,10 @@ impl ConntrackObserver {
                 "reading the conntrack table needs CAP_NET_ADMIN; only count, limit and counters are seen"
                     .to_owned(),
             ),
+            // nfnetlink knows no such subsystem.
+            Err(error) if error.errno() == Some(libc::EINVAL) => Way::Proc(
+                "this kernel has no ctnetlink (nf_conntrack_netlink); only count, limit and counters are seen".to_owned(),
+            ),
             Err(error) => Way::Proc(format!("{error}; only count, limit and counters are seen")),
         };
         Ok(Self { way, dumped: None })
@@ -191,7 +195,7 @@ fn fold_table(
     let mut interrupted = false;
     // An empty table's dump would still walk every bucket.
     if entries > 0 {
-        let cpu = clock::thread_cpu();
+        let (begun, cpu) = (clock::instant(), clock::thread_cpu());
         let mut pace = Pace::new(entries, DUMP_WITHIN);
         let end = netlink.request_paced(
             wire::GET,
@@ -199,7 +203,8 @@ fn fold_table(
             &wire::REQUEST,
             |_, payload| fold.add(payload),
             |_| {
-                if let Some(pause) = pace.pause(clock::thread_cpu().saturating_sub(cpu)) {
+                let busy = clock::thread_cpu().saturating_sub(cpu);
+                if let Some(pause) = pace.pause(busy, clock::instant().duration_since(begun)) {
                     std::thread::sleep(pause);
                 }
             },

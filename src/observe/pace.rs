@@ -1,6 +1,6 @@
 //! Spreads the work of a large dump over time, so that it neither holds a core nor lasts too long.
 //!
-//! In: CPU time used so far. Out: how long to pause. The kernel does no work for a dump between two receives.
+//! In: CPU time used and time passed so far. Out: how long to pause. The kernel does no work for a dump between two receives.
 
 use crate::time::Span;
 
@@ -14,35 +14,35 @@ const SMALL: Span = Span::from_millis(100);
 /// The pauses of one dump.
 #[derive(Debug)]
 pub struct Pace {
-    /// Pause per CPU time: 1 leaves half a core to others.
-    ratio: f64,
+    /// What the whole dump takes, by estimate.
+    work: Span,
+    within: Span,
     paid: Span,
 }
 
 impl Pace {
-    /// For a dump of about `items` that should be done `within` this: pauses fill the time that is left over, up to
-    /// as long as the work itself; where there is none left, there are none.
+    /// For a dump of about `items` that should be done `within` this.
     pub fn new(items: u32, within: Span) -> Self {
-        let work = PER_ITEM.saturating_mul(items);
-        let ratio = if work < SMALL {
-            0.0
-        } else {
-            (within.saturating_sub(work).as_secs_f64() / work.as_secs_f64()).min(1.0)
-        };
         Self {
-            ratio,
+            work: PER_ITEM.saturating_mul(items),
+            within,
             paid: Span::ZERO,
         }
     }
 
-    /// The pause that is due when the dump has used `busy` of CPU time; `None` for none yet.
-    pub fn pause(&mut self, busy: Span) -> Option<Span> {
+    /// The pause that is due when the dump has used `busy` of CPU time and `elapsed` has passed since it began.
+    /// Pauses share out the time that is left over, up to as long as the work itself, which leaves half a core to
+    /// others; where none is left over there are none.
+    pub fn pause(&mut self, busy: Span, elapsed: Span) -> Option<Span> {
         let unpaid = busy.saturating_sub(self.paid);
-        if self.ratio == 0.0 || unpaid < SLICE {
+        if self.work < SMALL || unpaid < SLICE {
             return None;
         }
         self.paid = busy;
-        Some(unpaid.mul_f64(self.ratio))
+        let left = self.work.saturating_sub(busy);
+        let spare = self.within.saturating_sub(elapsed).saturating_sub(left);
+        let ratio = spare.as_secs_f64() / left.max(SLICE).as_secs_f64();
+        Some(unpaid.mul_f64(ratio.min(1.0))).filter(|pause| !pause.is_zero())
     }
 }
 
@@ -50,32 +50,41 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Total pauses of a dump that takes `work` of CPU time, in receives of 0.5 ms.
-    fn paused(items: u32, work: Span) -> Span {
+    /// Total pauses of a dump that takes `work` of CPU time, in receives of 0.5 ms, on a core of which it gets one
+    /// part in `share`.
+    fn paused(items: u32, work: Span, share: u32) -> Span {
         let mut pace = Pace::new(items, Span::from_secs(2));
         let step = Span::from_micros(500);
-        let mut busy = Span::ZERO;
-        let mut total = Span::ZERO;
+        let (mut busy, mut elapsed, mut total) = (Span::ZERO, Span::ZERO, Span::ZERO);
         while busy < work {
             busy += step;
-            total += pace.pause(busy).unwrap_or_default();
+            elapsed += step * share;
+            let pause = pace.pause(busy, elapsed).unwrap_or_default();
+            total += pause;
+            elapsed += pause;
         }
         total
     }
 
     #[test]
     fn pauses_fill_the_time_that_is_left() {
-        for (items, work_ms, least_ms, most_ms) in [
-            (0, 50, 0, 0),
-            (10_000, 40, 0, 0),
-            (100_000, 400, 380, 400),
-            (250_000, 1000, 980, 1000),
-            (400_000, 1600, 390, 410),
-            (1_000_000, 4000, 0, 0),
+        // (entries, CPU ms that they really take, share of the core, least and most pause ms)
+        for (items, work, share, least, most) in [
+            (0, 50, 1, 0, 0),
+            (10_000, 40, 1, 0, 0),
+            (100_000, 400, 1, 380, 400),
+            (250_000, 1000, 1, 980, 1000),
+            (250_000, 500, 1, 480, 500),
+            (400_000, 1600, 1, 350, 410),
+            (1_000_000, 4000, 1, 0, 0),
+            // Twice as dear as estimated: it stops pausing when the time is up.
+            (250_000, 2000, 1, 900, 1100),
+            // A busy machine: what others take is not paused for once more.
+            (250_000, 1000, 3, 0, 250),
         ] {
-            let total = paused(items, Span::from_millis(work_ms));
-            let span = Span::from_millis(least_ms)..=Span::from_millis(most_ms);
-            assert!(span.contains(&total), "{items}: {total:?}");
+            let total = paused(items, Span::from_millis(work), share);
+            let span = Span::from_millis(least)..=Span::from_millis(most);
+            assert!(span.contains(&total), "{items} {work} {share}: {total:?}");
         }
     }
 }

@@ -30,14 +30,21 @@ fn pair(name: &str, value: &Value, now: Timestamp) -> (String, String) {
         ("_ms", |v| human::seconds(v / 1000.0)),
         ("_bytes", |v| human::bytes(whole(v))),
         ("_percent", |v| format!("{} %", human::float(v))),
-        ("_share", |v| format!("{} %", human::float(v * 100.0))),
-        ("_ratio", |v| format!("{} %", human::float(v * 100.0))),
+        ("_share", crate::words::percent),
+        ("_ratio", crate::words::percent),
     ];
     // A unit may be followed by when it was measured.
     let (measured, when) = match name.strip_suffix("_while_watched") {
         Some(measured) => (measured, " while watched"),
         None => (name, ""),
     };
+    // "seconds_to_…", and a bare "share".
+    if let (Some(rest), Some(number)) = (name.strip_prefix("seconds_"), value.as_f64()) {
+        return (words(rest), human::seconds(number));
+    }
+    if let ("share", Some(number)) = (name, value.as_f64()) {
+        return (words(name), crate::words::percent(number));
+    }
     for (suffix, unit) in UNITS {
         if let (Some(stem), Some(number)) = (measured.strip_suffix(suffix), value.as_f64()) {
             return (format!("{}{when}", words(stem)), unit(number));
@@ -121,6 +128,12 @@ mod tests {
                 ("last handshake age seconds", "under 180"),
             ),
             ("used_share", json!(0.72), ("used", "72 %")),
+            ("share", json!(0.729), ("share", "72 %")),
+            (
+                "seconds_to_exhaustion",
+                json!(95.0),
+                ("to exhaustion", "1 min 35 s"),
+            ),
             ("used_percent", json!(72), ("used", "72 %")),
             (
                 "last_handshake",

@@ -4,18 +4,7 @@
 
 use crate::time::{Span, Timestamp};
 
-/// `12345` → `12,345`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
+pub use crate::words::{count, counted};
 
 /// Bytes: `532 B`, `1.2 MiB`.
 pub fn bytes(n: u64) -> String {
@@ -91,6 +80,15 @@ pub fn ago(now: Timestamp, at: Timestamp) -> String {
     }
 }
 
+/// As [`ago`] in its largest unit alone, for tables: `20 min ago`.
+pub fn ago_short(now: Timestamp, at: Timestamp) -> String {
+    let text = ago(now, at);
+    match text.split(' ').collect::<Vec<_>>().as_slice() {
+        [number, unit, _, _, "ago"] => format!("{number} {unit} ago"),
+        _ => text,
+    }
+}
+
 /// `part` of `whole` as a percentage, rounded down so that only what is full reads 100 %.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -127,11 +125,6 @@ pub fn float(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// `1 peer`, `2 peers`.
-pub fn plural(n: usize, one: &str, many: &str) -> String {
-    format!("{} {}", count(n as u64), if n == 1 { one } else { many })
-}
-
 /// A bar of `cells` columns that shows `share` (0 to 1): eighths of a block, or `#` where there is only ASCII. What is
 /// more than nothing shows at least its smallest mark, and only what is full fills it.
 pub fn bar(share: f64, cells: usize, unicode: bool) -> String {
@@ -165,7 +158,12 @@ mod tests {
 
     #[test]
     fn counts_and_bytes() {
-        for (n, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (n, expected) in [
+            (0_u64, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(count(n), expected);
         }
         for (n, expected) in [
@@ -206,6 +204,8 @@ mod tests {
         assert_eq!(ago(now, Timestamp::from_secs(969)), "31 s ago");
         assert_eq!(ago(now, Timestamp::from_secs(995)), "5 s ago");
         assert_eq!(ago(now, Timestamp::from_secs(1005)), "now");
+        assert_eq!(ago_short(now, Timestamp::from_secs(870)), "2 min ago");
+        assert_eq!(ago_short(now, Timestamp::from_secs(969)), "31 s ago");
         assert_eq!(seconds(-1.0), "-1 s");
     }
 

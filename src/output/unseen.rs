@@ -3,14 +3,14 @@
 //! In: collectors and unchecked rules of a [`Report`]. Out: [`Gap`]s. Pure.
 
 use super::human;
-use crate::observation::{Source, SourceState};
+use crate::observation::SourceState;
 use crate::report::Report;
 
 /// Sources that miss something for the same reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Their names.
-    pub sources: Vec<&'static str>,
+    /// Their names; a device's own, where that could not be read in full.
+    pub sources: Vec<String>,
     /// They see a part (else nothing).
     pub partly: bool,
     /// Why.
@@ -31,19 +31,34 @@ pub fn gaps(report: &Report) -> Vec<Gap> {
         };
         match status.state {
             SourceState::Ok if status.lost == 0 => {}
-            SourceState::Ok | SourceState::Degraded => file(&mut gaps, *source, true, reason),
-            SourceState::Unavailable => file(&mut gaps, *source, false, reason),
+            SourceState::Ok | SourceState::Degraded => file(&mut gaps, source.name(), true, reason),
+            SourceState::Unavailable => file(&mut gaps, source.name(), false, reason),
+        }
+    }
+    for device in &report.wireguard.devices {
+        for problem in &device.problems {
+            file(&mut gaps, &device.name, true, problem.clone());
         }
     }
     for rule in &report.not_checked {
         let known = |gaps: &[Gap]| {
-            gaps.iter()
-                .position(|gap| !gap.partly && rule.missing.iter().any(|s| gap.sources.contains(&s.name())))
+            gaps.iter().position(|gap| {
+                !gap.partly
+                    && rule
+                        .missing
+                        .iter()
+                        .any(|s| gap.sources.iter().any(|name| name == s.name()))
+            })
         };
         if known(&gaps).is_none() {
             // None of the sources that would do ran at all, so no collector says why.
             for source in &rule.missing {
-                file(&mut gaps, *source, false, report.reason_for(*source).to_owned());
+                file(
+                    &mut gaps,
+                    source.name(),
+                    false,
+                    report.reason_for(*source).to_owned(),
+                );
             }
         }
         if let Some(gap) = known(&gaps).and_then(|at| gaps.get_mut(at)) {
@@ -54,11 +69,11 @@ pub fn gaps(report: &Report) -> Vec<Gap> {
 }
 
 /// Adds `source` to the gap with the same reason, or begins one.
-fn file(gaps: &mut Vec<Gap>, source: Source, partly: bool, reason: String) {
+fn file(gaps: &mut Vec<Gap>, source: &str, partly: bool, reason: String) {
     match gaps.iter_mut().find(|g| g.partly == partly && g.reason == reason) {
-        Some(gap) => gap.sources.push(source.name()),
+        Some(gap) => gap.sources.push(source.to_owned()),
         None => gaps.push(Gap {
-            sources: vec![source.name()],
+            sources: vec![source.to_owned()],
             partly,
             reason,
             unchecked: Vec::new(),
@@ -69,7 +84,7 @@ fn file(gaps: &mut Vec<Gap>, source: Source, partly: bool, reason: String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::SourceStatus;
+    use crate::observation::{Source, SourceStatus};
     use crate::report::sample;
     use crate::rules::NotChecked;
 
@@ -97,8 +112,8 @@ mod tests {
                 missing: vec![Source::Processes],
             },
         ];
-        let gap = |sources, partly, reason: &str, unchecked| Gap {
-            sources,
+        let gap = |sources: Vec<&str>, partly, reason: &str, unchecked| Gap {
+            sources: sources.into_iter().map(str::to_owned).collect(),
             partly,
             reason: reason.to_owned(),
             unchecked,
@@ -135,5 +150,15 @@ mod tests {
         )];
         assert_eq!(gaps(&report)[0].reason, "1,200 events lost");
         assert!(gaps(&report)[0].partly);
+    }
+
+    #[test]
+    fn a_device_that_could_not_be_read_in_full_is_a_gap() {
+        let mut report = sample::healthy();
+        for device in &mut report.wireguard.devices {
+            device.problems = vec!["its peers were cut off".to_owned()];
+        }
+        assert_eq!(gaps(&report)[0].sources, ["wg0"]);
+        assert_eq!(gaps(&report)[0].reason, "its peers were cut off");
     }
 }

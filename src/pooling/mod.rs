@@ -13,11 +13,51 @@ use std::net::SocketAddr;
 use runtimes::{Runtime, Service};
 use sizing::{Load, Sizing};
 
-use crate::finding::{Evidence, Fix};
-use crate::track::processes::Owner;
-use crate::track::sockets::{OpenRate, Sample, Usable};
+use crate::finding::{Evidence, Fix, ProcessRef};
 use crate::types::Proto;
 use crate::words::{count, counted, number, seconds};
+
+/// Sockets towards the destination, by what they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// Local ports held, in any state.
+    pub held: u32,
+    /// In TIME_WAIT.
+    pub time_wait: u32,
+    /// In any other state.
+    pub live: u32,
+    /// In SYN_SENT.
+    pub syn_sent: u32,
+    /// In CLOSE_WAIT.
+    pub close_wait: u32,
+}
+
+/// Connections opened per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Opens {
+    /// The estimate.
+    pub per_second: f64,
+    /// It is known to miss some.
+    pub lower_bound: bool,
+}
+
+/// Whose connections they are.
+#[derive(Clone, Copy, Debug)]
+pub struct User<'a> {
+    /// The process, or one of several.
+    pub process: &'a ProcessRef,
+    /// How many processes of the program share the load.
+    pub processes: u32,
+}
+
+/// Local ports that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The range's size.
+    pub range: u32,
+    /// Of these usable for the destination.
+    pub usable: u32,
+}
 
 /// What the advice is computed from.
 #[derive(Clone, Copy, Debug)]
@@ -26,20 +66,33 @@ pub struct Case<'a> {
     pub proto: Proto,
     /// Where the connections go.
     pub to: SocketAddr,
-    /// The newest look.
-    pub sample: &'a Sample,
+    /// The sockets now.
+    pub sockets: Sockets,
     /// Opens per second, where they could be told.
-    pub opens: Option<OpenRate>,
+    pub opens: Option<Opens>,
     /// Connections open at a time, on average over the looks.
     pub mean_concurrency: f64,
     /// The most connections open at one look.
     pub peak_concurrency: u32,
     /// Whose they are, where known.
-    pub owner: Option<&'a Owner>,
+    pub user: Option<User<'a>>,
     /// The ports that there are, where known.
-    pub usable: Option<Usable>,
+    pub ports: Option<Ports>,
     /// TIME_WAIT sockets of this destination are given to new connections by themselves.
     pub reused: bool,
+}
+
+impl Case<'_> {
+    /// Processes that share the load.
+    fn processes(&self) -> u32 {
+        self.user.map_or(1, |u| u.processes.max(1))
+    }
+
+    /// Held ports as a share of the usable ones, where these are known.
+    fn share(&self) -> Option<f64> {
+        let ports = self.ports.filter(|p| p.usable > 0)?;
+        Some(f64::from(self.sockets.held) / f64::from(ports.usable))
+    }
 }
 
 /// What would help.
@@ -74,18 +127,22 @@ pub struct Advice {
 
 /// Which remedy fits what holds the ports.
 pub fn remedy(case: &Case<'_>) -> Remedy {
-    let s = case.sample;
+    let s = case.sockets;
     let most = |part: u32, whole: u32| u64::from(part) * 2 > u64::from(whole);
     let lifetime = case.opens.map(|o| case.mean_concurrency / o.per_second);
+    let short =
+        case.opens.is_some_and(|o| o.per_second >= FEW_OPENS) && lifetime.is_some_and(|w| w <= SHORT_SECONDS);
+    // By Little's law; where connections come and go within seconds, CLOSE_WAIT is a moment in each one's life and no leak.
+    let passing = case.opens.is_some_and(|o| {
+        o.per_second >= FEW_OPENS && f64::from(s.close_wait) / o.per_second <= SHORT_SECONDS
+    });
     if most(s.time_wait, s.time_wait.saturating_add(s.live)) {
         Remedy::Pool
-    } else if most(s.close_wait, s.live) {
+    } else if most(s.close_wait, s.live) && !passing {
         Remedy::Close
     } else if most(s.syn_sent, s.live) {
         Remedy::Reach
-    } else if case.opens.is_some_and(|o| o.per_second >= FEW_OPENS)
-        && lifetime.is_some_and(|w| w <= SHORT_SECONDS)
-    {
+    } else if short {
         Remedy::Pool
     } else {
         Remedy::Spread
@@ -100,8 +157,8 @@ pub fn advise(case: &Case<'_>) -> Advice {
             opens_per_second: opens.per_second,
             mean_concurrency: case.mean_concurrency,
             peak_concurrency: case.peak_concurrency,
-            processes: case.owner.map_or(1, |o| o.processes),
-            closes_here: case.sample.time_wait > 0,
+            processes: case.processes(),
+            closes_here: case.sockets.time_wait > 0,
         }),
         _ => None,
     };
@@ -120,22 +177,22 @@ pub fn advise(case: &Case<'_>) -> Advice {
 }
 
 fn pool(case: &Case<'_>, sizing: Option<Sizing>) -> Fix {
-    let runtime = case.owner.and_then(|o| Runtime::of(&o.process));
+    let runtime = case.user.and_then(|u| Runtime::of(u.process));
     let service = Service::of(case.to.port());
     let Some(s) = sizing else {
         return Fix {
             title: format!("Reuse connections to {}", case.to),
             why: "Each closed connection holds its port for another 60 s; one that is kept open and reused holds one port for \
-                  many requests. The pool could not be sized, because opens per second could not be told."
+                  many requests. A pool cannot be sized now: no connection was seen to be opened while watched."
                 .to_owned(),
             ..Fix::default()
         };
     };
     let snippet = snippets::snippet(runtime, service, case.to, s.per_process);
-    let held = case.sample.held;
+    let held = case.sockets.held;
     let frees = held.saturating_sub(s.ports_pooled);
-    let each = match case.owner.map_or(1, |o| o.processes) {
-        0 | 1 => String::new(),
+    let each = match case.processes() {
+        1 => String::new(),
         n => format!(", {} in each of {n} processes,", count(s.per_process)),
     };
     let mut why = format!(
@@ -168,7 +225,7 @@ fn pool(case: &Case<'_>, sizing: Option<Sizing>) -> Fix {
         title,
         why,
         // Without an owner the first step is to find one; TIME_WAIT has none, so live sockets must be caught.
-        command: case.owner.is_none().then(|| format!("ss -tnp dst {}", case.to)),
+        command: case.user.is_none().then(|| format!("ss -tnp dst {}", case.to)),
         snippet: code,
         expect: Evidence::new().with("ports_in_use", s.ports_pooled),
     }
@@ -181,10 +238,14 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
     };
     let rate = number(opens.per_second);
     let at_least = if opens.lower_bound { "at least " } else { "" };
-    let held = if case.sample.time_wait > 0 {
+    let lifetime = if case.mean_concurrency > 0.0 {
+        format!("({} open + 60 s TIME_WAIT)", seconds(s.lifetime_seconds))
+    } else {
+        "60 s TIME_WAIT".to_owned()
+    };
+    let held = if case.sockets.time_wait > 0 {
         format!(
-            "{at_least}{rate} opens/s × ({} open + 60 s TIME_WAIT) hold {} in the long run",
-            seconds(s.lifetime_seconds),
+            "{at_least}{rate} opens/s × {lifetime} hold {} in the long run",
             counted(s.ports_unpooled, "port", "ports")
         )
     } else {
@@ -204,7 +265,7 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
         "none was open at any look, so each is very short and the pool is the least that makes sense"
             .to_owned()
     };
-    let full = if case.usable.is_some_and(|u| case.sample.held >= u.at_least) {
+    let full = if case.share().is_some_and(|share| share >= 1.0) {
         " Opens that failed for want of a port are not counted, so begin with this size and watch."
     } else {
         ""
@@ -213,7 +274,7 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
 }
 
 fn close(case: &Case<'_>) -> Fix {
-    let s = case.sample;
+    let s = case.sockets;
     Fix {
         title: format!("Close what {} has closed", case.to),
         why: format!(
@@ -229,7 +290,7 @@ fn close(case: &Case<'_>) -> Fix {
 }
 
 fn reach(case: &Case<'_>) -> Fix {
-    let s = case.sample;
+    let s = case.sockets;
     Fix {
         title: format!("Find out why {} does not answer", case.to),
         why: format!(
@@ -252,7 +313,7 @@ fn spread(case: &Case<'_>) -> Fix {
             why: "A UDP socket holds its port against every destination, not against one only. One socket can send to any number \
                   of peers (sendto) and carry any number of requests at a time."
                 .to_owned(),
-            command: case.owner.is_none().then(|| format!("ss -unp dst {}", case.to)),
+            command: case.user.is_none().then(|| format!("ss -unp dst {}", case.to)),
             ..Fix::default()
         };
     }
@@ -262,11 +323,11 @@ fn spread(case: &Case<'_>) -> Fix {
             "{} are open at once and live long, so reusing them more frees nothing. HTTP/2 or another protocol that \
              multiplexes, batching, or a proxy near {} makes them fewer. Where there must be this many, more source addresses, \
              a second address or port of the destination, or IPv6 each bring a port range of their own.",
-            counted(case.sample.live, "connection", "connections"),
+            counted(case.sockets.live, "connection", "connections"),
             case.to
         ),
         command: case
-            .owner
+            .user
             .is_none()
             .then(|| format!("ss -tnpo state established dst {}", case.to)),
         ..Fix::default()

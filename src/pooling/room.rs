@@ -1,5 +1,6 @@
 //! What buys time: more addresses, and the settings that people reach for first. Room, not a cure.
 
+use super::sizing::TIME_WAIT_SECONDS;
 use super::{Case, Remedy};
 use crate::finding::Fix;
 use crate::words::{count, number};
@@ -11,11 +12,13 @@ const WIDER: (u16, u16) = (15_000, 64_999);
 /// Fixes in the order of how little they disturb.
 pub fn fixes(case: &Case<'_>, remedy: Remedy) -> Vec<Fix> {
     // A leak and a dead destination fill any range.
-    if matches!(remedy, Remedy::Close | Remedy::Reach) {
+    // And where ports suffice, room would only be noise: half the range is where `connect` begins to search.
+    let short = case.share().is_some_and(|share| share >= 0.5);
+    if matches!(remedy, Remedy::Close | Remedy::Reach) || !short {
         return Vec::new();
     }
     let mut fixes = Vec::new();
-    if remedy == Remedy::Pool && case.sample.time_wait > 0 && !case.reused {
+    if remedy == Remedy::Pool && case.sockets.time_wait > 0 && !case.reused {
         fixes.push(reuse(case));
     }
     fixes.extend(wider(case));
@@ -23,11 +26,11 @@ pub fn fixes(case: &Case<'_>, remedy: Remedy) -> Vec<Fix> {
 }
 
 fn reuse(case: &Case<'_>) -> Fix {
-    let ceiling = case.usable.map_or_else(String::new, |u| {
+    let ceiling = case.ports.map_or_else(String::new, |p| {
         format!(
             " The ceiling of {} new connections a second (a sixtieth of the ports) becomes about {}.",
-            number(f64::from(u.at_least) / 60.0),
-            count(u.at_least)
+            number(f64::from(p.usable) / TIME_WAIT_SECONDS),
+            count(p.usable)
         )
     });
     Fix {
@@ -42,17 +45,17 @@ fn reuse(case: &Case<'_>) -> Fix {
 }
 
 fn wider(case: &Case<'_>) -> Option<Fix> {
-    let usable = case.usable?;
+    let range = case.ports?.range;
     let (low, high) = WIDER;
     let ports = u32::from(high - low) + 1;
-    (usable.range.len() < ports).then(|| Fix {
+    (range < ports).then(|| Fix {
         title: "For room: widen the range of local ports".to_owned(),
         why: format!(
             "Room, not a cure: {} ports instead of {}. First look for listeners inside the new range: an outgoing connection may \
              take such a port while the service restarts, which then fails with EADDRINUSE. Put their ports into \
              ip_local_reserved_ports, together with what is there already.",
             count(ports),
-            count(usable.range.len())
+            count(range)
         ),
         command: Some(format!(
             "ss -Htuln    # listeners; reserve those between {low} and {high}\n\

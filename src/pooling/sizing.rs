@@ -4,8 +4,10 @@
 //! λ · W, the opens per second times the time that each is held. Bursts are met by square-root staffing: the mean R plus
 //! a few √R, the standard deviation of independent arrivals.
 
-use crate::track::sockets::usable::TIME_WAIT;
 use crate::words::whole32;
+
+/// How long a closed connection keeps its port, in seconds (`TCP_TIMEWAIT_LEN`, include/net/tcp.h).
+pub const TIME_WAIT_SECONDS: f64 = 60.0;
 
 /// Standard deviations of headroom. With independent arrivals fewer than one moment in a thousand wants more.
 const HEADROOM: f64 = 3.5;
@@ -59,7 +61,7 @@ pub fn size(load: &Load) -> Option<Sizing> {
     let processes = load.processes.max(1);
     let per_process = pool.div_ceil(processes);
     let waiting = if load.closes_here {
-        rate * TIME_WAIT.as_secs_f64()
+        rate * TIME_WAIT_SECONDS
     } else {
         0.0
     };

@@ -1,54 +1,41 @@
 use super::*;
-use crate::finding::ProcessRef;
-use crate::track::sockets::Basis;
-use crate::types::PortRange;
 
-fn sample(established: u32, syn_sent: u32, close_wait: u32, time_wait: u32) -> Sample {
+fn sockets(established: u32, syn_sent: u32, close_wait: u32, time_wait: u32) -> Sockets {
     let live = established + syn_sent + close_wait;
-    Sample {
+    Sockets {
         held: live + time_wait,
         time_wait,
-        established,
+        live,
         syn_sent,
         close_wait,
-        live,
-        ..Sample::default()
     }
 }
 
-fn owner(comm: &str, processes: u32) -> Owner {
-    Owner {
-        process: ProcessRef {
-            pid: 812,
-            comm: comm.to_owned(),
-            exe: None,
-            runtime: None,
-        },
-        processes,
-        sockets: 3,
-        known: 3,
+fn process(comm: &str) -> ProcessRef {
+    ProcessRef {
+        pid: 812,
+        comm: comm.to_owned(),
+        exe: None,
+        runtime: None,
     }
 }
 
-fn case<'a>(sample: &'a Sample, rate: f64, owner: Option<&'a Owner>) -> Case<'a> {
+fn case(sockets: Sockets, rate: f64, user: Option<(&ProcessRef, u32)>) -> Case<'_> {
+    let open = sockets.live - sockets.close_wait;
     Case {
         proto: Proto::Tcp,
         to: ([203, 0, 113, 9], 443).into(),
-        sample,
-        opens: (rate > 0.0).then_some(OpenRate {
+        sockets,
+        opens: (rate > 0.0).then_some(Opens {
             per_second: rate,
-            basis: Basis::TimeWait,
             lower_bound: false,
         }),
-        mean_concurrency: f64::from(sample.concurrent()),
-        peak_concurrency: sample.concurrent(),
-        owner,
-        usable: Some(Usable {
-            range: PortRange::LINUX_DEFAULT,
-            reserved: 0,
-            taken: 0,
-            at_least: 28_232,
-            at_most: 28_232,
+        mean_concurrency: f64::from(open),
+        peak_concurrency: open,
+        user: user.map(|(process, processes)| User { process, processes }),
+        ports: Some(Ports {
+            range: 28_232,
+            usable: 28_232,
         }),
         reused: false,
     }
@@ -56,40 +43,52 @@ fn case<'a>(sample: &'a Sample, rate: f64, owner: Option<&'a Owner>) -> Case<'a>
 
 #[test]
 fn the_remedy_follows_what_holds_the_ports() {
-    for (name, sample, rate, expected) in [
-        ("TIME_WAIT", sample(8, 0, 0, 20_000), 400.0, Remedy::Pool),
+    for (name, sockets, rate, expected) in [
+        ("TIME_WAIT", sockets(8, 0, 0, 20_000), 400.0, Remedy::Pool),
         (
             "TIME_WAIT of a load that ended",
-            sample(0, 0, 0, 20_000),
+            sockets(0, 0, 0, 20_000),
             0.0,
             Remedy::Pool,
         ),
-        ("a leak", sample(10, 0, 20_000, 5), 0.0, Remedy::Close),
+        ("a leak", sockets(10, 0, 20_000, 5), 0.0, Remedy::Close),
+        (
+            "a leak that grows",
+            sockets(10, 0, 20_000, 5),
+            20.0,
+            Remedy::Close,
+        ),
+        (
+            "a program that closes a moment after the server",
+            sockets(0, 0, 10, 0),
+            11.0,
+            Remedy::Pool,
+        ),
         (
             "a dead destination",
-            sample(10, 20_000, 0, 5),
+            sockets(10, 20_000, 0, 5),
             300.0,
             Remedy::Reach,
         ),
         (
             "the server closes short ones",
-            sample(40, 0, 0, 0),
+            sockets(40, 0, 0, 0),
             400.0,
             Remedy::Pool,
         ),
-        ("long ones", sample(20_000, 0, 0, 100), 3.0, Remedy::Spread),
-        ("a still pool", sample(20_000, 0, 0, 0), 0.0, Remedy::Spread),
-        ("nothing", sample(0, 0, 0, 0), 0.0, Remedy::Spread),
+        ("long ones", sockets(20_000, 0, 0, 100), 3.0, Remedy::Spread),
+        ("a still pool", sockets(20_000, 0, 0, 0), 0.0, Remedy::Spread),
+        ("nothing", sockets(0, 0, 0, 0), 0.0, Remedy::Spread),
     ] {
-        assert_eq!(remedy(&case(&sample, rate, None)), expected, "{name}");
+        assert_eq!(remedy(&case(sockets, rate, None)), expected, "{name}");
     }
 }
 
 #[test]
 fn a_known_runtime_gets_its_snippet_with_the_number() {
-    let s = sample(8, 0, 0, 27_904);
-    let node = owner("node", 1);
-    let advice = advise(&case(&s, 400.0, Some(&node)));
+    let s = sockets(8, 0, 0, 27_904);
+    let node = process("node");
+    let advice = advise(&case(s, 400.0, Some((&node, 1))));
     let fix = &advice.fixes[0];
     assert_eq!(
         fix.title,
@@ -117,9 +116,9 @@ fn a_known_runtime_gets_its_snippet_with_the_number() {
 
 #[test]
 fn workers_share_the_pool() {
-    let s = sample(8, 0, 0, 27_904);
-    let workers = owner("gunicorn", 4);
-    let fix = advise(&case(&s, 400.0, Some(&workers))).fixes.remove(0);
+    let s = sockets(8, 0, 0, 27_904);
+    let workers = process("gunicorn");
+    let fix = advise(&case(s, 400.0, Some((&workers, 4)))).fixes.remove(0);
     assert!(
         fix.why
             .starts_with("A pool of 18 connections, 5 in each of 4 processes,"),
@@ -132,8 +131,8 @@ fn workers_share_the_pool() {
 
 #[test]
 fn an_unknown_owner_gets_the_number_and_the_way_to_find_it() {
-    let s = sample(8, 0, 0, 27_904);
-    let fix = advise(&case(&s, 400.0, None)).fixes.remove(0);
+    let s = sockets(8, 0, 0, 27_904);
+    let fix = advise(&case(s, 400.0, None)).fixes.remove(0);
     assert_eq!(
         fix.title,
         "Reuse connections: keep a pool of 18 to 203.0.113.9:443 open"
@@ -144,11 +143,11 @@ fn an_unknown_owner_gets_the_number_and_the_way_to_find_it() {
 
 #[test]
 fn databases_are_told_by_port() {
-    let s = sample(8, 0, 0, 27_904);
-    let php = owner("php-fpm8.2", 1);
+    let s = sockets(8, 0, 0, 27_904);
+    let php = process("php-fpm8.2");
     let to_postgres = Case {
         to: ([10, 0, 0, 5], 5432).into(),
-        ..case(&s, 400.0, Some(&php))
+        ..case(s, 400.0, Some((&php, 1)))
     };
     let fix = advise(&to_postgres).fixes.remove(0);
     assert_eq!(fix.title, "Reuse connections: put PgBouncer between");
@@ -163,43 +162,41 @@ fn sysctls_come_last_and_only_where_they_help() {
         assert!(titles.clone().all(|t| t.starts_with("For room: ")));
         titles.collect()
     };
-    let churn = sample(8, 0, 0, 27_904);
-    assert_eq!(commands(&case(&churn, 400.0, None)).len(), 2);
+    let churn = sockets(8, 0, 0, 27_904);
+    assert_eq!(commands(&case(churn, 400.0, None)).len(), 2);
     let reused = Case {
         reused: true,
-        ..case(&churn, 400.0, None)
+        ..case(churn, 400.0, None)
     };
     assert_eq!(commands(&reused).len(), 1);
-    let mut wide = case(&churn, 400.0, None);
-    wide.usable = wide.usable.map(|u| Usable {
-        range: PortRange {
-            low: 1024,
-            high: 65535,
-        },
-        ..u
+    let mut wide = case(churn, 400.0, None);
+    wide.ports = Some(Ports {
+        range: 64_512,
+        usable: 28_232,
     });
     assert_eq!(commands(&wide).len(), 1);
-    assert_eq!(commands(&case(&sample(1, 0, 20_000, 0), 400.0, None)).len(), 0);
-    let wider = advise(&case(&churn, 400.0, None)).fixes.pop().unwrap();
+    assert_eq!(commands(&case(sockets(1, 0, 20_000, 0), 400.0, None)).len(), 0);
+    assert_eq!(commands(&case(sockets(8, 0, 0, 2400), 40.0, None)).len(), 0);
+    let wider = advise(&case(churn, 400.0, None)).fixes.pop().unwrap();
     assert!(wider.why.contains("look for listeners") && wider.command.unwrap().contains("ss -Htuln"));
 }
 
 #[test]
 fn what_is_unknown_is_said() {
-    let nothing = sample(0, 0, 0, 20_000);
+    let nothing = sockets(0, 0, 0, 20_000);
     assert!(
-        advise(&case(&nothing, 0.0, None)).fixes[0]
+        advise(&case(nothing, 0.0, None)).fixes[0]
             .why
-            .contains("could not be sized")
+            .contains("cannot be sized")
     );
     assert!(
-        advise(&case(&nothing, 50.0, None)).fixes[0]
+        advise(&case(nothing, 50.0, None)).fixes[0]
             .why
             .contains("none was open at any look")
     );
-    let full = sample(0, 0, 0, 28_232);
+    let full = sockets(0, 0, 0, 28_232);
     assert!(
-        advise(&case(&full, 470.0, None)).fixes[0]
+        advise(&case(full, 470.0, None)).fixes[0]
             .why
             .contains("Opens that failed")
     );

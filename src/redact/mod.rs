@@ -136,18 +136,13 @@ impl Anonymiser {
         self.optional_key(&mut peer.local_public_key);
         self.key(&mut peer.public_key);
         if let Some(endpoint) = &mut peer.endpoint {
-            *endpoint = self.host_port(endpoint);
+            *endpoint = self.word(endpoint);
         }
         peer.resolved.iter_mut().for_each(|a| self.addresses.socket(a));
         peer.allowed_ips.iter_mut().for_each(|c| self.addresses.cidr(c));
     }
 
-    fn host_port(&mut self, text: &str) -> String {
-        if let Ok(mut address) = text.parse() {
-            self.addresses.socket(&mut address);
-            return address.to_string();
-        }
-        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    fn host_port(&mut self, host: &str, port: &str) -> String {
         let mut host = host.to_owned();
         self.names.replace("name", &mut host);
         format!("{host}.example:{port}")
@@ -226,11 +221,14 @@ impl Anonymiser {
         }
     }
 
-    /// Free text: every word that is a known name, an address or a key is replaced.
+    /// Free text, which only this crate's observers write: every word that is a name, an address or a key is replaced.
     fn text(&mut self, text: &str) -> String {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || "._:-+=".contains(c);
+        let text = self.daemon(text);
+        let text = self.keys(&text);
+        // Names may hold nearly anything; what surrounds them in the observers' sentences is this.
+        let is_word = |c: char| !c.is_whitespace() && !"/\"'`(),;".contains(c);
         let mut out = String::new();
-        let mut rest = text;
+        let mut rest = text.as_str();
         while let Some(start) = rest.find(is_word) {
             let (before, from) = rest.split_at(start);
             let (word, after) = from.split_at(from.find(|c| !is_word(c)).unwrap_or(from.len()));
@@ -239,6 +237,43 @@ impl Anonymiser {
             let bare = word.trim_end_matches(['.', ':', '-']);
             out.push_str(&self.word(bare));
             out.push_str(word.get(bare.len()..).unwrap_or(""));
+            rest = after;
+        }
+        out.push_str(rest);
+        out
+    }
+
+    /// "its daemon (NAME, process 812)": a program that nothing else in the record may name.
+    fn daemon(&mut self, text: &str) -> String {
+        const BEFORE: &str = "daemon (";
+        let Some((before, (name, after))) = text
+            .split_once(BEFORE)
+            .and_then(|(before, rest)| Some((before, rest.split_once(", process ")?)))
+        else {
+            return text.to_owned();
+        };
+        let mut name = name.to_owned();
+        self.names.process(&mut name, None);
+        let after = self.daemon(after);
+        format!("{before}{BEFORE}{name}, process {after}")
+    }
+
+    /// Keys: their base64 may hold a slash, at which words end.
+    fn keys(&mut self, text: &str) -> String {
+        let of_key = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find(of_key) {
+            let (before, from) = rest.split_at(start);
+            let (token, after) = from.split_at(from.find(|c| !of_key(c)).unwrap_or(from.len()));
+            out.push_str(before);
+            match token.parse::<PublicKey>() {
+                Ok(mut key) => {
+                    self.key(&mut key);
+                    out.push_str(&key.to_string());
+                }
+                Err(_) => out.push_str(token),
+            }
             rest = after;
         }
         out.push_str(rest);
@@ -254,14 +289,16 @@ impl Anonymiser {
             self.addresses.socket(&mut address);
             return address.to_string();
         }
-        if let (44, Ok(mut key)) = (word.len(), word.parse::<PublicKey>()) {
-            self.key(&mut key);
-            return key.to_string();
+        // A socket is named after its interface, which the record need not name anywhere else.
+        if let Some(name) = word.strip_suffix(".sock") {
+            let mut name = name.to_owned();
+            self.names.interface(&mut name);
+            return format!("{name}.sock");
         }
-        // `wg0.sock`: the part before the suffix is the name.
-        match word.split_once('.') {
-            Some((name, suffix)) => format!("{}.{suffix}", self.names.known(name)),
-            None => self.names.known(word),
+        // `vpn.example.org:51820`, as a wg-quick file has it.
+        match word.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => self.host_port(host, port),
+            _ => self.names.known(word),
         }
     }
 }

@@ -77,6 +77,56 @@ fn nothing_that_names_somebody_is_left() {
 }
 
 #[test]
+fn what_only_a_reason_names_is_not_left_either() {
+    let mut anonymiser = anonymiser();
+    let peer = ConfiguredPeer {
+        origin: "/etc/wireguard/acme.conf:3".into(),
+        device: Some("acme".into()),
+        local_public_key: None,
+        public_key: PublicKey([3; 32]),
+        has_preshared_key: false,
+        endpoint: Some("vpn.acme.test:51820".into()),
+        resolved: Vec::new(),
+        keepalive: None,
+        allowed_ips: Vec::new(),
+        mtu: None,
+    };
+    let Body::ConfiguredPeers(peers) = anonymiser
+        .observation(&observation(Body::ConfiguredPeers(vec![peer])))
+        .body
+    else {
+        panic!()
+    };
+    let endpoint = peers[0].endpoint.clone().unwrap();
+    for (reason, expected) in [
+        (
+            "cannot resolve vpn.acme.test:51820 (no such host)",
+            format!("cannot resolve {endpoint} (no such host)"),
+        ),
+        // The socket of an interface that nothing else in the record names.
+        (
+            "/run/wireguard/acme~tun.sock: left over: there is no interface \"acme~tun\"",
+            "/run/wireguard/if2.sock: left over: there is no interface \"if2\"".into(),
+        ),
+        (
+            "x: its daemon (acme agent, process 812) hangs; y: its daemon (node, process 9) hangs",
+            "x: its daemon (process1, process 812) hangs; y: its daemon (node, process 9) hangs".into(),
+        ),
+    ] {
+        let status = observation(Body::Status(SourceStatus::degraded(reason)));
+        let Body::Status(status) = anonymiser.observation(&status).body else {
+            panic!()
+        };
+        assert_eq!(status.reason, Some(expected));
+    }
+    // Base64 that holds a slash.
+    let key = PublicKey([0xff; 32]);
+    assert!(key.to_string().contains('/'));
+    assert!(!anonymiser.text(&format!("key {key}.")).contains("////"));
+    assert_eq!(anonymiser.text("a [fe80::5%acme]:7 b").find("fe80"), None);
+}
+
+#[test]
 fn common_names_stay() {
     let mut names = Names::default();
     for name in ["wg0", "lo", "eth1"] {

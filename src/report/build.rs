@@ -1,33 +1,109 @@
 //! From a [`World`] and an [`Evaluation`] to a [`Report`].
+//!
+//! In: the state at the end of a look, and what the rules made of it. Out: plain data; each section has its own file.
+//! Pure: the report's time is the world's.
 
-use super::{Report, Sockets, Status, Wireguard};
-use crate::observation::SourceState;
+use super::{Report, Status, conntrack, sockets, wireguard};
+use crate::finding::{Finding, Severity};
+use crate::observation::{Source, SourceState};
 use crate::rules::Evaluation;
 use crate::track::World;
 
-/// Builds the report of `world` as it is now.
+/// What the rules made of it, for sections whose rows say how something fares.
+#[derive(Clone, Copy)]
+pub(super) struct Verdict<'a>(&'a Evaluation);
+
+impl<'a> Verdict<'a> {
+    /// Every finding, folded or not.
+    pub(super) fn findings(self) -> impl Iterator<Item = &'a Finding> {
+        self.0
+            .findings
+            .iter()
+            .chain(self.0.suppressed.iter().map(|s| &s.finding))
+    }
+
+    /// Every critical finding.
+    pub(super) fn critical(self) -> impl Iterator<Item = &'a Finding> {
+        self.findings().filter(|f| f.severity == Severity::Critical)
+    }
+}
+
+/// Builds the report of `world` as it is now, by wgnat `version`.
 pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
-    let collectors: Vec<_> = world
-        .sources
-        .iter()
-        .map(|(source, status)| (source, status.clone()))
-        .collect();
-    let seen = collectors
-        .iter()
-        .any(|(_, status)| status.state != SourceState::Unavailable);
+    let verdict = Verdict(&evaluation);
+    let wireguard = wireguard::section(world, verdict);
+    let sockets = sockets::section(world, verdict);
+    let conntrack = conntrack::section(world);
     Report {
         generated_at: world.now,
         duration: world.watched(),
         version: version.to_owned(),
         host: world.host.clone(),
-        status: Status::of(&evaluation.findings, seen),
-        collectors,
+        status: Status::of(verdict.findings(), anything_seen(world)),
+        collectors: world
+            .sources
+            .iter()
+            .map(|(s, status)| (s, status.clone()))
+            .collect(),
         findings: evaluation.findings,
         suppressed: evaluation.suppressed,
         not_checked: evaluation.not_checked,
-        wireguard: Wireguard::default(),
-        sockets: Sockets::default(),
-        conntrack: None,
+        wireguard,
+        sockets,
+        conntrack,
         captures: Vec::new(),
+    }
+}
+
+/// Whether any source saw something of the network. The host's name and what a file says about peers is not that.
+fn anything_seen(world: &World) -> bool {
+    world.sources.iter().any(|(source, status)| {
+        status.state != SourceState::Unavailable && !matches!(source, Source::Host | Source::Config)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{Body, Observation, SourceStatus};
+    use crate::time::{Span, Timestamp};
+
+    fn world(states: &[(Source, SourceStatus)]) -> World {
+        let mut world = World::new(Timestamp::from_secs(100));
+        for (source, status) in states {
+            world.apply(&Observation {
+                at: Timestamp::from_secs(105),
+                took: Span::ZERO,
+                source: *source,
+                body: Body::Status(status.clone()),
+            });
+        }
+        world
+    }
+
+    #[test]
+    fn nothing_seen_is_unknown_and_not_ok() {
+        let blind = [
+            (Source::Host, SourceStatus::ok()),
+            (Source::Config, SourceStatus::ok()),
+            (Source::Sockets, SourceStatus::unavailable("a test")),
+        ];
+        let report = build(&world(&blind), Evaluation::default(), "1.2.3");
+        assert_eq!(report.status, Status::Unknown);
+        assert_eq!(report.sockets.tcp_total, None);
+        assert_eq!(report.sockets.ports_available, None);
+        assert_eq!(report.wireguard.messages, None);
+        assert!(report.conntrack.is_none());
+    }
+
+    #[test]
+    fn one_source_that_sees_is_enough() {
+        let part = [(Source::Sockets, SourceStatus::degraded("a test"))];
+        let report = build(&world(&part), Evaluation::default(), "1.2.3");
+        assert_eq!(report.status, Status::Ok);
+        assert_eq!(report.generated_at, Timestamp::from_secs(105));
+        assert_eq!(report.duration, Span::from_secs(5));
+        assert_eq!(report.version, "1.2.3");
+        assert_eq!(report.collectors.len(), 1);
     }
 }

@@ -2,10 +2,13 @@
 
 pub mod build;
 pub mod captured;
+mod conntrack;
 pub mod exit;
 #[cfg(test)]
-#[path = "../../tests/common/samples.rs"]
+#[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
+mod sockets;
+mod wireguard;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -80,9 +83,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// The worst of `findings`; `Unknown` where no source sees.
-    pub fn of(findings: &[Finding], anything_seen: bool) -> Self {
-        match findings.iter().map(|f| f.severity).max() {
+    /// The worst of `findings`, folded ones among them: a symptom hurts no less for having a cause. `Unknown` where
+    /// no source sees.
+    pub fn of<'a>(findings: impl Iterator<Item = &'a Finding>, anything_seen: bool) -> Self {
+        match findings.map(|f| f.severity).max() {
             Some(Severity::Critical) => Self::Critical,
             Some(Severity::Warning) => Self::Warning,
             _ if anything_seen => Self::Ok,
@@ -108,6 +112,10 @@ pub struct Wireguard {
     pub devices: Vec<DeviceRow>,
     /// Peers.
     pub peers: Vec<PeerRow>,
+    /// Devices and peers beyond what is followed.
+    pub devices_left_out: u64,
+    /// See `devices_left_out`.
+    pub peers_left_out: u64,
     /// Handshake attempts seen on the wire, oldest first; bounded.
     pub handshakes: Vec<HandshakeRow>,
     /// Handshakes that did not fit.
@@ -246,12 +254,18 @@ pub struct Sockets {
     pub ports_available: Option<u32>,
     /// Busiest destinations first; bounded.
     pub destinations: Vec<DestinationRow>,
-    /// Processes that hold sockets.
+    /// Destinations that did not fit.
+    pub destinations_left_out: u64,
+    /// Processes that hold sockets, those with most first; bounded.
     pub processes: Vec<ProcessRow>,
+    /// Processes that did not fit.
+    pub processes_left_out: u64,
     /// TCP sockets in all, and of these TIME_WAIT; `None` where sockets were not observed.
     pub tcp_total: Option<u32>,
     /// See `tcp_total`.
     pub time_wait_total: Option<u32>,
+    /// The kernel changed the table while it was read: the numbers are close, not exact.
+    pub inexact: bool,
 }
 
 /// Outbound use of one destination.

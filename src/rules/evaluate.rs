@@ -1,6 +1,6 @@
 //! Runs every rule once, caps confidence, folds symptoms under causes, sorts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Input, Rule};
 use crate::finding::{Confidence, Finding, Severity};
@@ -13,7 +13,7 @@ pub struct Evaluation {
     pub findings: Vec<Finding>,
     /// What holds too, but is explained by one of `findings`.
     pub suppressed: Vec<Suppressed>,
-    /// Rules that could not be checked.
+    /// Rules that could not be checked, or not everywhere, and found nothing.
     pub not_checked: Vec<NotChecked>,
 }
 
@@ -48,8 +48,17 @@ pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
             });
             continue;
         }
-        all.extend((rule.check)(input).into_iter().map(|f| (order, cap(f))));
+        let found = (rule.check)(input);
+        let missing = blind(rule, input);
+        if found.is_empty() && !missing.is_empty() {
+            not_checked.push(NotChecked {
+                code: rule.code,
+                missing,
+            });
+        }
+        all.extend(found.into_iter().map(|f| (order, cap(f))));
     }
+    raise(rules, &mut all);
     // Stable, so findings of one rule keep the order in which it made them.
     all.sort_by(|(o1, f1), (o2, f2)| {
         f2.severity
@@ -73,6 +82,18 @@ fn missing(rule: &Rule, input: &Input<'_>) -> Vec<Source> {
         .iter()
         .filter(|group| !group.iter().any(sees))
         .flat_map(|group| group.iter().copied())
+        .collect()
+}
+
+/// The sources that `rule` could have used too and that see nothing although they were started: where it found nothing, it
+/// has not looked everywhere (userspace devices are hidden, say, while the kernel's are seen).
+fn blind(rule: &Rule, input: &Input<'_>) -> Vec<Source> {
+    let sources = &input.world.sources;
+    let is_blind = |s: &Source| sources.get(*s).is_some() && !sources.sees(*s);
+    rule.needs
+        .iter()
+        .flat_map(|group| group.iter().copied())
+        .filter(is_blind)
         .collect()
 }
 
@@ -101,26 +122,87 @@ fn causes_of(rules: &[&Rule], code: &str) -> BTreeSet<&'static str> {
     known
 }
 
+/// Which findings may explain which, by code: a host with thousands of failing peers must not compare each with each.
+struct Causes {
+    codes: BTreeMap<&'static str, BTreeSet<&'static str>>,
+    places: BTreeMap<&'static str, Vec<usize>>,
+}
+
+impl Causes {
+    fn of<'a>(rules: &[&Rule], all: impl Iterator<Item = &'a Finding>) -> Self {
+        let mut places: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (place, finding) in all.enumerate() {
+            places.entry(finding.code).or_default().push(place);
+        }
+        let codes = places
+            .keys()
+            .map(|code| (*code, causes_of(rules, code)))
+            .collect();
+        Self { codes, places }
+    }
+
+    /// Where the findings stand whose code may explain `symptom`.
+    fn places(&self, symptom: &Finding) -> impl Iterator<Item = usize> {
+        let codes = self.codes.get(symptom.code).into_iter().flatten();
+        codes
+            .filter(move |code| **code != symptom.code)
+            .filter_map(|code| self.places.get(code))
+            .flatten()
+            .copied()
+    }
+}
+
+/// Whether `cause`, by its code a possible one, explains `symptom`. A mere possibility explains nothing: it must not
+/// hide what is certain.
+fn explains(cause: &Finding, symptom: &Finding) -> bool {
+    cause.confidence > Confidence::Possible && cause.subject.covers(&symptom.subject)
+}
+
+/// Makes a cause as bad as the worst that it explains: what is folded beneath it must not lower the verdict.
+fn raise(rules: &[&Rule], all: &mut [(usize, Finding)]) {
+    let causes = Causes::of(rules, all.iter().map(|(_, f)| f));
+    // Severities only rise, so this ends.
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for at in 0..all.len() {
+            let symptom = &all[at].1;
+            let worse: Vec<usize> = causes
+                .places(symptom)
+                .filter(|cause| all[*cause].1.severity < symptom.severity)
+                .filter(|cause| explains(&all[*cause].1, symptom))
+                .collect();
+            let severity = symptom.severity;
+            for cause in worse {
+                all[cause].1.severity = severity;
+                changed = true;
+            }
+        }
+    }
+}
+
 /// Folds each finding beneath the first finding that explains it and is not itself folded away.
 fn fold(rules: &[&Rule], all: Vec<Finding>) -> (Vec<Finding>, Vec<Suppressed>) {
+    let causes = Causes::of(rules, all.iter());
     let explainer: Vec<Option<usize>> = all
         .iter()
         .map(|symptom| {
-            let causes = causes_of(rules, symptom.code);
-            all.iter()
-                .position(|cause| causes.contains(cause.code) && cause.subject.covers(&symptom.subject))
+            causes
+                .places(symptom)
+                .filter(|cause| explains(&all[*cause], symptom))
+                .min()
         })
         .collect();
-    // Follow to the root; the registry test proves that causes form no cycle, and the bound holds even so.
+    // Follow to the root. The registry test proves that causes form no cycle; were there one, nothing on it folds.
     let root = |start: usize| {
         let mut at = start;
         for _ in 0..all.len() {
             match explainer[at] {
-                Some(next) if next != at => at = next,
-                _ => break,
+                Some(next) => at = next,
+                None => return at,
             }
         }
-        at
+        start
     };
     let roots: Vec<usize> = (0..all.len()).map(root).collect();
     let mut place = vec![0; all.len()];
@@ -145,3 +227,6 @@ fn fold(rules: &[&Rule], all: Vec<Finding>) -> (Vec<Finding>, Vec<Suppressed>) {
     }
     (findings, suppressed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,9 @@ pub mod tunnel;
 pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
 
 use crate::config::Thresholds;
-use crate::finding::Finding;
+use crate::finding::{Finding, ProcessRef};
 use crate::observation::Source;
+use crate::observation::socket::ProcessFacts;
 use crate::time::Timestamp;
 use crate::track::World;
 
@@ -78,4 +79,14 @@ pub struct Rule {
     pub explained_by: &'static [&'static str],
     /// Looks at the state. Returns nothing where the condition does not hold.
     pub check: fn(&Input<'_>) -> Vec<Finding>,
+}
+
+/// A process as findings and reports name it.
+pub fn process_ref(facts: &ProcessFacts) -> ProcessRef {
+    ProcessRef {
+        pid: facts.pid,
+        comm: facts.comm.clone(),
+        exe: facts.exe.clone(),
+        runtime: facts.runtime.clone(),
+    }
 }

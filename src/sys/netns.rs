@@ -14,10 +14,7 @@ use crate::types::NetnsId;
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     /// No such name, path or process.
-    #[error(
-        "network namespace {name:?}: cannot open {}: {source}; expected a name from `ip netns list`, a path or a process id",
-        path.display()
-    )]
+    #[error("network namespace {name:?}: cannot open {} (expected a name from `ip netns list`, a path or a process id)", path.display())]
     Open {
         /// What was asked for.
         name: String,
@@ -28,7 +25,7 @@ pub enum NetnsError {
     },
     /// Not allowed, or not a namespace.
     #[error(
-        "network namespace {name:?}: cannot enter it: {source} (needs CAP_SYS_ADMIN, and {name:?} must be a network namespace)"
+        "network namespace {name:?}: cannot enter it (needs CAP_SYS_ADMIN, and {name:?} must be a network namespace)"
     )]
     Enter {
         /// What was asked for.

@@ -117,7 +117,7 @@ impl World {
 
     /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
     pub fn due(&self) -> Option<Due> {
-        self.tunnels.due(&self.handshakes, self.now)
+        self.tunnels.due(&self.handshakes, &self.routes, self.now)
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::sockets::{History, SocketState};
-use crate::finding::ProcessRef;
 use crate::observation::Request;
 use crate::observation::socket::{ProcessFacts, ProcessTable};
 use crate::time::Timestamp;
@@ -24,10 +23,10 @@ const MAX_INODES: usize = 4096;
 const MAX_PROCESSES: usize = 1024;
 
 /// The process that holds most of a destination's live sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Owner {
-    /// Who.
-    pub process: ProcessRef,
+    /// Who: of several processes of one program the one that holds most.
+    pub process: ProcessFacts,
     /// How many processes of the same program hold sockets of this destination, this one included: their pools add up.
     pub processes: u32,
     /// Sockets of this program…
@@ -54,6 +53,7 @@ pub struct ProcessState {
     owners: HashMap<u32, u32>,
     asked: HashSet<u32>,
     order: VecDeque<u32>,
+    looked_at: Option<Timestamp>,
 }
 
 impl ProcessState {
@@ -94,8 +94,14 @@ impl ProcessState {
         }
     }
 
-    /// Inodes whose owner would tell whose a busy destination is, each returned once, newest first.
+    /// Inodes whose owner would tell whose a busy destination is, each returned once, newest first; nothing until the
+    /// sockets have been looked at anew.
     pub fn owner_requests(&mut self, sockets: &SocketState) -> Vec<Request> {
+        let newest = sockets.newest().map(|(at, _)| at);
+        if newest == self.looked_at {
+            return Vec::new();
+        }
+        self.looked_at = newest;
         let mut wanted = Vec::new();
         for (_, history) in sockets.busiest(BUSY) {
             let known = history.inodes().filter(|i| self.owners.contains_key(i)).count();
@@ -147,7 +153,7 @@ impl ProcessState {
         } = programs.into_values().max_by_key(|p| p.sockets)?;
         let (_, facts) = self.processes.get(&pid)?;
         (sockets * 2 > known).then_some(Owner {
-            process: process_ref(facts),
+            process: facts.clone(),
             processes,
             sockets,
             known,
@@ -170,16 +176,6 @@ impl ProcessState {
     }
 }
 
-/// A process as findings name it.
-pub fn process_ref(facts: &ProcessFacts) -> ProcessRef {
-    ProcessRef {
-        pid: facts.pid,
-        comm: facts.comm.clone(),
-        exe: facts.exe.clone(),
-        runtime: facts.runtime.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,10 +183,15 @@ mod tests {
     use crate::types::Proto;
 
     fn sockets(inodes: impl IntoIterator<Item = u32>) -> SocketState {
+        let mut state = SocketState::default();
+        look(&mut state, 1, inodes);
+        state
+    }
+
+    fn look(state: &mut SocketState, at: i64, inodes: impl IntoIterator<Item = u32>) {
         let inodes: Vec<u32> = inodes.into_iter().collect();
         let mut states = StateCounts::default();
         states.0[1] = u32::try_from(inodes.len()).unwrap();
-        let mut state = SocketState::default();
         let tally = SocketTally {
             destinations: vec![DestinationTally {
                 proto: Proto::Tcp,
@@ -204,8 +205,7 @@ mod tests {
             }],
             ..SocketTally::default()
         };
-        state.apply(Timestamp::from_secs(1), &tally);
-        state
+        state.apply(Timestamp::from_secs(at), &tally);
     }
 
     fn process(pid: u32, start_ticks: u64, comm: &str) -> ProcessFacts {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn each_inode_is_asked_for_once_and_not_more_than_needed() {
-        let sockets = sockets(1..=40);
+        let mut sockets = sockets(1..=40);
         let mut state = ProcessState::default();
         let asked = |r: Vec<Request>| match r.as_slice() {
             [Request::OwnersOf(inodes)] => inodes.clone(),
@@ -239,6 +239,8 @@ mod tests {
         };
         let first = asked(state.owner_requests(&sockets));
         assert_eq!(first, (25..=40).rev().collect::<Vec<_>>());
+        assert_eq!(state.owner_requests(&sockets), Vec::new());
+        look(&mut sockets, 2, 1..=40);
         let second = asked(state.owner_requests(&sockets));
         assert_eq!(second, (9..=24).rev().collect::<Vec<_>>());
         let owners: Vec<_> = first.iter().map(|i| (*i, 7)).collect();
@@ -246,6 +248,7 @@ mod tests {
             Timestamp::from_secs(2),
             &table(vec![process(7, 1, "node")], &owners),
         );
+        look(&mut sockets, 3, 1..=40);
         assert_eq!(state.owner_requests(&sockets), Vec::new());
     }
 

@@ -4,7 +4,7 @@
 //! kept apart from the tables: only the kernel knows how rules, marks and tables combine.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::observation::host::{Link, LinkStats, Route, RouteAnswer, RouteTables, RouteWay};
 use crate::observation::{RoutePurpose, RouteQuery};
@@ -116,9 +116,16 @@ impl RouteState {
         device: &'a str,
         peer: PublicKey,
     ) -> impl Iterator<Item = (Cidr, IpAddr, &'a RouteWay)> {
-        self.answers
-            .values()
-            .filter_map(move |(query, way)| match &query.purpose {
+        // Purposes are ordered by device, peer and prefix, and this is the least prefix.
+        let least = Cidr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let from = least.map(|prefix| RoutePurpose::AllowedIp {
+            device: device.to_owned(),
+            peer,
+            prefix,
+        });
+        from.into_iter()
+            .flat_map(|from| self.answers.range(from..))
+            .map_while(move |(purpose, (query, way))| match purpose {
                 RoutePurpose::AllowedIp {
                     device: d,
                     peer: p,
@@ -182,5 +189,34 @@ mod tests {
         );
         assert!(state.is_local(IpAddr::from([10, 0, 0, 2])));
         assert!(!state.is_local(IpAddr::from([10, 0, 0, 3])));
+    }
+
+    #[test]
+    fn allowed_ips_are_those_of_one_peer_of_one_device() {
+        let mut state = RouteState::default();
+        let prefix = |text: &str| text.parse::<Cidr>().unwrap();
+        for (device, peer, inner) in [
+            ("wg0", 1, "10.0.0.0/24"),
+            ("wg0", 1, "fd00::/64"),
+            ("wg0", 2, "10.0.0.0/24"),
+            ("wg1", 1, "10.0.0.0/24"),
+        ] {
+            let query = RouteQuery {
+                destination: prefix(inner).addr(),
+                mark: 0,
+                purpose: RoutePurpose::AllowedIp {
+                    device: device.to_owned(),
+                    peer: PublicKey([peer; 32]),
+                    prefix: prefix(inner),
+                },
+            };
+            let way = RouteWay::None { errno: 101 };
+            state.apply_answer(Timestamp::EPOCH, &RouteAnswer { query, way });
+        }
+        let found: Vec<_> = state
+            .to_allowed_ips("wg0", PublicKey([1; 32]))
+            .map(|(prefix, _, _)| prefix.to_string())
+            .collect();
+        assert_eq!(found, ["10.0.0.0/24", "fd00::/64"]);
     }
 }

@@ -1,4 +1,5 @@
 //! What the tests of outputs share: sample reports, and files that are compared or, with WGNAT_UPDATE=1, rewritten.
+#![allow(clippy::expect_used)] // a panic is how a test fails
 
 pub mod samples;
 

@@ -124,7 +124,7 @@ fn a_large_table_is_folded_exactly() {
         };
         let v6 = |n: u16| NewEntry {
             protocol: 17,
-            status: if n % 2 == 0 { 0 } else { REPLIED },
+            status: if n.is_multiple_of(2) { 0 } else { REPLIED },
             timeout: 30,
             ..NewEntry::masqueraded(
                 (ip("fd00::2"), n),

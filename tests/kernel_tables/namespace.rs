@@ -1,4 +1,5 @@
 //! A private network namespace for one closure, and tables in it filled by netlink.
+#![allow(dead_code)] // tests and benches each take what they need
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
@@ -42,7 +43,6 @@ fn set_up_loopback() {
 }
 
 /// `ip route add NET/24 dev lo`: what is sent there comes back in on `lo`, is for nobody and is dropped in silence.
-#[allow(dead_code)] // each user of this file takes what it needs
 pub fn add_black_hole(net: Ipv4Addr) {
     // struct rtmsg: AF_INET, /24, table main, protocol static, scope link, unicast.
     let mut payload = vec![2, 24, 0, 0, 254, 4, 253, 1, 0, 0, 0, 0];
@@ -52,7 +52,6 @@ pub fn add_black_hole(net: Ipv4Addr) {
 }
 
 /// What one look emits.
-#[allow(dead_code)]
 pub fn look(observer: &mut dyn Observer) -> (Vec<Body>, wgnat::observation::SourceStatus) {
     let mut seen = Vec::new();
     let mut send = |_, _, _, body| seen.push(body);
@@ -62,7 +61,6 @@ pub fn look(observer: &mut dyn Observer) -> (Vec<Body>, wgnat::observation::Sour
 }
 
 /// A program's standard output, or `None` where it is not installed.
-#[allow(dead_code)]
 pub fn output_of(program: &str, args: &[&str]) -> Option<String> {
     match Command::new(program).args(args).output() {
         Ok(out) => {
@@ -93,7 +91,6 @@ pub struct NewEntry {
 }
 
 /// `IPS_SEEN_REPLY | IPS_ASSURED`.
-#[allow(dead_code)]
 pub const REPLIED: u32 = 6;
 
 impl NewEntry {
@@ -109,7 +106,8 @@ impl NewEntry {
         }
     }
 
-    fn payload(&self) -> Vec<u8> {
+    /// The message after its header, as the kernel takes it and, but for what it adds, gives it back.
+    pub fn payload(&self) -> Vec<u8> {
         const NESTED: u16 = 0x8000;
         let nest = |kind: u16, parts: &[(u16, &[u8])]| {
             let mut inner = Vec::new();
@@ -169,7 +167,7 @@ pub fn insert(entries: impl IntoIterator<Item = NewEntry>) {
     };
     for entry in entries {
         let payload = entry.payload();
-        batch.extend((16 + payload.len() as u32).to_ne_bytes());
+        batch.extend((u32::try_from(16 + payload.len()).unwrap()).to_ne_bytes());
         batch.extend((1u16 << 8).to_ne_bytes());
         batch.extend((REQUEST | CREATE).to_ne_bytes());
         batch.extend([0; 8]);

@@ -20,9 +20,10 @@ fn child() {
     if std::env::var_os("WGNAT_TEST_AS_NOBODY").is_none() {
         return;
     }
-    let mut all: Vec<(Vec<Body>, SourceStatus)> = Vec::new();
-    all.push(look(&mut SocketObserver::open().unwrap()));
-    all.push(look(&mut ConntrackObserver::open().unwrap()));
+    let all = [
+        look(&mut SocketObserver::open().unwrap()),
+        look(&mut ConntrackObserver::open().unwrap()),
+    ];
     println!("\n{MARK}{}", serde_json::to_string(&all).unwrap());
 }
 

@@ -26,6 +26,7 @@ pub mod faults;
 pub mod keys;
 pub mod load;
 pub mod mounts;
+pub mod natrace;
 pub mod needs;
 pub mod netns;
 pub mod relay;

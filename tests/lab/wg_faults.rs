@@ -34,14 +34,14 @@ impl Tunnel {
     /// The route to the server's endpoint leads into the client's tunnel. After the start.
     #[track_caller]
     pub fn route_endpoint_into_tunnel(&self, lab: &Lab) {
-        let allowed = "10.99.0.0/24,fd99::/64,203.0.113.0/24,198.51.100.0/24";
+        let allowed = format!("10.99.0.0/24,fd99::/64,{}/32", lab.server_ip());
         self.client.wg(&[
             "set",
             "wg0",
             "peer",
             &self.client.peers[0].public_key,
             "allowed-ips",
-            allowed,
+            &allowed,
         ]);
         self.client
             .namespace()

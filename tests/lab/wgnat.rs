@@ -64,6 +64,12 @@ impl Lab {
     /// The product, to be run in a namespace of this lab. It sees none of the machine's configuration.
     pub fn wgnat(&self, ns: &Namespace) -> Command {
         let mut command = ns.command(env!("CARGO_BIN_EXE_wgnat"));
+        self.clean_environment(&mut command);
+        command
+    }
+
+    /// Takes everything from a command's environment that would tell the product of the machine or of its user.
+    pub fn clean_environment(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("WGNAT_") {
                 command.env_remove(name);
@@ -74,7 +80,6 @@ impl Lab {
             .env("HOME", self.dir())
             .env_remove("XDG_CONFIG_HOME")
             .env("NO_COLOR", "1");
-        command
     }
 
     /// Runs `wgnat doctor --json` with more arguments in a namespace; any exit code will do, but the report must parse.

@@ -7,8 +7,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use nix::dir::Dir;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::wire::procfs;
 
@@ -38,6 +39,17 @@ impl Descriptors {
             Ok(0) | Err(_) => self.numbers(|_| true),
             Ok(count) => count,
         }
+    }
+
+    /// Whether the descriptors themselves may be looked up: the system may allow the list and refuse what it leads to.
+    pub fn readable(&self) -> bool {
+        let mut readable = true;
+        self.numbers(|number| {
+            let denied = matches!(self.stat(number), Err(Errno::EACCES | Errno::EPERM));
+            readable = !denied;
+            false
+        });
+        readable
     }
 
     /// How many of `count` are sockets: exact up to 4,096, beyond that from an even sample of the table's numbers.
@@ -91,10 +103,17 @@ impl Descriptors {
         seen
     }
 
-    fn look_up(&self, number: u32) -> Option<Kind> {
+    fn stat(&self, number: u32) -> nix::Result<FileStat> {
         let mut text = [0u8; 10];
-        let name = decimal(number, &mut text);
-        let stat = fstatat(self.directory.as_fd(), name, AtFlags::empty()).ok()?;
+        fstatat(
+            self.directory.as_fd(),
+            decimal(number, &mut text),
+            AtFlags::empty(),
+        )
+    }
+
+    fn look_up(&self, number: u32) -> Option<Kind> {
+        let stat = self.stat(number).ok()?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         Some(match u32::try_from(stat.st_ino) {
             // A socket's inode number is the one that sock_diag tells.
@@ -179,7 +198,7 @@ mod tests {
             })
             .collect();
         let descriptors = Descriptors::open(std::process::id()).unwrap();
-        assert!(descriptors.count() >= 23);
+        assert!(descriptors.count() >= 23 && descriptors.readable());
         assert!(descriptors.sockets(descriptors.count()) >= 20);
         let mut inodes = Vec::new();
         descriptors.each_socket(u32::MAX, |inode| {

@@ -48,6 +48,8 @@ pub struct WgUapi {
     links: Option<Netlink>,
     tuns_seen: Option<Instant>,
     resting: HashMap<PathBuf, Rest>,
+    /// Sockets without an interface here, and whether nobody serves them.
+    left_over: HashMap<PathBuf, bool>,
     handshakes: HashMap<(String, PublicKey), Timestamp>,
 }
 
@@ -81,6 +83,7 @@ impl WgUapi {
             links: Netlink::open(NETLINK_ROUTE, "route", Duration::from_secs(1)).ok(),
             tuns_seen: None,
             resting: HashMap::new(),
+            left_over: HashMap::new(),
             handshakes: HashMap::new(),
         }
     }
@@ -122,7 +125,11 @@ impl Observer for WgUapi {
             let text = "some sockets may not be asked: needs root";
             gathered.reasons.push(text.to_owned());
         }
-        gathered.devices.sort_by(|a, b| a.name.cmp(&b.name));
+        // Two sockets may bear one name: the one that answered well counts.
+        gathered
+            .devices
+            .sort_by(|a, b| (&a.name, !a.problems.is_empty()).cmp(&(&b.name, !b.problems.is_empty())));
+        gathered.devices.dedup_by(|a, b| a.name == b.name);
         emit.emit(clock::now(), began.elapsed(), Body::Devices(gathered.devices));
         Ok(if gathered.reasons.is_empty() {
             SourceStatus::ok()
@@ -173,11 +180,13 @@ impl WgUapi {
         let observing_the_host = here.is_none() || netns::of_process(1).is_none_or(|host| Some(host) == here);
         self.resting
             .retain(|path, _| candidates.iter().any(|c| c.path == *path));
+        self.left_over
+            .retain(|path, _| candidates.iter().any(|c| c.path == *path));
         let mut targets: Vec<Target> = Vec::new();
         let mut dead = Vec::new();
         for candidate in candidates {
             let Some(index) = interface(&candidate.device) else {
-                if observing_the_host && matches!(ask::connect_to(&candidate.path), Err(Outcome::Dead)) {
+                if observing_the_host && self.is_left_over(&candidate.path) {
                     gathered.reasons.push(format!(
                         "{}: left over: no daemon serves it and there is no interface {:?}",
                         candidate.path.display(),
@@ -187,6 +196,7 @@ impl WgUapi {
                 tracing::debug!(path = %candidate.path.display(), "no interface of that name here: skipped");
                 continue;
             };
+            self.left_over.remove(&candidate.path);
             if let Some(rest) = self.resting.get(&candidate.path).filter(|rest| now < rest.until) {
                 gathered.silent(&candidate, index, &hung_text(None, rest.length));
                 continue;
@@ -222,6 +232,17 @@ impl WgUapi {
             }
         }
         targets
+    }
+
+    /// Whether nobody serves a socket whose interface is not here. Tried once: another namespace's daemon should not
+    /// be connected to for nothing again and again.
+    fn is_left_over(&mut self, path: &Path) -> bool {
+        if let Some(known) = self.left_over.get(path) {
+            return *known;
+        }
+        let dead = matches!(ask::connect_to(path), Err(Outcome::Dead));
+        self.left_over.insert(path.to_owned(), dead);
+        dead
     }
 
     fn ask(&mut self, targets: Vec<Target>, gathered: &mut Gathered) {

@@ -144,6 +144,23 @@ fn a_dead_socket_is_told_and_left_in_place() {
 }
 
 #[test]
+fn a_socket_without_an_interface_is_left_over_only_if_nobody_serves_it() {
+    let mut sockets = Sockets::new();
+    sockets.dead("gone");
+    sockets.hung("elsewhere");
+    let mut observer = sockets.observer();
+    for _ in 0..2 {
+        assert!(observer.is_left_over(&sockets.path("gone")));
+        assert!(!observer.is_left_over(&sockets.path("elsewhere")));
+    }
+    // Connected to once, not twice.
+    let waiting = &sockets.listeners[0];
+    waiting.set_nonblocking(true).unwrap();
+    assert!(waiting.accept().is_ok());
+    assert!(waiting.accept().is_err());
+}
+
+#[test]
 fn a_full_queue_is_a_hung_daemon() {
     let mut sockets = Sockets::new();
     sockets.hung("wg0");
@@ -193,6 +210,30 @@ fn ages_do_not_tremble() {
     }
     assert_eq!(last, None);
     assert!(observer.handshakes.is_empty());
+}
+
+#[test]
+fn without_permission_it_says_who_is_needed() {
+    in_own_netns(|| {
+        ip("tuntap add wg0 mode tun");
+        let mut sockets = Sockets::new();
+        sockets.hung("wg0");
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        // The thread gives up its rights over files, as another user has none.
+        let nobody = nix::unistd::Uid::from_raw(65534);
+        for (directory, socket) in [(0o700, 0o777), (0o755, 0o600)] {
+            mode(sockets.directory.path(), directory);
+            mode(&sockets.path("wg0"), socket);
+            let root = nix::unistd::setfsuid(nobody);
+            let (bodies, status) = look(&mut sockets.observer());
+            nix::unistd::setfsuid(root);
+            assert_eq!(bodies, []);
+            let error = status.unwrap_err().to_string();
+            assert!(error.ends_with("not permitted; needs root"), "{error}");
+        }
+    });
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn tunnel(t: &TunnelRow) -> Vec<Cell> {
     let (role, state) = match t.state {
         "established" => (
             Role::Good,
-            human::plural(usize_of(t.handshakes), "handshake", "handshakes"),
+            human::counted(t.handshakes, "handshake", "handshakes"),
         ),
         "unknown" => (Role::Dim, "began before".to_owned()),
         _ => (Role::Warning, "no data yet".to_owned()),
@@ -184,8 +184,4 @@ fn clock(at: Timestamp, with_date: bool) -> String {
     } else {
         time
     }
-}
-
-fn usize_of(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

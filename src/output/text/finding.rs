@@ -15,6 +15,8 @@ const EVIDENCE_LINES: usize = 2;
 const CANDIDATES: usize = 5;
 /// Fixes shown after the first.
 const OTHER_FIXES: usize = 2;
+/// Characters of a fix's reasons: as many whole sentences as fit, and at least one. The rest is in the other formats.
+const REASON: usize = 400;
 /// A snippet of a further fix is shown up to this many lines.
 const SHORT_SNIPPET: usize = 3;
 
@@ -63,7 +65,9 @@ pub fn write<'a>(
 }
 
 fn labelled(page: &mut Page, label: &str, text: &[Piece]) {
-    page.paragraph(piece(Role::Dim, format!("  {label}")), INDENT, text);
+    // What to do is what the eye should find.
+    let role = if label == "Fix" { Role::Good } else { Role::Dim };
+    page.paragraph(piece(role, format!("  {label}")), INDENT, text);
 }
 
 /// Mark and title, and at the right edge code and confidence; those get a line of their own where the title is long.
@@ -92,9 +96,11 @@ fn heading(page: &mut Page, finding: &Finding) {
     }
 }
 
-/// The evidence, as many pairs as fit.
+/// The evidence, as many pairs as fit; what is zero comes last, for it tells least.
 fn glance(page: &mut Page, finding: &Finding, now: Timestamp) {
-    let pairs: Vec<String> = evidence::pairs(&finding.evidence, now)
+    let mut pairs = evidence::pairs(&finding.evidence, now);
+    pairs.sort_by_key(|(_, value)| value == "0" || value.starts_with("0 "));
+    let pairs: Vec<String> = pairs
         .iter()
         .map(|(name, value)| page.shown(&format!("{name} {}", clean::shorten_keys(value))))
         .collect();
@@ -175,7 +181,7 @@ fn fixes(page: &mut Page, fixes: &[Fix]) {
                 text.push('.');
             }
             text.push(' ');
-            text.push_str(&clean::shorten_keys(&fix.why));
+            text.push_str(&clean::shorten_keys(&sentences(&fix.why, REASON)));
         }
         labelled(
             page,
@@ -197,6 +203,33 @@ fn fixes(page: &mut Page, fixes: &[Fix]) {
             &[piece(Role::Dim, format!("and {more} more (--json)"))],
         );
     }
+}
+
+/// The first sentences of `text` that together have at most `most` characters, and at least one.
+fn sentences(text: &str, most: usize) -> String {
+    let mut kept = String::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let end = rest
+            .match_indices(". ")
+            .map(|(at, _)| at + 1)
+            .find(|end| {
+                let next = rest.get(end + 1..).and_then(|r| r.chars().next());
+                next.is_some_and(char::is_uppercase)
+            })
+            .unwrap_or(rest.len());
+        let (sentence, after) = rest.split_at(end);
+        if !kept.is_empty() && kept.chars().count() + 1 + sentence.chars().count() > most {
+            kept.push_str(" […]");
+            break;
+        }
+        if !kept.is_empty() {
+            kept.push(' ');
+        }
+        kept.push_str(sentence);
+        rest = after.trim_start();
+    }
+    kept
 }
 
 /// Something to paste: under the text where that fits, further left where it is long.
@@ -229,4 +262,22 @@ fn folded<'a>(page: &mut Page, explains: impl Iterator<Item = &'a Finding>) {
         })
         .collect();
     labelled(page, "Explains", &[piece(Role::Plain, list.join(", "))]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_cut_between_sentences() {
+        let text = "Version 1.2 of it. Then e.g. this one. And a third.";
+        for (most, expected) in [
+            (1, "Version 1.2 of it. […]"),
+            (40, "Version 1.2 of it. Then e.g. this one. […]"),
+            (400, text),
+        ] {
+            assert_eq!(sentences(text, most), expected);
+        }
+        assert_eq!(sentences("  ", 10), "");
+    }
 }

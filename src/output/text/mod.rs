@@ -71,7 +71,7 @@ fn verdict(page: &mut Page, report: &Report) {
         0 => part(format!("watched {:.1} s", report.duration.as_secs_f64())),
         n => part(format!(
             "{} of {}",
-            human::plural(n, "capture", "captures"),
+            human::counted(n as u64, "capture", "captures"),
             human::span(report.duration)
         )),
     }
@@ -94,7 +94,7 @@ fn verdict_words(report: &Report) -> Vec<Piece> {
     ] {
         match count(severity) {
             0 => {}
-            n => words.push((severity, human::plural(n, one, many))),
+            n => words.push((severity, human::counted(n as u64, one, many))),
         }
     }
     let mut out = Vec::new();

@@ -82,14 +82,14 @@ pub struct Table {
     pub note: Option<String>,
 }
 
-/// How many columns from the left have the same width in tables that stand together.
+/// How many columns from the left have the same width in all tables that stand together; tables with equally many
+/// columns share all.
 const ALIGNED: usize = 2;
 
 /// Writes tables beneath one another with their first columns aligned; rows are indented by two. Returns where the
 /// second column begins.
 pub fn write(page: &mut Page, mut tables: Vec<Table>) -> usize {
-    let mut aligned = [0; ALIGNED];
-    let mut widths = Vec::new();
+    let mut widths: Vec<Vec<usize>> = Vec::new();
     for table in &mut tables {
         for row in &mut table.rows {
             for (i, cell) in row.iter_mut().enumerate() {
@@ -104,19 +104,21 @@ pub fn write(page: &mut Page, mut tables: Vec<Table>) -> usize {
             }
         }
         shrink(&table.columns, &mut own, page.width());
-        for (shared, width) in aligned.iter_mut().zip(&own) {
-            *shared = (*shared).max(*width);
-        }
         widths.push(own);
     }
-    for (table, mut own) in tables.into_iter().zip(widths) {
-        for (width, shared) in own.iter_mut().zip(aligned) {
-            *width = shared;
-        }
-        shrink(&table.columns, &mut own, page.width());
-        rows(page, table, &own);
+    let second = widths.iter().filter_map(|own| own.first()).max().copied();
+    for table in tables {
+        let alike = |own: &&Vec<usize>| own.len() == table.columns.len();
+        let mut shared: Vec<usize> = (0..table.columns.len())
+            .map(|i| {
+                let all = widths.iter().filter(|own| i < ALIGNED || alike(own));
+                all.filter_map(|own| own.get(i)).max().copied().unwrap_or(0)
+            })
+            .collect();
+        shrink(&table.columns, &mut shared, page.width());
+        rows(page, table, &shared);
     }
-    aligned[0] + GAP
+    second.map_or(0, |width| width + GAP)
 }
 
 fn rows(page: &mut Page, table: Table, widths: &[usize]) {

@@ -81,7 +81,13 @@ fn peers(report: &Report) -> Option<Table> {
             .take(PEERS)
             .map(|p| peer(p, report.generated_at))
             .collect(),
-        note: more(rows.len(), PEERS, "peer", "peers"),
+        note: more(
+            rows.len(),
+            PEERS,
+            report.wireguard.peers_left_out,
+            "peer",
+            "peers",
+        ),
     })
 }
 
@@ -99,7 +105,10 @@ fn no_peers(report: &Report) -> Option<String> {
     match report.wireguard.devices.len() {
         0 if !looked => None,
         0 => Some("no device on this host".to_owned()),
-        n => Some(format!("{}, no peers", human::plural(n, "device", "devices"))),
+        n => Some(format!(
+            "{}, no peers",
+            human::counted(n as u64, "device", "devices")
+        )),
     }
 }
 
@@ -114,7 +123,7 @@ fn peer(p: &PeerRow, now: Timestamp) -> Vec<Cell> {
         _ => "–".to_owned(),
     };
     let handshake = match (p.last_handshake, p.state) {
-        (Some(at), _) => human::ago(now, at),
+        (Some(at), _) => human::ago_short(now, at),
         (None, PeerState::Unknown) => "–".to_owned(),
         (None, _) => "never".to_owned(),
     };
@@ -145,10 +154,10 @@ fn ports(report: &Report, unicode: bool) -> Option<Table> {
     if rows.is_empty() {
         return None;
     }
-    let heading = report.sockets.ports_available.map_or_else(
-        || "held".to_owned(),
-        |n| format!("held of {}", human::count(n.into())),
-    );
+    let heading = report
+        .sockets
+        .ports_available
+        .map_or_else(|| "held".to_owned(), |n| format!("held of {}", human::count(n)));
     Some(Table {
         columns: use_columns("Ports", &heading),
         rows: rows
@@ -160,7 +169,13 @@ fn ports(report: &Report, unicode: bool) -> Option<Table> {
                 use_row(owner, towards, d.held, d.available, d.state, unicode)
             })
             .collect(),
-        note: more(rows.len(), DESTINATIONS, "destination", "destinations"),
+        note: more(
+            rows.len(),
+            DESTINATIONS,
+            report.sockets.destinations_left_out,
+            "destination",
+            "destinations",
+        ),
     })
 }
 
@@ -170,10 +185,10 @@ fn held(report: &Report) -> impl Iterator<Item = &DestinationRow> {
 
 /// TCP sockets in all, and that none holds an ephemeral port, where that is known.
 fn sockets(report: &Report) -> Option<String> {
-    let tcp = usize::try_from(report.sockets.tcp_total?).unwrap_or(usize::MAX);
-    let mut text = human::plural(tcp, "TCP socket", "TCP sockets");
+    let tcp = report.sockets.tcp_total?;
+    let mut text = human::counted(tcp, "TCP socket", "TCP sockets");
     if let Some(tw) = report.sockets.time_wait_total {
-        text.push_str(&format!(", {} in TIME_WAIT", human::count(tw.into())));
+        text.push_str(&format!(", {} in TIME_WAIT", human::count(tw)));
     }
     if held(report).next().is_none() {
         text.push_str(", no outbound connection");
@@ -193,15 +208,21 @@ fn snat(conntrack: &Conntrack, unicode: bool) -> Option<Table> {
             .take(SNAT)
             .map(|row| snat_row(row, unicode))
             .collect(),
-        note: more(conntrack.snat.len(), SNAT, "destination", "destinations"),
+        note: more(
+            conntrack.snat.len(),
+            SNAT,
+            conntrack.tally.as_ref().map_or(0, |t| t.snat_left_out.items),
+            "destination",
+            "destinations",
+        ),
     })
 }
 
 fn snat_row(row: &SnatRow, unicode: bool) -> Vec<Cell> {
     let t = &row.tally;
     let state = match row.range {
-        Some(range) if row.range_inferred => format!("of about {}", human::count(range.into())),
-        Some(range) => format!("of {}", human::count(range.into())),
+        Some(range) if row.range_inferred => format!("of ~{}", human::count(range)),
+        Some(range) => format!("of {}", human::count(range)),
         None => "of an unknown range".to_owned(),
     };
     let mut cells = use_row(
@@ -254,7 +275,7 @@ fn use_row(
         Cell::plain(owner),
         Cell::plain(towards),
         Cell::of(bar_role, human::bar(share, BAR, unicode)),
-        Cell::plain(human::count(held.into())),
+        Cell::plain(human::count(held)),
         Cell::plain(available.map_or_else(|| "–".to_owned(), |n| human::percent(held.into(), n.into()))),
         Cell::of(role, state),
     ]
@@ -274,11 +295,11 @@ fn towards(proto: Proto, destination: SocketAddr) -> String {
 /// `18,204 of 262,144 (6 %), +120/s`, and which counters of trouble moved.
 fn table_fill(c: &Conntrack) -> Option<String> {
     let count = c.count?;
-    let mut text = human::count(count.into());
+    let mut text = human::count(count);
     if let Some(max) = c.max {
         text.push_str(&format!(
             " of {} ({})",
-            human::count(max.into()),
+            human::count(max),
             human::percent(count.into(), max.into())
         ));
     }
@@ -303,9 +324,18 @@ fn table_fill(c: &Conntrack) -> Option<String> {
 /// Counters whose movement is worth a word even where no finding holds.
 const TROUBLE: [&str; 5] = ["insert_failed", "drop", "early_drop", "chain_toolong", "error"];
 
-/// Says how many of `all` rows are not shown.
-fn more(all: usize, shown: usize, one: &str, many: &str) -> Option<String> {
-    let rest = all.checked_sub(shown).filter(|n| *n > 0)?;
-    let rows = human::plural(rest, &format!("more {one}"), &format!("more {many}"));
-    Some(format!("and {rows} (--json has all)"))
+/// Says how many of `all` rows are not shown, and how many there are of which the report itself holds nothing.
+fn more(all: usize, shown: usize, left_out: u64, one: &str, many: &str) -> Option<String> {
+    let rest = all.saturating_sub(shown);
+    let rows = |n| human::counted(n, &format!("more {one}"), &format!("more {many}"));
+    match (rest, left_out) {
+        (0, 0) => None,
+        (0, n) => Some(format!("and {}, not listed anywhere", rows(n))),
+        (n, 0) => Some(format!("and {} (--json has all)", rows(n as u64))),
+        (n, m) => Some(format!(
+            "and {} ({} of them in --json)",
+            rows(m.saturating_add(n as u64)),
+            human::count(n as u64)
+        )),
+    }
 }

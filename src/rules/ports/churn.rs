@@ -63,7 +63,9 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
     let who = tuple.owner.as_ref().map(|o| o.process.comm.as_str());
     let mut summary = format!(
         "{} opens {at_least}{} connections a second to {to} and does not keep them.",
-        tuple.holder(),
+        tuple
+            .holder()
+            .unwrap_or_else(|| "A program (which one is not known)".to_owned()),
         number(opens.per_second)
     );
     if s.time_wait > 0 {
@@ -122,7 +124,7 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
             "Each request waits for a new connection first{}. The load holds up to {} local ports here and as many entries in \
              the NATs and firewalls on the way.",
             if to.port() == 443 {
-                ", with TLS for several round trips"
+                ", a round trip for TCP and one or two for TLS"
             } else {
                 ""
             },

@@ -7,7 +7,7 @@ use crate::observation::Source;
 use crate::rules::{Area, Input, Rule};
 use crate::track::sockets::Sample;
 use crate::types::Proto;
-use crate::words::{count, counted};
+use crate::words::counted;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -60,29 +60,19 @@ fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
     let (first, last) = (looks.first()?, looks.last()?);
     let fullest = looks.iter().copied().max_by_key(|s| tuple.blocked(s))?;
     let tuple = &tuple.at(fullest);
-    let every_one = tuple.blocked(fullest) >= tuple.usable.at_most;
+    let every_one = tuple.blocked(fullest) >= tuple.usable.ports;
     let advice = tuple.advice();
     let to = tuple.key.destination;
-    let (what, fails) = match tuple.key.proto {
-        Proto::Tcp => ("local ports", "A new connection to it"),
-        Proto::Udp => ("local UDP ports", "A new UDP socket, whatever its destination,"),
+    let fails = match tuple.key.proto {
+        Proto::Tcp => "A new connection to it",
+        Proto::Udp => "A new UDP socket, whatever its destination,",
     };
-    let left = tuple.usable.at_least.saturating_sub(fullest.held);
+    let left = tuple.usable.ports.saturating_sub(fullest.held);
     let mut summary = format!(
-        "{} holds {} of {} {what} towards {to}.",
-        tuple.holder(),
-        count(fullest.held),
-        count(tuple.usable.at_least),
+        "{} {fails} fails at once with {}.",
+        tuple.held_words(advice.remedy),
+        tuple.errno()
     );
-    for sentence in [
-        tuple.why_held(advice.remedy),
-        format!("{fails} fails at once with {}.", tuple.errno()),
-    ] {
-        if !sentence.is_empty() {
-            summary.push(' ');
-            summary.push_str(&sentence);
-        }
-    }
     if left > 0 {
         summary.push_str(&format!(
             " The last {} may be held by sockets that are bound without being connected.",
@@ -214,15 +204,10 @@ mod tests {
                 Confidence::Likely,
             ),
             (
-                "listeners that may be reserved",
+                "listeners and reserved ports",
                 Scene::new()
                     .reserve(40_000, 40_004)
                     .look(0, look().time_wait(28_224).listening(3)),
-                Confidence::Likely,
-            ),
-            (
-                "listeners, none reserved",
-                Scene::new().look(0, look().time_wait(28_229).listening(3)),
                 Confidence::Certain,
             ),
         ] {
@@ -246,12 +231,36 @@ mod tests {
     #[test]
     fn the_cause_follows_the_states() {
         for (look, words) in [
-            (look().established(28_232), "28,232 are open at once"),
+            (look().established(28_232), "all in use at once"),
             (look().close_wait(28_232), "CLOSE_WAIT"),
             (look().syn_sent(28_232), "SYN_SENT"),
         ] {
             let f = Scene::new().look(0, look).check(&RULE).remove(0);
             assert!(f.summary.contains(words), "{}", f.summary);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_told_only_of_what_keeps_on() {
+        for (name, look, words) in [
+            (
+                "a minute of it",
+                look().time_wait(28_232),
+                "closes about 471 connections a second",
+            ),
+            (
+                "a burst just now",
+                look().time_wait(28_232).rate_class(28_232),
+                "closed 28,232 connections to it within the last 10 s",
+            ),
+            (
+                "all of it a while ago",
+                look().time_wait(28_232).rate_class(0),
+                "become free by themselves",
+            ),
+        ] {
+            let f = Scene::new().look(0, look).check(&RULE).remove(0);
+            assert!(f.summary.contains(words), "{name}: {}", f.summary);
         }
     }
 

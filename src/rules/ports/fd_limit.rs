@@ -3,9 +3,8 @@
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::observation::socket::ProcessFacts;
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Area, Input, Rule, process_ref};
 use crate::time::{Span, Timestamp};
-use crate::track::processes::process_ref;
 use crate::words::{count, percent, rounded};
 
 /// The rule.

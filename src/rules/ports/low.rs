@@ -33,9 +33,6 @@ levels off, lies beyond the range.",
     check,
 };
 
-/// Growth over the watch below this share of the range is noise.
-const MOVES: f64 = 0.005;
-
 /// A straight line is not trusted further ahead than this, in seconds.
 const HORIZON: f64 = 600.0;
 
@@ -63,10 +60,8 @@ fn forecast(tuple: &Tuple<'_>, sizing: Option<Sizing>) -> Option<Forecast> {
         return None;
     }
     let slope = tuple.history.held_per_second()?;
-    let usable = f64::from(tuple.usable.at_least);
-    let first = tuple.history.samples().next()?;
-    let grown = f64::from(tuple.sample.held) - f64::from(first.held);
-    if slope <= 0.0 || grown < usable * MOVES {
+    let usable = f64::from(tuple.usable.ports);
+    if !tuple.history.rising(tuple.usable.ports) {
         return None;
     }
     // What TIME_WAIT makes grow stops growing once as many expire as are added.
@@ -96,13 +91,7 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     let advice = tuple.advice();
     let forecast = forecast(tuple, advice.sizing);
     let to = tuple.key.destination;
-    let mut summary = format!(
-        "{} holds {} of {} local ports towards {to} ({}).",
-        tuple.holder(),
-        count(tuple.sample.held),
-        count(tuple.usable.at_least),
-        percent(now),
-    );
+    let mut summary = tuple.held_words(advice.remedy);
     let then = match forecast {
         Some(Forecast::Full(left)) => format!("At the present pace none is left in {}.", seconds(left)),
         Some(Forecast::LevelsOff(level)) => {
@@ -110,11 +99,9 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         }
         None => String::new(),
     };
-    for sentence in [tuple.why_held(advice.remedy), then] {
-        if !sentence.is_empty() {
-            summary.push(' ');
-            summary.push_str(&sentence);
-        }
+    if !then.is_empty() {
+        summary.push(' ');
+        summary.push_str(&then);
     }
     let held = tuple
         .fresh()
@@ -171,7 +158,7 @@ fn kind(tuple: &Tuple<'_>) -> &'static str {
 fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     tuple.reuse?;
     let share = tuple.usable.share(tuple.sample.held);
-    let ceiling = f64::from(tuple.usable.at_least) / TIME_WAIT.as_secs_f64();
+    let ceiling = f64::from(tuple.usable.ports) / TIME_WAIT.as_secs_f64();
     let opens = tuple.opens?.per_second;
     if share < thresholds.ports_critical || opens > ceiling * 1.1 || opens < ceiling * 0.5 {
         return None;
@@ -189,11 +176,10 @@ fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         ),
         subject: tuple.subject(),
         summary: format!(
-            "{} holds {} of {} local ports towards {to}, {} of them in TIME_WAIT. The kernel may reuse these after a moment \
+            "{} of {} local ports towards {to} are held, {} of them in TIME_WAIT. The kernel may reuse these after a moment \
              (tcp_tw_reuse), but only where the destination uses TCP timestamps.",
-            tuple.holder(),
             count(tuple.sample.held),
-            count(tuple.usable.at_least),
+            count(tuple.usable.ports),
             count(tuple.sample.time_wait),
         ),
         evidence: tuple.evidence().with("share", rounded(share)),
@@ -331,10 +317,6 @@ mod tests {
             .look(0, look().established(20_000).inodes(&[1, 2, 3]))
             .process(812, "node", &[1, 2, 3]);
         let f = scene.check(&RULE).remove(0);
-        assert!(
-            f.summary.starts_with("node (pid 812) holds 20,000 of 28,232"),
-            "{}",
-            f.summary
-        );
+        assert!(f.summary.ends_with("node (pid 812) holds them."), "{}", f.summary);
     }
 }

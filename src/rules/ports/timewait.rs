@@ -78,10 +78,13 @@ fn finding(tuple: &Tuple<'_>) -> Finding {
             "time_wait_share",
             rounded(f64::from(s.time_wait) / f64::from(s.held.max(1))),
         ),
-        impact: format!(
-            "These ports are missing for new connections from {} to {to}.",
-            tuple.key.source
-        ),
+        impact: match tuple.reuse {
+            Some(_) => "Hardly any: new connections take these ports over.".to_owned(),
+            None => format!(
+                "These ports are missing for new connections from {} to {to}.",
+                tuple.key.source
+            ),
+        },
         candidates: Vec::new(),
         fixes: advice.fixes,
         first_seen: tuple.fresh().find(|s| s.time_wait > 0).map_or(s.at, |s| s.at),

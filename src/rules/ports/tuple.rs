@@ -1,14 +1,14 @@
 //! One (protocol, source, destination) with everything that the rules on ports ask of it, and the words that they share.
 
 use crate::finding::{Evidence, Subject};
-use crate::pooling::{Advice, Case, Remedy, advise};
-use crate::rules::Input;
+use crate::pooling::{Advice, Case, Opens, Ports, Remedy, Sockets, User, advise};
+use crate::rules::{Input, process_ref};
 use crate::time::Span;
 use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
 use crate::track::sockets::{History, Key, OpenRate, Sample, Usable};
 use crate::types::Proto;
-use crate::words::{count, counted, number, rounded};
+use crate::words::{count, number, rounded};
 
 /// Looks older than this do not count towards a verdict about now: no TIME_WAIT outlives it.
 const FRESH: Span = Span::from_secs(60);
@@ -100,69 +100,139 @@ impl Tuple<'_> {
             source: Some(self.key.source),
             address: self.key.destination.ip(),
             port: self.key.destination.port(),
-            process: self.owner.as_ref().map(|o| o.process.clone()),
+            process: self.owner.as_ref().map(|o| process_ref(&o.process)),
         }
     }
 
-    /// Who holds the sockets, at the head of a sentence.
-    pub fn holder(&self) -> String {
-        match &self.owner {
-            None => "A program that could not be told".to_owned(),
-            Some(o) if o.processes > 1 => format!("{} ({} processes)", o.process.comm, o.processes),
-            Some(o) => format!("{} (pid {})", o.process.comm, o.process.pid),
+    /// Who holds the live sockets, where known.
+    pub fn holder(&self) -> Option<String> {
+        self.owner.as_ref().map(|o| match o.processes {
+            0 | 1 => format!("{} (pid {})", o.process.comm, o.process.pid),
+            n => format!("{} ({n} processes)", o.process.comm),
+        })
+    }
+
+    /// How many ports are held and why, in a sentence or two.
+    pub fn held_words(&self, remedy: Remedy) -> String {
+        let s = &self.sample;
+        let part = |n: u32, state: &str| match n {
+            0 => String::new(),
+            n if n >= s.held => format!(", all in {state}"),
+            n => format!(", {} of them in {state}", count(n)),
+        };
+        let (in_state, why) = match remedy {
+            Remedy::Pool if s.time_wait > 0 => (part(s.time_wait, "TIME_WAIT"), self.churn_words()),
+            Remedy::Pool => (
+                String::new(),
+                "They are short connections, opened one after another.".to_owned(),
+            ),
+            Remedy::Close => (
+                part(s.close_wait, "CLOSE_WAIT"),
+                format!(
+                    "The other side has closed those, and {} has not: a leak.",
+                    self.holder_or("the program")
+                ),
+            ),
+            Remedy::Reach => (
+                part(s.syn_sent, "SYN_SENT"),
+                format!(
+                    "The destination does not answer, and each attempt of {} holds a port.",
+                    self.holder_or("the program")
+                ),
+            ),
+            Remedy::Spread => (
+                part(s.established, "use at once"),
+                self.holder()
+                    .map_or_else(String::new, |h| format!("{h} holds them.")),
+            ),
+        };
+        let kind = match self.key.proto {
+            Proto::Tcp => "local ports",
+            Proto::Udp => "local UDP ports",
+        };
+        let held = format!(
+            "{} of {} {kind} towards {} are held{in_state}.",
+            count(s.held),
+            count(self.usable.ports),
+            self.key.destination
+        );
+        if why.is_empty() {
+            held
+        } else {
+            format!("{held} {why}")
+        }
+    }
+
+    fn holder_or(&self, unknown: &str) -> String {
+        self.holder().unwrap_or_else(|| unknown.to_owned())
+    }
+
+    fn churn_words(&self) -> String {
+        let [.., recent] = self.sample.left;
+        let opens = self.opens.filter(|o| o.per_second >= 1.0);
+        // A rate is told only of what keeps on; a burst, as of a program that stopped for want of ports, is counted.
+        let what = match opens.filter(|_| self.history.turns_over(1.0)) {
+            Some(o) => {
+                let roughly = if o.lower_bound { "at least" } else { "about" };
+                format!("{roughly} {} connections a second", number(o.per_second))
+            }
+            None if recent > 0 => {
+                return format!(
+                    "{} closed {} connections to it within the last 10 s, and each keeps its port for 60 s from then.",
+                    self.holder()
+                        .unwrap_or_else(|| "A program on this side".to_owned()),
+                    count(recent)
+                );
+            }
+            None => {
+                return "This side closed those connections, and each keeps its port for 60 s from then; as hardly any is opened \
+                        any more, they become free by themselves."
+                    .to_owned();
+            }
+        };
+        match self.holder() {
+            Some(holder) => {
+                format!(
+                    "{holder} opens {what} and closes each one itself, which keeps its port for another 60 s."
+                )
+            }
+            None => format!(
+                "This side opens and closes {what}, which keeps each port for another 60 s; by which program is not known, because \
+                 TIME_WAIT has no owner."
+            ),
         }
     }
 
     /// What to change.
     pub fn advice(&self) -> Advice {
+        let s = &self.sample;
+        let process = self.owner.as_ref().map(|o| process_ref(&o.process));
         advise(&Case {
             proto: self.key.proto,
             to: self.key.destination,
-            sample: &self.sample,
-            opens: self.opens,
+            sockets: Sockets {
+                held: s.held,
+                time_wait: s.time_wait,
+                live: s.live,
+                syn_sent: s.syn_sent,
+                close_wait: s.close_wait,
+            },
+            opens: self.opens.map(|o| Opens {
+                per_second: o.per_second,
+                lower_bound: o.lower_bound,
+            }),
             mean_concurrency: self.history.mean_concurrency().unwrap_or(0.0),
             peak_concurrency: self.history.peak_concurrency(),
-            owner: self.owner.as_ref(),
-            usable: Some(self.usable),
+            user: process.as_ref().map(|process| User {
+                process,
+                processes: self.owner.as_ref().map_or(1, |o| o.processes),
+            }),
+            ports: Some(Ports {
+                range: self.usable.range.len(),
+                usable: self.usable.ports,
+            }),
             reused: self.reuse.is_some(),
         })
-    }
-
-    /// Why the ports are held, in a sentence.
-    pub fn why_held(&self, remedy: Remedy) -> String {
-        let s = &self.sample;
-        match remedy {
-            Remedy::Pool if s.time_wait > 0 => {
-                let opens = self.opens.filter(|o| o.per_second >= 1.0);
-                let rate = opens.map_or_else(
-                    || "This side closed".to_owned(),
-                    |o| {
-                        format!(
-                            "About {} connections a second are opened, and this side closes",
-                            number(o.per_second)
-                        )
-                    },
-                );
-                format!(
-                    "{rate} each one itself, so its port stays in TIME_WAIT for another 60 s: {} are there now.",
-                    count(s.time_wait)
-                )
-            }
-            Remedy::Pool => "They are short connections, opened one after another.".to_owned(),
-            Remedy::Close => format!(
-                "{} are in CLOSE_WAIT: the other side has closed them and the program has not.",
-                count(s.close_wait)
-            ),
-            Remedy::Reach => format!(
-                "{} are in SYN_SENT: the destination does not answer, and each attempt holds a port.",
-                count(s.syn_sent)
-            ),
-            Remedy::Spread if self.key.proto == Proto::Udp => String::new(),
-            Remedy::Spread => format!(
-                "{} at once and live long.",
-                counted(s.established, "is open", "are open")
-            ),
-        }
     }
 
     /// What happens to a program that wants one more port.
@@ -181,7 +251,7 @@ impl Tuple<'_> {
         let positive = |n: u32| (n > 0).then_some(n);
         Evidence::new()
             .with("in_use", s.held)
-            .with("available", u.at_least)
+            .with("available", u.ports)
             .maybe("time_wait", tcp.then_some(s.time_wait))
             .maybe("established", tcp.then_some(s.established))
             .maybe("syn_sent", positive(s.syn_sent))

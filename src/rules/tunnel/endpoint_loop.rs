@@ -115,7 +115,7 @@ fn fixes(view: &View<'_>, address: &str) -> Vec<Fix> {
             ..Fix::default()
         },
         Fix {
-            title: "Or let wg-quick do it".to_owned(),
+            title: "Let wg-quick do it".to_owned(),
             why: "For a default route in AllowedIPs it marks the outer packets and routes only unmarked ones into the \
                   tunnel; it needs no change when the gateway does."
                 .to_owned(),

@@ -52,7 +52,10 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 /// The error, where nothing since disproves it.
 fn standing(view: &View<'_>) -> Option<IcmpSeen> {
     let icmp = view.wire.icmp?;
-    let heard_since = view.peer.newest.last_handshake.is_some_and(|at| at > icmp.at)
+    let heard_since = view
+        .peer
+        .last_handshake(view.world.now)
+        .is_some_and(|at| at > icmp.at)
         || view.peer.traffic.heard_at.is_some_and(|at| at > icmp.at);
     let later = view.wire.attempts.iter().filter(|a| a.at > icmp.at).count();
     (!heard_since && later < SILENT_SINCE).then_some(icmp)

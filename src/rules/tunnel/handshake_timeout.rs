@@ -100,17 +100,17 @@ fn summary(view: &View<'_>, endpoint: &str) -> String {
             count(cookies, "cookie reply").replace("replys", "replies")
         ),
         (rejected, _, _) => format!(
-            "{attempts} to {endpoint} failed, yet {} on the wire: the device did not accept it, so the way is open \
-             both ways.",
-            if rejected == 1 {
-                "1 response arrived".to_owned()
-            } else {
-                format!("{rejected} responses arrived")
-            }
+            "{attempts} to {endpoint} failed although {} came: the device did not accept {}, so the way is open both \
+             ways.",
+            count(rejected, "response"),
+            if rejected == 1 { "it" } else { "them" }
         ),
     };
     match view.handshake_age() {
         Some(age) => text.push_str(&format!(" The last good handshake was {} ago.", time(age))),
+        None if view.peer.clock_went_back(view.world.now) => {
+            text.push_str(" The last good handshake lies in the future: this host's clock went back.");
+        }
         None if silence.counted.is_none_or(|c| !c.since_configured) => {
             text.push_str(" There was never a handshake with this peer.");
         }
@@ -155,6 +155,7 @@ fn evidence(view: &View<'_>) -> Evidence {
         .with("rx_bytes_while_watched", rx)
         .with("tx_bytes_while_watched", tx)
         .with("implementation", view.implementation().name())
+        .with("other_live_peers", view.other_live_peers())
         .maybe(
             "reverse_path_drops",
             view.world.counters.delta("TcpExt.IPReversePathFilter"),

@@ -11,7 +11,7 @@ mod one_way;
 mod roamed;
 mod session_expired;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod view;
 mod words;
 
@@ -39,3 +39,27 @@ pub(super) use roamed::RULE as ROAMED;
 
 /// Either kind of device will do.
 const DEVICES: &[Source] = &[Source::WireguardNetlink, Source::WireguardUapi];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_reads_well() {
+        for (place, rule) in RULES.iter().enumerate() {
+            assert!(rule.code.starts_with("wg-"));
+            for text in [rule.holds_when, rule.meaning, rule.detection, rule.fix] {
+                assert!(!text.is_empty() && !text.contains("  "), "{}: {text}", rule.code);
+            }
+            for cause in rule.explained_by {
+                let cause_at = RULES.iter().position(|r| r.code == *cause);
+                assert!(
+                    cause_at.is_some_and(|at| at < place),
+                    "{} before {}",
+                    cause,
+                    rule.code
+                );
+            }
+        }
+    }
+}

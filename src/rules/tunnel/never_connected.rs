@@ -1,12 +1,16 @@
 //! `wg-never-connected`: a peer that was configured, never reached, and is not being called.
 
+use std::collections::BTreeMap;
+
 use super::view::{View, views};
-use super::words::{count, quote};
-use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
-use crate::observation::device::{ConfiguredPeer, Implementation};
-use crate::observation::{Source, SourceState};
+use super::words::count;
+use crate::finding::{Candidate, Confidence, Evidence, Finding, Severity, Subject};
+use crate::observation::device::Implementation;
 use crate::rules::{Area, Input, Rule};
 use crate::track::tunnels::peer::RETRY_SEEN;
+
+mod absent;
+mod fixes;
 
 const CODE: &str = "wg-never-connected";
 
@@ -34,18 +38,40 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = views(input)
-        .filter_map(|view| silent(&view).map(|why| finding(&view, why)))
-        .collect();
-    findings.extend(without_device(input));
+    let mut findings = Vec::new();
+    // A mesh has many peers that nobody needs just now: they are one finding, or they would bury the others.
+    let mut unused: BTreeMap<&str, Vec<View<'_>>> = BTreeMap::new();
+    for view in views(input) {
+        match silent(&view) {
+            Some(Why::Untried) => unused.entry(view.name()).or_default().push(view),
+            Some(why) => findings.push(finding(&view, why)),
+            None => {}
+        }
+    }
+    for views in unused.values() {
+        match views.as_slice() {
+            [first, ..] if views.len() > ONE_BY_ONE => findings.push(many(first, views)),
+            few => findings.extend(few.iter().map(|view| finding(view, Why::Untried))),
+        }
+    }
+    findings.extend(absent::check(input));
     findings
 }
+
+/// Unused peers of a device that are reported each on its own.
+const ONE_BY_ONE: usize = 5;
+/// Keys named in the evidence of a finding about many.
+const KEYS_NAMED: usize = 50;
 
 /// Why a peer is silent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// The device is down.
     Down,
+    /// The device has no private key.
+    NoKey,
+    /// A persistent keepalive makes it call, and nothing leaves.
+    Stuck,
     /// It tried and gave up.
     GaveUp(u64),
     /// Nothing was ever tried.
@@ -68,12 +94,20 @@ fn silent(view: &View<'_>) -> Option<Why> {
     if silence.on_wire > 0 || silence.trying {
         return None;
     }
+    // Only the kernel's source tells for sure that there is none (WGDEVICE_A_PUBLIC_KEY is absent then).
+    if view.implementation() == Implementation::Kernel && view.info().public_key.is_none() {
+        return Some(Why::NoKey);
+    }
     if let Some(counted) = silence.counted {
         let settled = view.peer.newest_at - counted.newest_before >= RETRY_SEEN;
         return settled.then_some(Why::GaveUp(counted.sent));
     }
     if view.counts() {
-        return (peer.tx_bytes == 0).then_some(Why::Untried);
+        return match (peer.tx_bytes, peer.keepalive) {
+            (0, None) => Some(Why::Untried),
+            (0, Some(_)) => (view.peer.watched() >= RETRY_SEEN).then_some(Why::Stuck),
+            _ => None,
+        };
     }
     let watched_long = view.wire_watched() && view.world.watched() >= RETRY_SEEN;
     if watched_long || (view.wire_watched() && peer.keepalive.is_none()) {
@@ -92,6 +126,8 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
     let mut finding = view.finding(CODE, Severity::Warning, confidence);
     finding.title = match why {
         Why::Down => format!("{name} is down, so {endpoint} was never reached"),
+        Why::NoKey => format!("{name} has no private key, so {endpoint} was never reached"),
+        Why::Stuck => format!("{name} should call {endpoint}, and nothing leaves"),
         Why::GaveUp(_) => format!("{name} gave up calling {endpoint}, which never answered"),
         _ => format!("{name} has never connected to {endpoint}"),
     };
@@ -99,11 +135,24 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         Why::Down => {
             format!("The peer is configured, but the interface {name} is set down: WireGuard does nothing.")
         }
+        Why::NoKey => format!(
+            "The peer is configured, but {name} itself has no private key: without one it can neither call nor answer."
+        ),
+        Why::Stuck => format!(
+            "A persistent keepalive of {} s is set, so WireGuard calls the peer again and again; yet not a single byte \
+             was counted as sent.",
+            view.peer.newest.keepalive.unwrap_or_default()
+        ),
         Why::GaveUp(sent) => format!(
             "{} left since the peer was configured ({} bytes sent, none received), none while watched. Nothing wants \
              through the tunnel now, so nothing is tried.",
             count(sent, "handshake attempt"),
             view.peer.newest.tx_bytes
+        ),
+        Why::Untried if discards(view) > 0 && view.implementation() != Implementation::Kernel => format!(
+            "No handshake was ever made and none left. Either nothing wants to go through the tunnel, or this host's own \
+             firewall drops the attempts: it discarded {} while watched.",
+            count(discards(view), "outgoing packet")
         ),
         Why::Untried => {
             "No handshake was ever made and none is being tried. WireGuard calls a peer only when a packet \
@@ -131,16 +180,50 @@ fn finding(view: &View<'_>, why: Why) -> Finding {
         .with("implementation", view.implementation().name());
     finding.impact = "Nothing has ever passed through the tunnel to this peer.".to_owned();
     finding.candidates = candidates(view, why);
-    finding.fixes = fixes(view, why);
+    finding.fixes = fixes::fixes(view, why);
+    finding
+}
+
+/// Outgoing packets that this host discarded while watched, whosesoever.
+fn discards(view: &View<'_>) -> u64 {
+    let name = match view.endpoint() {
+        Some(endpoint) if endpoint.is_ipv6() => "Ip6.OutDiscards",
+        _ => "Ip.OutDiscards",
+    };
+    view.world.counters.delta(name).unwrap_or(0)
+}
+
+/// Many peers of one device that nothing was ever sent to.
+fn many(first: &View<'_>, views: &[View<'_>]) -> Finding {
+    let name = first.name();
+    let mut finding = finding(first, Why::Untried);
+    finding.title = format!("{name} has never connected to {} of its peers", views.len());
+    finding.subject = Subject::Device {
+        name: name.to_owned(),
+    };
+    finding.summary = format!(
+        "No handshake was ever made with {} of {} peers and none is being tried. WireGuard calls a peer only when a \
+         packet wants to go through the tunnel, and none did; in a mesh this may be as it should.",
+        views.len(),
+        first.device.present_peers().count()
+    );
+    let keys: Vec<String> = views.iter().take(KEYS_NAMED).map(|v| v.key.to_string()).collect();
+    finding.evidence = Evidence::new()
+        .with("peers", views.len() as u64)
+        .with("peers_in_all", first.device.present_peers().count() as u64)
+        .with("public_keys", keys)
+        .with("implementation", first.implementation().name());
+    finding.impact = "Nothing has ever passed through the tunnel to these peers.".to_owned();
     finding
 }
 
 fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
     let mut list = Vec::new();
     // wireguard-go counts only what the socket took; a firewall's EPERM leaves the counter at zero.
-    let counters = &view.world.counters;
-    let discards = counters.delta("Ip.OutDiscards").is_some_and(|n| n > 0);
-    if why == Why::Untried && discards && view.implementation() != Implementation::Kernel {
+    let discards = discards(view) > 0;
+    if (why == Why::Stuck || why == Why::Untried && discards)
+        && view.implementation() != Implementation::Kernel
+    {
         list.push(Candidate {
             cause: "This host's firewall drops what leaves (IpOutDiscards moves), so attempts never get out"
                 .to_owned(),
@@ -149,113 +232,6 @@ fn candidates(view: &View<'_>, why: Why) -> Vec<Candidate> {
         });
     }
     list
-}
-
-fn fixes(view: &View<'_>, why: Why) -> Vec<Fix> {
-    let name = quote(view.name());
-    let expect = || Evidence::new().with("last_handshake_age_seconds", "under 180");
-    if why == Why::Down {
-        return vec![Fix {
-            title: format!("Bring {} up", view.name()),
-            why: "A WireGuard interface that is down neither calls nor answers.".to_owned(),
-            command: Some(view.here(&format!("ip link set up dev {name}"))),
-            expect: Evidence::new().with("device_up", true),
-            ..Fix::default()
-        }];
-    }
-    let target = view
-        .peer
-        .newest
-        .allowed_ips
-        .iter()
-        .find(|prefix| prefix.addr().is_ipv4() && prefix.prefix() == 32 || prefix.prefix() == 128)
-        .map(|prefix| prefix.addr());
-    let ping = Fix {
-        title: "Send something through the tunnel".to_owned(),
-        why: "The first packet makes WireGuard call the peer; then either a handshake follows or the next look says \
-              what fails."
-            .to_owned(),
-        command: target.map(|address| view.here(&format!("ping -c 3 {address}"))),
-        expect: expect(),
-        ..Fix::default()
-    };
-    let keepalive = Fix {
-        title: "Keep the tunnel up without traffic".to_owned(),
-        why: "A keepalive each 25 s makes the handshake now and keeps the mapping of a NAT open; it costs a small \
-              packet each time."
-            .to_owned(),
-        command: view.wg_set("persistent-keepalive 25"),
-        snippet: Some("[Peer]\nPersistentKeepalive = 25".to_owned()),
-        expect: expect(),
-    };
-    match view.peer.newest.keepalive {
-        Some(_) => vec![ping],
-        None => vec![ping, keepalive],
-    }
-}
-
-/// Configured peers whose device does not exist here.
-fn without_device(input: &Input<'_>) -> Vec<Finding> {
-    let sources = &input.world.sources;
-    // A source that sees a part may just not see this device.
-    let all_seen = [Source::WireguardNetlink, Source::WireguardUapi]
-        .iter()
-        .all(|s| sources.get(*s).is_none_or(|s| s.state == SourceState::Ok));
-    if !all_seen {
-        return Vec::new();
-    }
-    let tunnels = &input.world.tunnels;
-    tunnels
-        .configured()
-        .iter()
-        .filter(|peer| peer.endpoint.is_some())
-        .filter_map(|peer| peer.device.as_deref().map(|device| (peer, device)))
-        .filter(|(_, device)| {
-            tunnels.device(device).is_none() && input.world.routes.link_named(device).is_none()
-        })
-        // The same tunnel under another interface's name is there.
-        .filter(|(peer, _)| !tunnels.devices().any(|d| d.peers.contains_key(&peer.public_key)))
-        .map(|(peer, device)| absent(input, peer, device))
-        .collect()
-}
-
-fn absent(input: &Input<'_>, peer: &ConfiguredPeer, device: &str) -> Finding {
-    let world = input.world;
-    let endpoint = peer.endpoint.as_deref().unwrap_or("its endpoint");
-    Finding {
-        code: CODE,
-        severity: Severity::Warning,
-        confidence: Confidence::Certain,
-        title: format!("{device} does not exist, so {endpoint} was never reached"),
-        subject: Subject::Peer {
-            device: Some(device.to_owned()),
-            public_key: Some(peer.public_key),
-            endpoint: peer.resolved.first().copied(),
-            local: None,
-        },
-        summary: format!(
-            "{} names this peer, but there is no interface {device} here: the configuration has not been applied.",
-            peer.origin
-        ),
-        evidence: Evidence::new()
-            .with("configured_in", peer.origin.clone())
-            .with("device_exists", false),
-        impact: "Nothing can pass to this peer.".to_owned(),
-        candidates: Vec::new(),
-        fixes: vec![Fix {
-            title: format!("Apply the configuration of {device}"),
-            why: "wg-quick makes the interface, its addresses and its routes from the file.".to_owned(),
-            command: Some(super::words::here(
-                world.host.as_ref(),
-                &format!("wg-quick up {}", quote(device)),
-            )),
-            expect: Evidence::new().with("device_exists", true),
-            ..Fix::default()
-        }],
-        first_seen: world.started,
-        last_seen: world.now,
-        count: 1,
-    }
 }
 
 #[cfg(test)]

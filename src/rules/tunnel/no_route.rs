@@ -30,12 +30,26 @@ pub const RULE: Rule = Rule {
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     views(input)
-        .filter(|view| !view.outer_route_disproved())
         .filter_map(|view| {
+            let confidence = match view.outer_route_disproved() {
+                false => Confidence::Certain,
+                true if refused_here(&view) => Confidence::Likely,
+                true => return None,
+            };
             let missing = missing(&view)?;
-            Some(finding(&view, &missing))
+            Some(finding(&view, &missing, confidence))
         })
         .collect()
+}
+
+/// Whether this namespace refused packets for want of a route while nothing was heard from the peer: a young session
+/// then proves no other way out, the way was lost since its handshake.
+fn refused_here(view: &View<'_>) -> bool {
+    let counter = match view.endpoint() {
+        Some(endpoint) if endpoint.is_ipv6() => "Ip6.OutNoRoutes",
+        _ => "Ip.OutNoRoutes",
+    };
+    view.peer.traffic.heard_at.is_none() && view.world.counters.delta(counter).is_some_and(|n| n > 0)
 }
 
 /// What is missing.
@@ -73,12 +87,12 @@ fn words(errno: i32) -> Option<&'static str> {
     })
 }
 
-fn finding(view: &View<'_>, missing: &Missing<'_>) -> Finding {
+fn finding(view: &View<'_>, missing: &Missing<'_>, confidence: Confidence) -> Finding {
     let name = view.name();
     let endpoint = view.endpoint().map_or_else(String::new, |e| e.to_string());
     let address = view.endpoint().map_or_else(String::new, |e| e.ip().to_string());
     let mark = view.info().fwmark;
-    let mut finding = view.finding(CODE, Severity::Critical, Confidence::Certain);
+    let mut finding = view.finding(CODE, Severity::Critical, confidence);
     let routes = view.world.routes.tables();
     let default_routes = routes.map(|t| {
         t.routes

@@ -16,9 +16,6 @@ const CODE: &str = "wg-one-way";
 /// Handshakes this far apart are the protocol's answer to silence: 15 s after unanswered data, plus jitter and one
 /// retry. A normal renewal takes 120 s, a crossing or a restart less.
 const RENEWED_FOR_SILENCE: std::ops::RangeInclusive<u64> = 14..=25;
-/// "Hardly anything came back, ever": received less than this part of what was sent.
-const TINY_SHARE: u64 = 20;
-
 /// The rule.
 pub const RULE: Rule = Rule {
     code: CODE,
@@ -96,10 +93,9 @@ fn kind(view: &View<'_>, thresholds: &Thresholds) -> Option<(Kind, Confidence)> 
         }
     }
     let since = traffic.undelivered_since?;
-    let hardly_any = view.peer.newest.rx_bytes.saturating_mul(TINY_SHARE) < view.peer.newest.tx_bytes;
     let heard = traffic.heard_at.is_some() || view.implementation() == Implementation::Boringtun;
     (heard
-        && hardly_any
+        && view.peer.hardly_answered()
         && at - since >= thresholds.one_way_after
         && traffic.undelivered_bytes >= thresholds.one_way_min_bytes)
         .then_some((Kind::KeepalivesOnly, Confidence::Possible))

@@ -68,8 +68,8 @@ fn finding(view: &View<'_>) -> Option<Finding> {
         .with("changes", changes)
         .maybe("persistent_keepalive_seconds", view.peer.newest.keepalive);
     finding.impact = match view.live() {
-        true => "None by itself: the session goes on.".to_owned(),
-        false => "None by itself.".to_owned(),
+        true => "By itself it harms nothing: the session goes on.".to_owned(),
+        false => "By itself it harms nothing.".to_owned(),
     };
     if part == "port" {
         finding.fixes = vec![Fix {

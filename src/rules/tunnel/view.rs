@@ -71,7 +71,9 @@ impl<'a> View<'a> {
 
     /// How long ago the last handshake was.
     pub fn handshake_age(&self) -> Option<Span> {
-        self.peer.newest.last_handshake.map(|at| self.world.now - at)
+        self.peer
+            .last_handshake(self.world.now)
+            .map(|at| self.world.now - at)
     }
 
     /// Whether the session is alive.
@@ -135,6 +137,12 @@ impl<'a> View<'a> {
             endpoint: self.endpoint(),
             local: self.wire.local,
         }
+    }
+
+    /// Other peers of the device with a live session: this host's own network works then.
+    pub fn other_live_peers(&self) -> u64 {
+        let live = |(key, peer): &(&PublicKey, &PeerTrack)| **key != self.key && peer.live(self.world.now);
+        self.device.present_peers().filter(live).count() as u64
     }
 
     /// An empty finding about this peer.

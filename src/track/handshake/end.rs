@@ -32,6 +32,8 @@ pub struct End {
     /// Attempts that are no longer kept.
     pub forgotten: u64,
     attempts: VecDeque<Attempt>,
+    /// Their indices, in step: a new message is compared with all of them, and these lie close together.
+    senders: VecDeque<SessionIndex>,
     /// Attempts since the last that was answered.
     run: u32,
     /// When that run began.
@@ -55,6 +57,7 @@ impl End {
             cookies: 0,
             forgotten: 0,
             attempts: VecDeque::new(),
+            senders: VecDeque::new(),
             run: 0,
             run_since: None,
             seen_out: false,
@@ -145,10 +148,19 @@ impl End {
 
     /// The attempt with this message, newest first.
     pub(super) fn find(&mut self, sender: SessionIndex, mac1: Option<&[u8; 16]>) -> Option<&mut Attempt> {
-        self.attempts
-            .iter_mut()
+        let attempts = &self.attempts;
+        let is_it = |place: &usize| {
+            let attempt = attempts.get(*place);
+            mac1.is_none_or(|mac1| attempt.is_some_and(|a| a.mac1 == *mac1))
+        };
+        let same = self
+            .senders
+            .iter()
+            .enumerate()
             .rev()
-            .find(|a| a.sender == sender && mac1.is_none_or(|mac1| a.mac1 == *mac1))
+            .filter(|(_, s)| **s == sender);
+        let place = same.map(|(place, _)| place).find(is_it)?;
+        self.attempts.get_mut(place)
     }
 
     /// The newest attempt that an error seen at `at` may be about, where it does not quote the index.
@@ -172,8 +184,15 @@ impl End {
         self.run_since.get_or_insert(at);
         if self.attempts.len() == ATTEMPTS_KEPT {
             self.attempts.pop_front();
+            self.senders.pop_front();
             self.forgotten += 1;
         }
+        if self.attempts.is_empty() {
+            // Most ends that a flood makes up try once.
+            self.attempts.reserve_exact(1);
+            self.senders.reserve_exact(1);
+        }
+        self.senders.push_back(attempt.sender);
         self.attempts.push_back(attempt);
     }
 
@@ -216,12 +235,7 @@ impl End {
     /// The run of unanswered attempts ends at the one with `sender`; later ones stay unanswered.
     fn end_run(&mut self, sender: SessionIndex, at: Timestamp) {
         self.last_answer = self.last_answer.max(Some(at));
-        let later = self
-            .attempts
-            .iter()
-            .rev()
-            .take_while(|a| a.sender != sender)
-            .count();
+        let later = self.senders.iter().rev().take_while(|s| **s != sender).count();
         self.run = self.run.min(u32::try_from(later).unwrap_or(u32::MAX));
         let first = self
             .attempts

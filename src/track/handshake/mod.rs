@@ -36,7 +36,7 @@ pub struct Handshakes {
     conversations: Vec<Conversation>,
     by_pair: HashMap<Pair, usize>,
     /// In which conversation an index was last used by an initiator: for answers from an unexpected address.
-    by_index: HashMap<SessionIndex, Pair>,
+    by_index: HashMap<SessionIndex, usize>,
     attempts: usize,
     /// Conversations dropped for want of room: of little worth first (see [`CONVERSATIONS_KEPT`]), then the ones
     /// quiet for longest.
@@ -64,17 +64,16 @@ impl Handshakes {
             tos: packet.tos,
             taps: Taps::first(packet.direction, packet.if_index),
         };
-        let conversation = self.open(Pair::new(seen.from, seen.to), at);
-        conversation.last_at = conversation.last_at.max(at);
-        if let Some(end) = conversation.end_mut(seen.from) {
+        let place = self.open(Pair::new(seen.from, seen.to), at);
+        if let Some(end) = self.end_at(place, seen.from) {
             end.sighted(packet.direction);
         }
         match message {
-            Message::Initiation(message) => self.initiation(&seen, &message),
-            Message::Response(message) => self.response(&seen, &message),
-            Message::CookieReply(message) => self.cookie_reply(&seen, &message),
+            Message::Initiation(message) => self.initiation(place, &seen, &message),
+            Message::Response(message) => self.response(place, &seen, &message),
+            Message::CookieReply(message) => self.cookie_reply(place, &seen, &message),
             Message::Data(message) => {
-                if let Some(end) = self.end_mut(seen.from, seen.to) {
+                if let Some(end) = self.end_at(place, seen.from) {
                     if message.is_keepalive() {
                         end.messages.keepalives += 1;
                     } else {
@@ -105,8 +104,10 @@ impl Handshakes {
             code: error.code,
             sent_here: error.direction == Direction::Out,
         };
-        let conversation = self.open(pair, at);
-        conversation.last_at = conversation.last_at.max(at);
+        let place = self.open(pair, at);
+        let Some(conversation) = self.conversations.get_mut(place) else {
+            return;
+        };
         if !conversation.count_error(note, from, kind, error.mtu, quoted) {
             return;
         }
@@ -167,8 +168,8 @@ impl Handshakes {
             .fold(MessageCounts::default(), |sum, c| sum + c.messages())
     }
 
-    fn initiation(&mut self, seen: &Seen, message: &Initiation<'_>) {
-        let Some(end) = self.end_mut(seen.from, seen.to) else {
+    fn initiation(&mut self, place: usize, seen: &Seen, message: &Initiation<'_>) {
+        let Some(end) = self.end_at(place, seen.from) else {
             return;
         };
         if let Some(known) = end.find(message.sender, Some(message.mac1)) {
@@ -191,8 +192,7 @@ impl Handshakes {
             icmp: None,
         });
         self.attempts += end.kept() - before;
-        self.by_index
-            .insert(message.sender, Pair::new(seen.from, seen.to));
+        self.by_index.insert(message.sender, place);
         if self.attempts > ALL_ATTEMPTS_KEPT {
             self.make_room();
         } else if self.by_index.len() > 2 * ALL_ATTEMPTS_KEPT {
@@ -200,18 +200,17 @@ impl Handshakes {
         }
     }
 
-    fn response(&mut self, seen: &Seen, message: &Response<'_>) {
+    fn response(&mut self, place: usize, seen: &Seen, message: &Response<'_>) {
         let answer = Answer {
             at: seen.at,
             from: seen.from,
             sender: message.sender,
             taps: seen.taps,
         };
-        let home = Pair::new(seen.from, seen.to);
         let elsewhere = self.by_index.get(&message.receiver).copied();
         let mut matched = None;
-        for pair in [Some(home), elsewhere].into_iter().flatten() {
-            let Some(end) = self.of_pair(pair).and_then(|c| c.end_mut(seen.to)) else {
+        for tried in [Some(place), elsewhere].into_iter().flatten() {
+            let Some(end) = self.end_at(tried, seen.to) else {
                 continue;
             };
             if end.saw_response(message.receiver, message.sender, seen.taps) {
@@ -222,7 +221,7 @@ impl Handshakes {
                 break;
             }
         }
-        let Some(end) = self.end_mut(seen.from, seen.to) else {
+        let Some(end) = self.end_at(place, seen.from) else {
             return;
         };
         if matched == Some(true) || end.is_new_odd(message.receiver, message.sender.0) {
@@ -231,12 +230,12 @@ impl Handshakes {
         }
     }
 
-    fn cookie_reply(&mut self, seen: &Seen, message: &CookieReply<'_>) {
-        let matched = match self.end_mut(seen.to, seen.from) {
+    fn cookie_reply(&mut self, place: usize, seen: &Seen, message: &CookieReply<'_>) {
+        let matched = match self.end_at(place, seen.to) {
             Some(end) => end.cookie(message.receiver, seen.at),
             None => None,
         };
-        let Some(end) = self.end_mut(seen.from, seen.to) else {
+        let Some(end) = self.end_at(place, seen.from) else {
             return;
         };
         let [a, b, c, d, ..] = *message.nonce;
@@ -252,44 +251,42 @@ impl Handshakes {
         }
     }
 
-    fn of_pair(&mut self, pair: Pair) -> Option<&mut Conversation> {
-        let place = *self.by_pair.get(&pair)?;
-        self.conversations.get_mut(place)
+    /// The end `of` in the conversation at `place`.
+    fn end_at(&mut self, place: usize, of: SocketAddr) -> Option<&mut End> {
+        self.conversations.get_mut(place)?.end_mut(of)
     }
 
-    /// The end `of` in its conversation with `with`.
-    fn end_mut(&mut self, of: SocketAddr, with: SocketAddr) -> Option<&mut End> {
-        self.of_pair(Pair::new(of, with))?.end_mut(of)
-    }
-
-    /// The conversation of `pair`, begun now where there is none.
-    fn open(&mut self, pair: Pair, at: Timestamp) -> &mut Conversation {
-        let known = self.by_pair.get(&pair).copied();
-        let place = match known.filter(|place| *place < self.conversations.len()) {
-            Some(place) => place,
-            None => {
-                if self.conversations.len() >= CONVERSATIONS_KEPT {
-                    self.make_room();
-                }
-                self.conversations.push(Conversation::new(pair, at));
-                self.by_pair.insert(pair, self.conversations.len() - 1);
-                self.conversations.len() - 1
-            }
-        };
-        &mut self.conversations[place]
+    /// The place of the conversation of `pair`, which is begun now where there is none.
+    fn open(&mut self, pair: Pair, at: Timestamp) -> usize {
+        if let Some(place) = self.by_pair.get(&pair).copied()
+            && let Some(conversation) = self.conversations.get_mut(place)
+        {
+            conversation.last_at = conversation.last_at.max(at);
+            return place;
+        }
+        if self.conversations.len() >= CONVERSATIONS_KEPT {
+            self.make_room();
+        }
+        let place = self.conversations.len();
+        self.conversations.push(Conversation::new(pair, at));
+        self.by_pair.insert(pair, place);
+        place
     }
 
     /// Drops the eighth that is worth least. In batches, so that a flood of made-up addresses costs little each.
     fn make_room(&mut self) {
-        let mut by_worth: Vec<_> = self.conversations.iter().map(|c| (c.worth(), c.key())).collect();
-        by_worth.sort_unstable();
-        by_worth.truncate((by_worth.len() / 8).max(1));
-        let Some(last) = by_worth.last().copied() else {
+        let rank = |(place, conversation): (usize, &Conversation)| (conversation.worth(), place);
+        let mut ranks: Vec<_> = self.conversations.iter().enumerate().map(rank).collect();
+        let dropped = (ranks.len() / 8).max(1);
+        if ranks.len() < dropped {
             return;
-        };
-        let before = self.conversations.len();
-        self.conversations.retain(|c| (c.worth(), c.key()) > last);
-        self.dropped += (before - self.conversations.len()) as u64;
+        }
+        let (_, last, _) = ranks.select_nth_unstable(dropped - 1);
+        let last = *last;
+        let mut place = 0..;
+        self.conversations
+            .retain(|c| place.next().is_some_and(|place| (c.worth(), place) > last));
+        self.dropped += dropped as u64;
         self.attempts = self.conversations.iter().map(Conversation::kept).sum();
         self.by_pair.clear();
         let keys = self
@@ -304,10 +301,9 @@ impl Handshakes {
     /// Forgets the indices of attempts that are no longer kept.
     fn reindex(&mut self) {
         self.by_index.clear();
-        for conversation in &self.conversations {
+        for (place, conversation) in self.conversations.iter().enumerate() {
             let attempts = conversation.ends().iter().flat_map(End::attempts);
-            self.by_index
-                .extend(attempts.map(|a| (a.sender, conversation.key())));
+            self.by_index.extend(attempts.map(|a| (a.sender, place)));
         }
     }
 }

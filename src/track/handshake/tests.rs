@@ -349,6 +349,16 @@ fn a_flood_of_made_up_addresses_leaves_our_own_attempts_alone() {
 }
 
 #[test]
+fn the_most_that_is_kept_is_under_twelve_mebibytes() {
+    let attempts = ALL_ATTEMPTS_KEPT * (size_of::<Attempt>() + size_of::<SessionIndex>());
+    let index = 2 * ALL_ATTEMPTS_KEPT * (size_of::<(SessionIndex, usize)>() + 1) * 8 / 7;
+    let conversations = CONVERSATIONS_KEPT
+        * (size_of::<Conversation>() + ERRORS_KEPT * size_of::<IcmpTally>() + 2 * size_of::<(Pair, usize)>());
+    let most = attempts + index + conversations;
+    assert!(most < 12 << 20, "{attempts} + {index} + {conversations}");
+}
+
+#[test]
 fn many_attempts_of_many_ends_are_bounded_together() {
     let mut h = Handshakes::default();
     for i in 0..40_000u32 {

@@ -263,6 +263,15 @@ impl History {
         self.samples().map(Sample::concurrent).max().unwrap_or(0)
     }
 
+    /// Whether held ports grow by more than noise: along a line, and over the watch by half a percent of `usable` ports.
+    pub fn rising(&self, usable: u32) -> bool {
+        let (Some(first), Some(newest)) = (self.samples.front(), self.newest()) else {
+            return false;
+        };
+        let grown = f64::from(newest.held) - f64::from(first.held);
+        self.held_per_second().is_some_and(|slope| slope > 0.0) && grown >= f64::from(usable) * 0.005
+    }
+
     /// Growth of held ports per second, where the looks lie on a line.
     pub fn held_per_second(&self) -> Option<f64> {
         trend::slope(self.samples().map(|s| (s.at, f64::from(s.held))))

@@ -148,6 +148,7 @@ fn concurrency_and_growth() {
     assert_eq!(h.mean_concurrency(), Some(20.0));
     assert_eq!(h.peak_concurrency(), 30);
     assert_eq!(h.held_per_second(), Some(10.0));
+    assert!(h.rising(1000) && !h.rising(28_232));
     assert_eq!(History::default().mean_concurrency(), None);
 }
 

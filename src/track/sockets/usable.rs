@@ -1,7 +1,7 @@
 //! How many local ports a destination can have at all, and which TIME_WAIT sockets do not stand in the way.
 //!
-//! In: settings and a tally. Out: counts. Why bounds rather than one number: the tally counts listeners inside the
-//! range and the settings count reserved ports, but a listener's port may itself be reserved.
+//! In: settings and a tally. Out: counts. Reserved ports are in neither: the tally leaves them out of all that it counts
+//! inside the range.
 
 use std::net::IpAddr;
 
@@ -25,12 +25,10 @@ pub struct Usable {
     pub range: PortRange,
     /// Reserved ports inside the range (`ip_local_reserved_ports`).
     pub reserved: u32,
-    /// Ports inside the range that listeners (TCP) or other sockets (UDP) hold.
+    /// Other ports inside the range that listeners (TCP) or other sockets (UDP) hold.
     pub taken: u32,
-    /// At least this many are usable: no taken port is also reserved.
-    pub at_least: u32,
-    /// At most this many are usable: as many taken ports as can be are also reserved.
-    pub at_most: u32,
+    /// What is left of the range.
+    pub ports: u32,
 }
 
 impl Usable {
@@ -49,17 +47,16 @@ impl Usable {
             range,
             reserved,
             taken,
-            at_least: range.len().saturating_sub(reserved.saturating_add(taken)),
-            at_most: range.len().saturating_sub(reserved.max(taken)),
+            ports: range.len().saturating_sub(reserved.saturating_add(taken)),
         })
     }
 
-    /// `held` as a share of what is surely usable, from 0 up; 1 where nothing is usable.
+    /// `held` as a share of what is usable, from 0 up; 1 where nothing is usable.
     pub fn share(&self, held: u32) -> f64 {
-        if self.at_least == 0 {
+        if self.ports == 0 {
             return 1.0;
         }
-        f64::from(held) / f64::from(self.at_least)
+        f64::from(held) / f64::from(self.ports)
     }
 }
 
@@ -153,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_ports_are_bounded_from_both_sides() {
+    fn usable_ports() {
         let tally = SocketTally {
             listen_ports_in_range: 3,
             udp_ports_in_range: 500,
@@ -161,12 +158,16 @@ mod tests {
         };
         let mut settings = sysctls(None);
         settings.reserved_ports = vec![range(40000, 40001)];
-        let tcp = Usable::of(&settings, &tally, Proto::Tcp, 7);
-        assert_eq!(tcp.map(|u| (u.at_least, u.at_most)), Some((28_227, 28_229)));
-        let udp = Usable::of(&settings, &tally, Proto::Udp, 400);
-        assert_eq!(udp.map(|u| (u.at_least, u.at_most)), Some((28_130, 28_132)));
+        let ports = |settings: &Sysctls, proto, held| {
+            let usable = Usable::of(settings, &tally, proto, held)?;
+            Some((usable.ports, usable.share(usable.ports / 2) > 0.49))
+        };
+        assert_eq!(ports(&settings, Proto::Tcp, 7), Some((28_227, true)));
+        assert_eq!(ports(&settings, Proto::Udp, 400), Some((28_130, true)));
+        settings.reserved_ports = vec![range(1, 65535)];
+        assert_eq!(ports(&settings, Proto::Tcp, 7), Some((0, true)));
         settings.local_port_range = None;
-        assert_eq!(Usable::of(&settings, &tally, Proto::Tcp, 7), None);
+        assert_eq!(ports(&settings, Proto::Tcp, 7), None);
     }
 
     #[test]

@@ -26,57 +26,49 @@ pub enum Kind {
     Data,
 }
 
-/// Which way the bytes went: each side errs towards what accuses nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Sent: data is claimed only where keepalives cannot explain it; holds this side's keepalive in seconds.
-    Sent(Option<u16>),
-    /// Received: keepalives are claimed only where they are few enough to be the protocol's own.
-    Received,
-}
-
-/// Sorts `delta` bytes that came within `span`.
-pub fn classify(delta: u64, span: Span, implementation: Implementation, way: Way) -> Kind {
+/// Sorts `delta` bytes that came within `span`, of which at most `keepalives` keepalives are to be believed. Also how
+/// many keepalives it then holds at the least.
+pub fn classify(delta: u64, span: Span, implementation: Implementation, keepalives: u64) -> (Kind, u64) {
     if delta == 0 {
-        return Kind::Nothing;
+        return (Kind::Nothing, 0);
     }
     if implementation.counts_handshake_bytes() == Some(false) {
-        return Kind::Data;
+        return (Kind::Data, 0);
     }
-    let seconds = span.as_secs();
     // REKEY_TIMEOUT keeps one side's initiations 5 s apart; the peer may initiate in between.
-    let handshakes = seconds / 5 + 1;
-    // One passive keepalive in KEEPALIVE_TIMEOUT (10 s); a sender also confirms each handshake with one and has
-    // its persistent ones. The peer's interval is not known, so a receiver's count leaves those out.
-    let passive = seconds / 10 + 1;
-    let keepalives = match way {
-        Way::Sent(persistent) => {
-            let persistent = persistent.map_or(0, |k| seconds / u64::from(k.max(1)) + 1);
-            passive + persistent + handshakes
-        }
-        Way::Received => passive,
-    };
-    if made_of(delta, handshakes, 0) {
-        Kind::Handshake
-    } else if made_of(delta, handshakes, keepalives) {
-        Kind::Keepalive
-    } else {
-        Kind::Data
+    let handshakes = span.as_secs() / 5 + 1;
+    match fewest_keepalives(delta, handshakes) {
+        Some(0) => (Kind::Handshake, 0),
+        Some(n) if n <= keepalives => (Kind::Keepalive, n),
+        _ => (Kind::Data, 0),
     }
 }
 
-/// Whether at most `handshakes` initiations, as many responses and `keepalives` keepalives add up to `delta`.
-fn made_of(delta: u64, handshakes: u64, keepalives: u64) -> bool {
+/// How many keepalives a side sends at most within `span` without being told to: one in KEEPALIVE_TIMEOUT (10 s) in
+/// answer to data.
+pub fn passive_keepalives(span: Span) -> u64 {
+    span.as_secs() / 10 + 1
+}
+
+/// How many keepalives this side sends at most within `span`: those in answer to data, the persistent ones, and one that
+/// confirms each of `handshakes` handshakes.
+pub fn own_keepalives(span: Span, persistent: Option<u16>, handshakes: u64) -> u64 {
+    let persistent = persistent.map_or(0, |k| span.as_secs() / u64::from(k.max(1)) + 1);
+    passive_keepalives(span) + persistent + handshakes
+}
+
+/// The fewest keepalives that, with at most `handshakes` initiations and as many responses, add up to `delta`.
+fn fewest_keepalives(delta: u64, handshakes: u64) -> Option<u64> {
     // Longer gaps than a look's interval only make it more tolerant; the cap bounds the work.
     let handshakes = handshakes.min(64);
-    (0..=handshakes).any(|initiations| {
-        (0..=handshakes).any(|responses| {
-            let messages = initiations * INITIATION_LEN + responses * RESPONSE_LEN;
-            delta
-                .checked_sub(messages)
-                .is_some_and(|rest| rest.is_multiple_of(KEEPALIVE_LEN) && rest / KEEPALIVE_LEN <= keepalives)
+    (0..=handshakes)
+        .flat_map(|initiations| (0..=handshakes).map(move |responses| (initiations, responses)))
+        .filter_map(|(initiations, responses)| {
+            delta.checked_sub(initiations * INITIATION_LEN + responses * RESPONSE_LEN)
         })
-    })
+        .filter(|rest| rest.is_multiple_of(KEEPALIVE_LEN))
+        .map(|rest| rest / KEEPALIVE_LEN)
+        .min()
 }
 
 /// How many initiations `delta` sent bytes are, where they are nothing else.
@@ -94,30 +86,43 @@ mod tests {
 
     #[test]
     fn growth_is_sorted() {
-        let sent = Way::Sent(None);
-        let keep = Way::Sent(Some(25));
-        for (delta, secs, implementation, way, kind) in [
-            (0, 1, Kernel, sent, Kind::Nothing),
-            (148, 1, Kernel, sent, Kind::Handshake),
-            (92, 1, Kernel, Way::Received, Kind::Handshake),
-            (240, 1, Kernel, Way::Received, Kind::Handshake),
-            (180, 1, Kernel, sent, Kind::Keepalive),
-            (124, 1, Kernel, Way::Received, Kind::Keepalive),
-            (32, 1, Kernel, keep, Kind::Keepalive),
+        for (delta, secs, implementation, keepalives, kind) in [
+            (0, 1, Kernel, 2, Kind::Nothing),
+            (148, 1, Kernel, 2, Kind::Handshake),
+            (92, 1, Kernel, 1, Kind::Handshake),
+            (240, 1, Kernel, 1, Kind::Handshake),
+            (180, 1, Kernel, 2, Kind::Keepalive),
+            (124, 1, Kernel, 1, Kind::Keepalive),
+            (32, 1, Kernel, 1, Kind::Keepalive),
+            (32, 1, Kernel, 0, Kind::Data),
             // An echo request of 84 bytes: padded to 96, with 32 of overhead.
-            (128, 1, Kernel, sent, Kind::Data),
-            (128, 1, Kernel, Way::Received, Kind::Data),
+            (128, 1, Kernel, 2, Kind::Data),
             // Four initiations do not fit into a second.
-            (4 * 148, 1, Kernel, sent, Kind::Data),
-            (4 * 148, 20, Kernel, sent, Kind::Handshake),
+            (4 * 148, 1, Kernel, 2, Kind::Data),
+            (4 * 148, 20, Kernel, 2, Kind::Handshake),
             // boringtun counts content only, so whatever grows is data.
-            (148, 1, Boringtun, sent, Kind::Data),
+            (148, 1, Boringtun, 2, Kind::Data),
         ] {
             assert_eq!(
-                classify(delta, Span::from_secs(secs), implementation, way),
+                classify(delta, Span::from_secs(secs), implementation, keepalives).0,
                 kind,
-                "{delta} bytes in {secs} s, {way:?}"
+                "{delta} bytes in {secs} s"
             );
+        }
+    }
+
+    #[test]
+    fn a_keepalive_beside_a_handshake_is_one() {
+        let second = Span::from_secs(1);
+        assert_eq!(classify(148 + 32, second, Kernel, 5), (Kind::Keepalive, 1));
+        assert_eq!(classify(148 + 92 + 64, second, Kernel, 5), (Kind::Keepalive, 2));
+    }
+
+    #[test]
+    fn keepalives_are_few() {
+        for (secs, persistent, handshakes, most) in [(0, None, 0, 1), (20, None, 1, 4), (20, Some(5), 1, 9)] {
+            let span = Span::from_secs(secs);
+            assert_eq!(own_keepalives(span, persistent, handshakes), most);
         }
     }
 

@@ -27,7 +27,10 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     let endpoint = peer.newest.endpoint?;
     let name = &device.info.name;
     let silence = Silence::of(peer, device.info.implementation, wire, now);
-    let (at, what) = handshake(peer, &silence, wire, now).or_else(|| one_way(peer, &silence, now))?;
+    if refused(peer, wire, now) {
+        return None;
+    }
+    let (at, what) = handshake(peer, &silence, now).or_else(|| one_way(peer, &silence, now))?;
     let what = match what {
         What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
         What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
@@ -36,18 +39,20 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     (at > now).then_some(Due { at, what })
 }
 
+/// Whether an ICMP error, with nothing heard since, is the verdict already.
+fn refused(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> bool {
+    let heard = peer.last_handshake(now).max(peer.traffic.heard_at);
+    wire.icmp
+        .is_some_and(|icmp| heard.is_none_or(|heard| icmp.at > heard))
+}
+
 enum What {
     Retry,
     Answer,
     Data,
 }
 
-fn handshake(
-    peer: &PeerTrack,
-    silence: &Silence,
-    wire: &PeerWire,
-    now: Timestamp,
-) -> Option<(Timestamp, What)> {
+fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
     // The retry comes when the time for the answer is over.
     let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
     let retry = |last: Timestamp| (over(last), What::Retry);
@@ -58,12 +63,6 @@ fn handshake(
             .counted
             .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
         return Some((counted.newest_before + RETRY_SEEN, What::Retry));
-    }
-    if wire
-        .icmp
-        .is_some_and(|icmp| peer.newest.last_handshake.is_none_or(|good| icmp.at > good))
-    {
-        return None;
     }
     if let Some(pending) = silence.pending {
         return Some(match silence.failed {
@@ -82,22 +81,36 @@ fn handshake(
     }
     // A persistent keepalive never rests: with a dead session attempts follow each other.
     let dead = peer
-        .newest
-        .last_handshake
+        .last_handshake(now)
         .is_none_or(|good| now - good > REJECT_AFTER_TIME);
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
 }
 
-/// When the protocol's own rule about silence will have been seen at work.
+/// When it will be clear that data is not answered.
 fn one_way(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
-    let since = peer.traffic.unheard_since?;
-    if !peer.live(now) || silence.failed > 0 || peer.newest_at - since < WORTH_WAITING {
+    if !peer.live(now) || silence.failed > 0 {
         return None;
     }
-    let renewed = peer.handshakes.back().filter(|at| **at > since);
-    let at = match renewed {
-        Some(at) => *at + AFTER_HANDSHAKE + MARGIN,
-        None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
-    };
-    Some((at, What::Data))
+    let worth = |since: &Timestamp| peer.newest_at - *since >= WORTH_WAITING;
+    let unheard = peer.traffic.unheard_since.filter(worth).map(|since| {
+        match peer.handshakes.back().filter(|at| **at > since) {
+            // The protocol reacted to the silence; what is sent now must be answered.
+            Some(renewed) => *renewed + AFTER_HANDSHAKE + MARGIN,
+            None => since + STOPPED_HEARING + REKEY_TIMEOUT_JITTER + MARGIN,
+        }
+    });
+    let undelivered = peer
+        .traffic
+        .undelivered_since
+        .filter(|since| worth(since) && peer.hardly_answered())
+        .map(|since| since + STOPPED_HEARING + MARGIN);
+    let next = [unheard, undelivered]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()?;
+    Some((next, What::Data))
 }
+
+#[cfg(test)]
+mod tests;

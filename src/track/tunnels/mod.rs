@@ -8,14 +8,19 @@ pub mod due;
 pub mod peer;
 pub mod requests;
 pub mod silence;
+pub mod traffic;
 pub mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
+
 use super::Due;
 use super::handshake::Handshakes;
+use super::routes::RouteState;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
+use crate::observation::host::RouteWay;
 use crate::observation::{Request, Source};
 use crate::time::Timestamp;
 use crate::types::PublicKey;
@@ -35,6 +40,8 @@ const MAX_CONFIGURED: usize = 10_000;
 pub struct Tunnels {
     devices: BTreeMap<String, DeviceTrack>,
     configured: Vec<ConfiguredPeer>,
+    /// Which peers are at an endpoint: as large as the peers are.
+    by_endpoint: HashMap<SocketAddr, Vec<(String, PublicKey)>>,
     asked: BTreeMap<String, requests::Asked>,
     left_out: LeftOut,
 }
@@ -84,6 +91,19 @@ impl Tunnels {
             let listed = devices.iter().any(|d| d.name == device.info.name);
             if device.source == source && !listed {
                 device.vanished_at.get_or_insert(at);
+            }
+        }
+        self.index_endpoints();
+    }
+
+    fn index_endpoints(&mut self) {
+        self.by_endpoint.clear();
+        for (name, device) in self.devices.iter().filter(|(_, d)| d.vanished_at.is_none()) {
+            for (key, peer) in device.present_peers() {
+                if let Some(endpoint) = peer.newest.endpoint {
+                    let owners = self.by_endpoint.entry(endpoint).or_default();
+                    owners.push((name.clone(), *key));
+                }
             }
         }
     }
@@ -178,12 +198,13 @@ impl Tunnels {
         remote: SocketAddr,
     ) -> Option<(&DeviceTrack, &PublicKey)> {
         let mut fitting = self
-            .devices()
-            .filter(|d| d.vanished_at.is_none())
-            .filter(|d| local_port.is_none() || d.info.listen_port.is_none_or(|p| Some(p) == local_port))
-            .flat_map(|d| d.present_peers().map(move |(key, peer)| (d, key, peer)))
-            .filter(|(_, _, peer)| peer.newest.endpoint == Some(remote))
-            .map(|(d, key, _)| (d, key));
+            .by_endpoint
+            .get(&remote)?
+            .iter()
+            .filter_map(|(name, key)| self.devices.get(name).map(|device| (device, key)))
+            .filter(|(d, _)| {
+                local_port.is_none() || d.info.listen_port.is_none_or(|p| Some(p) == local_port)
+            });
         let first = fitting.next()?;
         fitting.next().is_none().then_some(first)
     }
@@ -204,11 +225,13 @@ impl Tunnels {
         requests
     }
 
-    /// The next event on which a verdict hangs.
-    pub fn due(&self, handshakes: &Handshakes, now: Timestamp) -> Option<Due> {
+    /// The next event on which a verdict hangs. None where `routes` tell the verdict already: what cannot leave is not
+    /// answered either.
+    pub fn due(&self, handshakes: &Handshakes, routes: &RouteState, now: Timestamp) -> Option<Due> {
         self.devices()
             .filter(|device| device.vanished_at.is_none())
             .flat_map(|device| device.present_peers().map(move |(_, peer)| (device, peer)))
+            .filter(|(device, peer)| !cannot_leave(device, peer, routes))
             .filter_map(|(device, peer)| {
                 let wire = self.wire_of(handshakes, device, peer, now);
                 due::of(device, peer, &wire, now)
@@ -235,6 +258,19 @@ impl Tunnels {
     }
 }
 
+/// Whether the kernel has no way to the peer's endpoint, or only one into the device itself.
+fn cannot_leave(device: &DeviceTrack, peer: &PeerTrack, routes: &RouteState) -> bool {
+    let info = &device.info;
+    let way = peer.newest.endpoint.and_then(|endpoint| {
+        routes.to_endpoint(&info.name, peer.newest.public_key, endpoint.ip(), info.fwmark)
+    });
+    match way {
+        Some(RouteWay::Via { out, .. }) => info.if_index == Some(*out),
+        Some(RouteWay::None { .. }) => true,
+        None => false,
+    }
+}
+
 fn without_peers(snapshot: &DeviceSnapshot) -> DeviceSnapshot {
     DeviceSnapshot {
         name: snapshot.name.clone(),
@@ -247,3 +283,6 @@ fn without_peers(snapshot: &DeviceSnapshot) -> DeviceSnapshot {
         problems: snapshot.problems.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

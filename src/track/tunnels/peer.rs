@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::arithmetic::{self, Kind, Way};
+use super::arithmetic;
+use super::traffic::{Step, Traffic};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::time::{Span, Timestamp};
 use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
@@ -14,10 +15,17 @@ use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT};
 /// Past this, a retry that was going to come (after REKEY_TIMEOUT and jitter) has come and has been seen.
 pub const RETRY_SEEN: Span = Span::from_millis(6_000);
 
+/// How far ahead of our clock a device's handshake time may be for rounding and slow looks.
+const CLOCK_SLACK: Span = Span::from_secs(5);
 /// Endpoint changes kept; older ones are dropped, the count goes on.
 const MAX_CHANGES: usize = 32;
 /// Handshake times kept; older ones are dropped.
 const MAX_HANDSHAKES: usize = 16;
+
+/// Received less than this part of what was sent is "hardly anything". An upload's acknowledgements are about a
+/// thirtieth, but they are data while it runs; keepalives and handshakes beside one ping a second are an eighteenth
+/// after 16 s.
+const TINY_SHARE: u64 = 8;
 
 /// A peer while watched.
 #[derive(Debug)]
@@ -37,6 +45,8 @@ pub struct PeerTrack {
     /// Times of completed handshakes as the device showed them, newest last; bounded. The first may be from before
     /// the watching began.
     pub handshakes: VecDeque<Timestamp>,
+    /// Handshakes completed while watched.
+    pub handshakes_seen: u64,
     /// What moved, and what stayed unanswered.
     pub traffic: Traffic,
     /// Its device no longer lists it.
@@ -52,33 +62,6 @@ pub struct EndpointChange {
     pub old: SocketAddr,
     /// Where it is.
     pub new: SocketAddr,
-}
-
-/// What moved while watched. Times are those of the snapshot that showed it, so at or after the event.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Traffic {
-    /// Anything was sent last.
-    pub sent_at: Option<Timestamp>,
-    /// Data was sent last.
-    pub data_sent_at: Option<Timestamp>,
-    /// Anything beyond handshake messages was received last: the peer's data or keepalives.
-    pub heard_at: Option<Timestamp>,
-    /// Data was received last.
-    pub data_heard_at: Option<Timestamp>,
-    /// Since when data has been sent and nothing (no data, no keepalive) came back.
-    pub unheard_since: Option<Timestamp>,
-    /// Bytes sent since then.
-    pub unheard_bytes: u64,
-    /// Since when data has been sent and no data (at most keepalives) came back.
-    pub undelivered_since: Option<Timestamp>,
-    /// Bytes sent since then.
-    pub undelivered_bytes: u64,
-    /// Initiations that the sent bytes show since anything was last received.
-    pub initiations: u64,
-    /// When the newest of these was seen.
-    pub initiation_at: Option<Timestamp>,
-    /// Initiations that the received bytes show: the peer calls us.
-    pub called: u64,
 }
 
 /// Handshake attempts that the counters prove, without any capture.
@@ -107,6 +90,7 @@ impl PeerTrack {
             endpoint_changes: VecDeque::new(),
             endpoint_change_count: 0,
             handshakes: snapshot.last_handshake.into_iter().collect(),
+            handshakes_seen: 0,
             traffic: Traffic::default(),
             gone: false,
         }
@@ -119,11 +103,17 @@ impl PeerTrack {
             *self = Self::new(at, snapshot);
             return;
         }
-        let sent = snapshot.tx_bytes - old.tx_bytes;
-        let received = snapshot.rx_bytes - old.rx_bytes;
-        let span = at - self.newest_at;
-        self.traffic
-            .apply(at, span, sent, received, implementation, snapshot.keepalive);
+        // The handshakes that this snapshot shows may have been confirmed by a keepalive each.
+        let handshakes = self.handshakes_seen + u64::from(snapshot.last_handshake != old.last_handshake);
+        let step = Step {
+            at,
+            span: at - self.newest_at,
+            sent: snapshot.tx_bytes - old.tx_bytes,
+            received: snapshot.rx_bytes - old.rx_bytes,
+            implementation,
+            own_keepalives: arithmetic::own_keepalives(at - self.first_at, snapshot.keepalive, handshakes),
+        };
+        self.traffic.apply(&step);
         if let (Some(old), Some(new)) = (old.endpoint, snapshot.endpoint)
             && old != new
         {
@@ -147,7 +137,10 @@ impl PeerTrack {
         let slack = handshake_slack(implementation);
         match self.handshakes.back() {
             Some(last) if time <= *last + slack && *last <= time + slack => {}
-            _ => push_bounded(&mut self.handshakes, time, MAX_HANDSHAKES),
+            _ => {
+                push_bounded(&mut self.handshakes, time, MAX_HANDSHAKES);
+                self.handshakes_seen += 1;
+            }
         }
     }
 
@@ -164,10 +157,20 @@ impl PeerTrack {
         self.newest_at - self.first_at
     }
 
+    /// Its last handshake, unless it lies in the future: the clock was set back since, and what was before and after
+    /// can no longer be told.
+    pub fn last_handshake(&self, now: Timestamp) -> Option<Timestamp> {
+        self.newest.last_handshake.filter(|at| *at <= now + CLOCK_SLACK)
+    }
+
+    /// Whether its last handshake lies in the future.
+    pub fn clock_went_back(&self, now: Timestamp) -> bool {
+        self.newest.last_handshake.is_some() && self.last_handshake(now).is_none()
+    }
+
     /// Whether the session of its last handshake is still good at `now`.
     pub fn live(&self, now: Timestamp) -> bool {
-        self.newest
-            .last_handshake
+        self.last_handshake(now)
             .is_some_and(|at| now - at < REJECT_AFTER_TIME)
     }
 
@@ -176,6 +179,11 @@ impl PeerTrack {
         let mut newest_first = self.handshakes.iter().rev();
         let newest = *newest_first.next()?;
         newest_first.next().map(|before| newest - *before)
+    }
+
+    /// Whether hardly anything ever came back, in all its life: what one-sided talk looks like from the counters.
+    pub fn hardly_answered(&self) -> bool {
+        self.newest.rx_bytes.saturating_mul(TINY_SHARE) < self.newest.tx_bytes
     }
 
     /// The handshake attempts that the sent bytes prove. `None` where this implementation's counters do not tell,
@@ -212,62 +220,6 @@ pub fn handshake_slack(implementation: Implementation) -> Span {
     }
 }
 
-impl Traffic {
-    fn apply(
-        &mut self,
-        at: Timestamp,
-        span: Span,
-        sent: u64,
-        received: u64,
-        implementation: Implementation,
-        keepalive: Option<u16>,
-    ) {
-        let out = arithmetic::classify(sent, span, implementation, Way::Sent(keepalive));
-        let back = arithmetic::classify(received, span, implementation, Way::Received);
-        if back > Kind::Handshake {
-            self.heard_at = Some(at);
-            self.unheard_since = None;
-            self.unheard_bytes = 0;
-        }
-        if back == Kind::Data {
-            self.data_heard_at = Some(at);
-            self.undelivered_since = None;
-            self.undelivered_bytes = 0;
-        }
-        if back != Kind::Nothing {
-            self.initiations = 0;
-            self.initiation_at = None;
-            self.called += arithmetic::initiations(received, implementation).unwrap_or(0);
-        }
-        if out != Kind::Nothing {
-            self.sent_at = Some(at);
-        }
-        if out == Kind::Data {
-            self.data_sent_at = Some(at);
-            // What was sent in the same interval as something was heard may have been answered by it.
-            if back <= Kind::Handshake {
-                self.unheard_since.get_or_insert(at);
-            }
-            if back < Kind::Data {
-                self.undelivered_since.get_or_insert(at);
-            }
-        }
-        if self.unheard_since.is_some() {
-            self.unheard_bytes += sent;
-        }
-        if self.undelivered_since.is_some() {
-            self.undelivered_bytes += sent;
-        }
-        if back == Kind::Nothing
-            && out == Kind::Handshake
-            && let Some(n) = arithmetic::initiations(sent, implementation)
-        {
-            self.initiations += n;
-            self.initiation_at = Some(at);
-        }
-    }
-}
-
 fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, bound: usize) {
     if queue.len() >= bound {
         queue.pop_front();
@@ -276,173 +228,4 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, bound: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::PublicKey;
-    use Implementation::{Boringtun, Kernel, WireguardGo};
-
-    fn at(secs: i64) -> Timestamp {
-        Timestamp::from_secs(1_000_000 + secs)
-    }
-
-    fn snapshot(rx: u64, tx: u64, handshake: Option<i64>) -> PeerSnapshot {
-        PeerSnapshot {
-            public_key: PublicKey([7; 32]),
-            has_preshared_key: false,
-            endpoint: Some(SocketAddr::from(([198, 51, 100, 7], 51820))),
-            last_handshake: handshake.map(at),
-            rx_bytes: rx,
-            tx_bytes: tx,
-            keepalive: None,
-            allowed_ips: Vec::new(),
-        }
-    }
-
-    fn track(implementation: Implementation, snapshots: &[(i64, u64, u64, Option<i64>)]) -> PeerTrack {
-        let (t, rx, tx, hs) = snapshots[0];
-        let mut peer = PeerTrack::new(at(t), &snapshot(rx, tx, hs));
-        for (t, rx, tx, hs) in &snapshots[1..] {
-            peer.apply(at(*t), &snapshot(*rx, *tx, *hs), implementation);
-        }
-        peer
-    }
-
-    #[test]
-    fn attempts_are_proven_by_the_bytes_sent() {
-        for (implementation, snapshots, expected) in [
-            // Seen at once: three left; the newest may still be answered.
-            (Kernel, vec![(0, 0, 3 * 148, None)], Some((3, 2))),
-            // Five seconds on without another: the newest is unanswered too.
-            (
-                Kernel,
-                vec![(0, 0, 2 * 148, None), (5, 0, 2 * 148, None)],
-                Some((2, 2)),
-            ),
-            (
-                WireguardGo,
-                vec![(0, 0, 148, None), (5, 0, 2 * 148, None)],
-                Some((2, 1)),
-            ),
-            // Never tried.
-            (Kernel, vec![(0, 0, 0, None)], None),
-            // It answered: rx is no longer zero, and nothing has left since.
-            (
-                Kernel,
-                vec![(0, 0, 2 * 148, None), (1, 92, 3 * 148, Some(1))],
-                None,
-            ),
-            // boringtun's counters hold no handshake bytes.
-            (Boringtun, vec![(0, 0, 3 * 148, None)], None),
-            // An old session; two initiations leave while watched.
-            (
-                Kernel,
-                vec![
-                    (0, 5_000, 7_001, Some(-500)),
-                    (1, 5_000, 7_149, Some(-500)),
-                    (6, 5_000, 7_297, Some(-500)),
-                ],
-                Some((2, 1)),
-            ),
-            // A responder: what it sends are responses.
-            (
-                Kernel,
-                vec![
-                    (0, 148, 92, None),
-                    (5, 2 * 148, 2 * 92, None),
-                    (10, 3 * 148, 3 * 92, None),
-                ],
-                None,
-            ),
-        ] {
-            let peer = track(implementation, &snapshots);
-            let counted = peer.counted_attempts(implementation);
-            assert_eq!(
-                counted.map(|c| (c.sent, c.unanswered)),
-                expected,
-                "{implementation:?} {snapshots:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn unheard_data_is_dated_from_the_first_byte() {
-        let mut steps = vec![(0, 92, 400, Some(-3))];
-        steps.extend((1..=8).map(|t| (t, 92, 400 + 128 * t as u64, Some(-3))));
-        let peer = track(Kernel, &steps);
-        assert_eq!(peer.traffic.unheard_since, Some(at(1)));
-        assert_eq!(peer.traffic.unheard_bytes, 8 * 128);
-        // A keepalive is heard, but it is not data.
-        steps.push((9, 124, 400 + 128 * 9, Some(-3)));
-        steps.push((10, 124, 400 + 128 * 10, Some(-3)));
-        let peer = track(Kernel, &steps);
-        assert_eq!(peer.traffic.unheard_since, Some(at(10)));
-        assert_eq!(peer.traffic.undelivered_since, Some(at(1)));
-        // Data is both.
-        steps.push((11, 124 + 128, 400 + 128 * 11, Some(-3)));
-        let peer = track(Kernel, &steps);
-        assert_eq!(peer.traffic.unheard_since, None);
-        assert_eq!(peer.traffic.undelivered_since, None);
-        // A response in between is a handshake, and answers no data.
-        let peer = track(
-            Kernel,
-            &[
-                (0, 92, 0, Some(0)),
-                (1, 92, 640, Some(0)),
-                (2, 184, 788, Some(2)),
-                (3, 184, 1_500, Some(2)),
-            ],
-        );
-        assert_eq!(peer.traffic.unheard_since, Some(at(1)));
-        assert_eq!(peer.handshake_gap(), Some(Span::from_secs(2)));
-    }
-
-    #[test]
-    fn keepalives_sent_are_not_data() {
-        let mut peer = PeerTrack::new(at(0), &snapshot(92, 180, Some(0)));
-        for n in 1..20 {
-            let mut s = snapshot(92, 180 + 32 * n, Some(0));
-            s.keepalive = Some(5);
-            peer.apply(at(5 * n as i64), &s, Kernel);
-        }
-        assert_eq!(peer.traffic.data_sent_at, None);
-        assert_eq!(peer.traffic.unheard_since, None);
-    }
-
-    #[test]
-    fn counters_that_go_back_start_anew() {
-        let peer = track(
-            Kernel,
-            &[(0, 900, 900, Some(0)), (1, 950, 990, Some(0)), (2, 0, 148, None)],
-        );
-        assert_eq!(peer.first_at, at(2));
-        assert_eq!(peer.delta(), (0, 0));
-        assert_eq!(peer.newest.last_handshake, None);
-    }
-
-    #[test]
-    fn histories_are_bounded() {
-        let mut peer = PeerTrack::new(at(0), &snapshot(0, 0, None));
-        for n in 0..100u16 {
-            let mut s = snapshot(0, 0, Some(i64::from(n) * 10));
-            s.endpoint = Some(SocketAddr::from(([198, 51, 100, 7], 1_000 + n)));
-            peer.apply(at(i64::from(n) + 1), &s, Kernel);
-        }
-        assert_eq!(peer.endpoint_changes.len(), MAX_CHANGES);
-        assert_eq!(peer.endpoint_change_count, 100);
-        assert_eq!(peer.handshakes.len(), MAX_HANDSHAKES);
-    }
-
-    #[test]
-    fn boringtuns_rounded_age_is_one_handshake() {
-        let peer = track(
-            Boringtun,
-            &[
-                (0, 10, 10, Some(-5)),
-                (1, 10, 10, Some(-6)),
-                (2, 10, 10, Some(-5)),
-            ],
-        );
-        assert_eq!(peer.handshakes.len(), 1);
-        assert_eq!(peer.handshake_gap(), None);
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ impl Silence {
     /// Of `peer`, at `now`.
     pub fn of(peer: &PeerTrack, implementation: Implementation, wire: &PeerWire, now: Timestamp) -> Self {
         let mut silence = Self::default();
-        let good = peer.newest.last_handshake;
+        let good = peer.last_handshake(now);
         let recent = now.before(REJECT_AFTER_TIME);
         for attempt in wire.attempts.iter().filter(|a| a.at >= recent) {
             let after_good = |slack: Span| good.is_none_or(|good| attempt.at > good + slack);

@@ -17,6 +17,10 @@ pub struct Wireguard {
     pub devices: Vec<Device>,
     /// Their peers, and peers that only a configuration names.
     pub peers: Vec<Peer>,
+    /// Devices that are there and not listed.
+    pub devices_left_out: u64,
+    /// Peers that are there and not listed.
+    pub peers_left_out: u64,
     /// Handshake attempts seen on the wire, oldest first.
     pub handshakes: Vec<Handshake>,
     /// Handshake attempts that were seen and are not listed.
@@ -126,8 +130,14 @@ pub struct Sockets {
     pub time_wait: Option<u32>,
     /// Outbound use by destination, the busiest first.
     pub destinations: Vec<Destination>,
-    /// Processes that hold sockets.
+    /// Destinations that are not listed.
+    pub destinations_left_out: u64,
+    /// Processes that hold sockets, those with most first.
     pub processes: Vec<ProcessRow>,
+    /// Processes that are not listed.
+    pub processes_left_out: u64,
+    /// The table changed while it was read: the numbers are close, not exact.
+    pub inexact: bool,
 }
 
 /// Outbound use of one destination from one local address.
@@ -264,6 +274,8 @@ pub(super) fn wireguard(w: &report::Wireguard) -> Wireguard {
         devices: w.devices.iter().map(device).collect(),
         peers: w.peers.iter().map(peer).collect(),
         handshakes: w.handshakes.iter().map(handshake).collect(),
+        devices_left_out: w.devices_left_out,
+        peers_left_out: w.peers_left_out,
         handshakes_left_out: w.handshakes_left_out,
         tunnels: w.tunnels.iter().map(tunnel).collect(),
         tunnels_left_out: w.tunnels_left_out,
@@ -325,6 +337,9 @@ pub(super) fn sockets(s: &report::Sockets) -> Sockets {
         tcp: s.tcp_total,
         time_wait: s.time_wait_total,
         destinations: s.destinations.iter().map(destination).collect(),
+        destinations_left_out: s.destinations_left_out,
+        processes_left_out: s.processes_left_out,
+        inexact: s.inexact,
         processes: s
             .processes
             .iter()

@@ -31,7 +31,7 @@ fn lost(input: &Input<'_>) -> Vec<Finding> {
                 .allowed_ips
                 .iter()
                 .filter_map(|prefix| {
-                    let winner = holder(input, device, *prefix)
+                    let winner = holder(input, device, peer.public_key, *prefix)
                         .or_else(|| later_claim(configured, index, device, *prefix))?;
                     (winner != peer.public_key).then_some((*prefix, winner))
                 })
@@ -41,9 +41,11 @@ fn lost(input: &Input<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// Who holds `prefix` on the live device.
-fn holder(input: &Input<'_>, device: &str, prefix: Cidr) -> Option<PublicKey> {
+/// Who holds `prefix` on the live device. Without the peer itself the configuration was not applied, and the device
+/// says nothing about it.
+fn holder(input: &Input<'_>, device: &str, peer: PublicKey, prefix: Cidr) -> Option<PublicKey> {
     let device = input.world.tunnels.device(device)?;
+    device.peers.get(&peer).filter(|track| !track.gone)?;
     device
         .present_peers()
         .find(|(_, peer)| peer.newest.allowed_ips.contains(&prefix))

@@ -26,6 +26,8 @@ struct Stray {
     out: Option<String>,
     /// The route that wins, where it is not a default route.
     by: Option<Cidr>,
+    /// Where it goes is another WireGuard device, with a peer that has these addresses: one of the two may be a spare.
+    rival: bool,
 }
 
 fn elsewhere(view: &View<'_>) -> Option<Finding> {
@@ -48,6 +50,7 @@ fn elsewhere(view: &View<'_>) -> Option<Finding> {
         .collect();
     let confidence = match into_device {
         0 => Confidence::Possible,
+        _ if strays.iter().all(|s| s.rival) => Confidence::Possible,
         _ => Confidence::Likely,
     };
     (!strays.is_empty()).then(|| finding(view, &strays, confidence, into_device))
@@ -56,6 +59,10 @@ fn elsewhere(view: &View<'_>) -> Option<Finding> {
 fn stray(view: &View<'_>, device: IfIndex, prefix: Cidr, address: IpAddr, way: &RouteWay) -> Option<Stray> {
     // A default route in AllowedIPs is often fed by policy routing or a routing daemon.
     if prefix.prefix() <= 1 {
+        return None;
+    }
+    // Routing the endpoint itself into the tunnel would be a loop, so such a prefix is left out on purpose.
+    if view.endpoint().is_some_and(|e| prefix.contains(e.ip())) {
         return None;
     }
     let routes = &view.world.routes;
@@ -77,6 +84,7 @@ fn stray(view: &View<'_>, device: IfIndex, prefix: Cidr, address: IpAddr, way: &
                 address,
                 out: Some(routes.link_name(*out)),
                 by: (!winner.is_default()).then_some(winner),
+                rival: rival(view, *out, prefix),
             })
         }
         // ENETUNREACH only: a route that says unreachable, prohibit or blackhole was put there by somebody.
@@ -85,9 +93,27 @@ fn stray(view: &View<'_>, device: IfIndex, prefix: Cidr, address: IpAddr, way: &
             address,
             out: None,
             by: None,
+            rival: false,
         }),
         RouteWay::None { .. } => None,
     }
+}
+
+/// Whether `out` is another device with a peer that has the whole of `prefix`.
+fn rival(view: &View<'_>, out: IfIndex, prefix: Cidr) -> bool {
+    let name = view.world.routes.link_name(out);
+    let Some(device) = view
+        .world
+        .tunnels
+        .device(&name)
+        .filter(|d| d.vanished_at.is_none())
+    else {
+        return false;
+    };
+    device
+        .present_peers()
+        .flat_map(|(_, peer)| &peer.newest.allowed_ips)
+        .any(|held| held.overlaps(&prefix) && held.prefix() <= prefix.prefix())
 }
 
 fn finding(view: &View<'_>, strays: &[Stray], confidence: Confidence, into_device: u64) -> Finding {
@@ -122,7 +148,11 @@ fn finding(view: &View<'_>, strays: &[Stray], confidence: Confidence, into_devic
             view.key.short()
         ),
     };
-    if into_device == 0 {
+    if strays.iter().all(|s| s.rival) {
+        finding.summary.push_str(
+            " A peer of that tunnel has the same addresses; if one is the other's spare, this is meant.",
+        );
+    } else if into_device == 0 {
         finding.summary.push_str(&format!(
             " {name} has no route at all; if an application or eBPF feeds it, this is meant."
         ));

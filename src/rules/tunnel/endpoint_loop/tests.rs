@@ -28,6 +28,7 @@ fn the_route_to_the_endpoint_is_the_device() {
     let finding = host.find(CODE).unwrap();
     assert_eq!(finding.confidence, Confidence::Certain);
     assert_eq!(host.codes(), (vec![CODE], vec!["wg-handshake-timeout"]));
+    assert_eq!(host.due(), None, "no answer is to be waited for");
     assert_eq!(
         finding.evidence.get("allowed_ips_covering_endpoint"),
         Some(&"0.0.0.0/0".into())

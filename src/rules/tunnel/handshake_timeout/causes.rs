@@ -29,7 +29,7 @@ pub fn candidates(view: &View<'_>) -> Vec<Candidate> {
             "On the peer: count what arrives with `tcpdump -ni any 'udp[8] = 1'`; thousands a second are a flood",
         ));
         list.push(unknown_here(view));
-        list.push(clock(view));
+        list.extend(clock(view));
         return list;
     }
     if silence.rejected > 0 {
@@ -38,7 +38,7 @@ pub fn candidates(view: &View<'_>) -> Vec<Candidate> {
     list.push(path(view));
     list.push(wrong_key(view));
     list.push(unknown_here(view));
-    list.push(clock(view));
+    list.extend(clock(view));
     list.push(candidate(
         None,
         "Something on the way recognises WireGuard and blocks it",
@@ -63,12 +63,7 @@ fn told_by_this_host(view: &View<'_>) -> Vec<Candidate> {
             view.here("nft list ruleset") + " (an output rule that drops UDP?)",
         ));
     }
-    if view
-        .peer
-        .newest
-        .last_handshake
-        .is_some_and(|at| at > view.world.now + CLOCK_STEP)
-    {
+    if view.peer.clock_went_back(view.world.now) {
         list.push(candidate(
             Some("wg-clock-replay"),
             "This host's clock went back: the last handshake lies in its future, so the peer takes new attempts for \
@@ -85,8 +80,6 @@ fn told_by_this_host(view: &View<'_>) -> Vec<Candidate> {
     }
     list
 }
-
-const CLOCK_STEP: crate::time::Span = crate::time::Span::from_secs(5);
 
 /// Where the configured name leads elsewhere now: the words and the command.
 pub fn moved_name(view: &View<'_>) -> Option<(String, Option<String>)> {
@@ -182,16 +175,21 @@ fn unknown_here(view: &View<'_>) -> Candidate {
     candidate(Some("wg-unknown-initiator"), cause, settle)
 }
 
-fn clock(view: &View<'_>) -> Candidate {
-    candidate(
-        Some("wg-clock-replay"),
-        "This host's clock is behind one that it had before (no clock battery, a restored snapshot), so the peer \
-         takes each attempt for a replay",
-        format!(
-            "Compare `date -u` on both hosts; if it is that, remove this host's key ({}) from the peer and add it again",
-            view.info()
-                .public_key
-                .map_or_else(|| "its public key".to_owned(), |k| k.short())
-        ),
-    )
+/// Not again where this host's own state says so already.
+fn clock(view: &View<'_>) -> Option<Candidate> {
+    let ours = view
+        .info()
+        .public_key
+        .map_or_else(|| "its public key".to_owned(), |k| k.short());
+    (!view.peer.clock_went_back(view.world.now)).then(|| {
+        candidate(
+            Some("wg-clock-replay"),
+            "This host's clock is behind one that it had before (no clock battery, a restored snapshot), so the peer \
+             takes each attempt for a replay",
+            format!(
+                "Compare `date -u` on both hosts; if it is that, remove this host's key ({ours}) from the peer and add \
+                 it again"
+            ),
+        )
+    })
 }

@@ -196,7 +196,7 @@ fn attempts_that_pass_no_interface_point_at_this_host() {
 }
 
 #[test]
-fn a_name_that_moved_and_a_clock_that_went_back_come_first() {
+fn a_name_that_moved_comes_first() {
     let mut host = silent();
     host.configured(vec![crate::observation::device::ConfiguredPeer {
         origin: "wg0.conf:7".to_owned(),
@@ -216,6 +216,19 @@ fn a_name_that_moved_and_a_clock_that_went_back_come_first() {
         finding.fixes[0].command.as_deref(),
         Some(format!("wg set wg0 peer {KEY} endpoint 203.0.113.5:51820").as_str())
     );
+}
+
+#[test]
+fn a_clock_that_went_back_comes_first() {
+    let mut host = Host::new(Kernel);
+    let future = || peer_with(5_000, 5_000, Some(3_600.0));
+    host.peer(0.0, future()).routed(0.1);
+    host.call(0.5, 1).call(5.7, 2).peer(11.2, future());
+    let finding = host.find(CODE).unwrap();
+    let clock = |c: &&crate::finding::Candidate| c.code == Some("wg-clock-replay");
+    assert!(clock(&&finding.candidates[0]));
+    assert_eq!(finding.candidates.iter().filter(clock).count(), 1, "said once");
+    assert!(finding.summary.contains("clock went back"), "{}", finding.summary);
 }
 
 #[test]

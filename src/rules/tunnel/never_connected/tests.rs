@@ -1,5 +1,7 @@
 use super::super::testing::*;
 use super::*;
+use crate::observation::Source;
+use crate::observation::device::ConfiguredPeer;
 use crate::observation::device::Implementation::{Boringtun, Kernel, WireguardGo};
 use crate::observation::device::PeerSnapshot;
 
@@ -18,6 +20,28 @@ fn nothing_was_ever_tried() {
         finding.fixes[1].command.as_deref(),
         Some(format!("wg set wg0 peer {KEY} persistent-keepalive 25").as_str())
     );
+}
+
+#[test]
+fn the_ping_goes_to_an_inner_address_of_the_peer() {
+    for (allowed_ips, command) in [
+        (vec!["10.0.0.0/24", "10.0.0.1/32"], Some("ping -c 3 10.0.0.1")),
+        (vec!["10.7.0.0/24"], Some("ping -c 3 10.7.0.1")),
+        // 10.0.0.2 is our own.
+        (vec!["10.0.0.2/31"], Some("ping -c 3 10.0.0.3")),
+        (vec!["fd00::/64"], Some("ping -c 3 fd00::1")),
+        (vec!["0.0.0.0/0"], None),
+        (vec![], None),
+    ] {
+        let peer = PeerSnapshot {
+            allowed_ips: allowed_ips.iter().map(|p| cidr(p)).collect(),
+            ..peer()
+        };
+        let mut host = Host::new(Kernel);
+        host.peer(0.0, peer).routed(0.1);
+        let finding = host.find(CODE).unwrap();
+        assert_eq!(finding.fixes[0].command.as_deref(), command, "{allowed_ips:?}");
+    }
 }
 
 #[test]
@@ -145,4 +169,56 @@ fn it_is_explained_by_a_missing_route() {
     let (findings, folded) = host.codes();
     assert_eq!(folded, [CODE]);
     assert_eq!(findings[0], "wg-no-route");
+}
+
+#[test]
+fn without_a_private_key_nothing_can_be_tried() {
+    let mut host = Host::new(Kernel);
+    let mut device = device_with(Kernel, vec![peer()]);
+    device.public_key = None;
+    host.devices(0.0, vec![device]).routed(0.1);
+    assert!(host.find(CODE).unwrap().title.contains("no private key"));
+    // This one's interface does not always tell the key.
+    let mut host = Host::new(WireguardGo);
+    let mut device = device_with(WireguardGo, vec![peer()]);
+    device.public_key = None;
+    host.devices(0.0, vec![device]).routed(0.1);
+    assert!(host.find(CODE).unwrap().title.contains("never connected"));
+}
+
+#[test]
+fn a_keepalive_that_sends_nothing_is_stuck() {
+    let keep = || PeerSnapshot {
+        keepalive: Some(25),
+        ..peer()
+    };
+    let mut host = Host::new(WireguardGo);
+    host.peer(0.0, keep()).routed(0.1).peer(5.0, keep());
+    assert_eq!(host.find(CODE), None, "the first may be due");
+    host.peer(6.1, keep());
+    let finding = host.find(CODE).unwrap();
+    assert!(finding.title.contains("nothing leaves"), "{}", finding.title);
+    assert_eq!(finding.candidates[0].code, Some("wg-local-drop"));
+}
+
+#[test]
+fn many_unused_peers_are_one_finding() {
+    let peers = |n: u8| -> Vec<PeerSnapshot> {
+        (1..=n)
+            .map(|key| PeerSnapshot {
+                public_key: crate::types::PublicKey([key; 32]),
+                endpoint: Some(sock(&format!("198.51.100.{key}:51820"))),
+                ..peer()
+            })
+            .collect()
+    };
+    let mut host = Host::new(Kernel);
+    host.peers(0.0, peers(5)).routed(0.1);
+    assert_eq!(host.codes().0, [CODE; 5]);
+    let mut host = Host::new(Kernel);
+    host.peers(0.0, peers(6)).routed(0.1);
+    let finding = host.find(CODE).unwrap();
+    assert_eq!(host.codes().0, [CODE]);
+    assert_eq!(finding.subject.kind(), "device");
+    assert_eq!(finding.evidence.get("peers"), Some(&6.into()));
 }

@@ -67,6 +67,23 @@ fn a_live_session_disproves_it() {
 }
 
 #[test]
+fn a_way_that_was_lost_under_a_live_session() {
+    let mut host = host(
+        peer_with(5_000, 5_000, Some(-20.0)),
+        tables(),
+        &RouteWay::None { errno: 101 },
+    );
+    host.counters(0.5, "Ip.OutNoRoutes", 7)
+        .counters(5.5, "Ip.OutNoRoutes", 7);
+    assert_eq!(host.find(CODE), None, "nothing was refused");
+    host.counters(6.0, "Ip.OutNoRoutes", 9);
+    assert_eq!(host.find(CODE).unwrap().confidence, Confidence::Likely);
+    // The peer is heard: somebody else's packets were refused.
+    host.peer(6.5, peer_with(5_128, 5_000, Some(-20.0)));
+    assert_eq!(host.find(CODE), None);
+}
+
+#[test]
 fn the_mark_is_part_of_the_question_and_of_the_command() {
     let mut host = Host::new(Kernel);
     let mut device = device_with(Kernel, vec![peer()]);

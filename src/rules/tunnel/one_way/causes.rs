@@ -66,7 +66,6 @@ pub(super) fn candidates(view: &View<'_>, kind: Kind) -> Vec<Candidate> {
                 "The same command on the peer: data arrives, and data leaves towards this host",
                 None,
             ),
-            their_allowed_ips,
         ],
         Kind::KeepalivesOnly => vec![
             their_allowed_ips,
@@ -104,8 +103,31 @@ pub(super) fn fixes(view: &View<'_>, kind: Kind) -> Vec<Fix> {
             ..Fix::default()
         }];
     }
+    if kind == Kind::Deaf {
+        // AllowedIPs cannot be it: a peer that decrypts our data answers it with a keepalive before it looks at them (kernel
+        // wg_packet_consume_data_done, wireguard-go RoutineSequentialReceiver).
+        return vec![
+            Fix {
+                title: "On the peer's host, look whether the data arrives".to_owned(),
+                why: "Nothing there: it is lost on the way out. Data arrives and data leaves: it is lost on the way back."
+                    .to_owned(),
+                command: view
+                    .endpoint()
+                    .map(|e| format!("tcpdump -ni any 'udp port {} and udp[8] = 4'", e.port())),
+                expect: expect(),
+                ..Fix::default()
+            },
+            Fix {
+                title: "Try another UDP port on the peer".to_owned(),
+                why: "Where handshakes pass and data does not, something on the way may single out WireGuard on this port."
+                    .to_owned(),
+                expect: expect(),
+                ..Fix::default()
+            },
+        ];
+    }
     let inner = inner_addresses(view);
-    let mut fixes = vec![Fix {
+    vec![Fix {
         title: "On the peer, list this host's inner addresses in AllowedIPs".to_owned(),
         why: "WireGuard drops a decrypted packet whose source is not listed for the peer that sent it."
             .to_owned(),
@@ -116,15 +138,5 @@ pub(super) fn fixes(view: &View<'_>, kind: Kind) -> Vec<Fix> {
             .filter(|_| !inner.is_empty())
             .map(|key| format!("[Peer]\nPublicKey = {key}\nAllowedIPs = {}", inner.join(", "))),
         expect: expect(),
-    }];
-    if kind == Kind::Deaf {
-        fixes.push(Fix {
-            title: "Try another UDP port on the peer".to_owned(),
-            why: "Where handshakes pass and data does not, something on the way may single out WireGuard on this port."
-                .to_owned(),
-            expect: expect(),
-            ..Fix::default()
-        });
-    }
-    fixes
+    }]
 }

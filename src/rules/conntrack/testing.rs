@@ -1,0 +1,165 @@
+//! Scenes for the tests of these rules: conntrack as it is observed through [`World::apply`].
+
+use crate::config::Thresholds;
+use crate::finding::Finding;
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
+use crate::observation::host::Sysctls;
+use crate::observation::{Body, Observation, Source, SourceStatus};
+use crate::rules::{Evaluation, Input, Rule, evaluate};
+use crate::time::{Span, Timestamp};
+use crate::track::World;
+use crate::types::Proto;
+
+/// A host as it is observed.
+pub struct Scene {
+    counts: Vec<u32>,
+    max: Option<u32>,
+    moved: CtCpuStats,
+    tally: Option<CtTally>,
+    available: bool,
+}
+
+impl Scene {
+    /// Six looks, a second apart, at a nearly empty table with nothing moving.
+    pub fn new() -> Self {
+        Self {
+            counts: vec![1000; 6],
+            max: Some(262_144),
+            moved: CtCpuStats::default(),
+            tally: None,
+            available: true,
+        }
+    }
+    pub fn count(mut self, n: u32) -> Self {
+        self.counts = vec![n; 6];
+        self
+    }
+    pub fn counts(mut self, counts: &[u32]) -> Self {
+        self.counts = counts.to_vec();
+        self
+    }
+    pub fn max(mut self, max: Option<u32>) -> Self {
+        self.max = max;
+        self
+    }
+    /// How far the counters move from each look to the next.
+    pub fn moving(mut self, moved: CtCpuStats) -> Self {
+        self.moved = moved;
+        self
+    }
+    pub fn tally(mut self, tally: CtTally) -> Self {
+        self.tally = Some(tally);
+        self
+    }
+    pub fn snat(self, rows: &[SnatTally]) -> Self {
+        self.tally(CtTally {
+            entries: 1000,
+            snat: rows.to_vec(),
+            ..CtTally::default()
+        })
+    }
+    pub fn unavailable(mut self) -> Self {
+        self.available = false;
+        self
+    }
+
+    fn world(&self) -> World {
+        let start = Timestamp::from_secs(1_000_000);
+        let mut world = World::new(start);
+        let mut apply = |after: u64, source, body| {
+            world.apply(&Observation {
+                at: start + Span::from_secs(after),
+                took: Span::ZERO,
+                source,
+                body,
+            });
+        };
+        for source in Source::ALL {
+            let status = match source == Source::Conntrack && !self.available {
+                true => SourceStatus::unavailable("a test"),
+                false => SourceStatus::ok(),
+            };
+            apply(0, source, Body::Status(status));
+        }
+        apply(0, Source::Host, Body::Sysctls(Sysctls::default()));
+        // Months of history that no rule may take for news.
+        let mut cpu = CtCpuStats {
+            found: 900_000,
+            insert_failed: 70_000,
+            drop: 80_000,
+            early_drop: 5000,
+            ..CtCpuStats::default()
+        };
+        for (at, count) in (0..).zip(&self.counts) {
+            let stats = CtStats {
+                count: *count,
+                max: self.max,
+                cpus: vec![cpu],
+            };
+            apply(at, Source::Conntrack, Body::ConntrackStats(stats));
+            let by = &self.moved;
+            cpu.found = cpu.found.wrapping_add(by.found);
+            cpu.insert_failed = cpu.insert_failed.wrapping_add(by.insert_failed);
+            cpu.drop = cpu.drop.wrapping_add(by.drop);
+            cpu.early_drop = cpu.early_drop.wrapping_add(by.early_drop);
+            cpu.clash_resolve = cpu.clash_resolve.wrapping_add(by.clash_resolve);
+            cpu.chain_toolong = cpu.chain_toolong.wrapping_add(by.chain_toolong);
+        }
+        if let Some(tally) = &self.tally {
+            apply(5, Source::Conntrack, Body::ConntrackTally(tally.clone()));
+        }
+        world
+    }
+
+    pub fn with_input<T>(&self, f: impl Fn(&Input<'_>) -> T) -> T {
+        let thresholds = Thresholds::default();
+        let world = self.world();
+        f(&Input {
+            world: &world,
+            thresholds: &thresholds,
+        })
+    }
+
+    pub fn check(&self, rule: &Rule) -> Vec<Finding> {
+        self.with_input(rule.check)
+    }
+
+    pub fn evaluate(&self) -> Evaluation {
+        let rules: Vec<&Rule> = super::RULES.iter().collect();
+        self.with_input(|input| evaluate(&rules, input))
+    }
+
+    /// The codes that are told, and those that are folded.
+    pub fn codes(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let all = self.evaluate();
+        (
+            all.findings.iter().map(|f| f.code).collect(),
+            all.suppressed.iter().map(|s| s.finding.code).collect(),
+        )
+    }
+}
+
+/// A NAT row: `ports` in use from `min` to `max`, `preserved` of them kept.
+pub fn row(ports: u32, min: u16, max: u16, preserved: u32) -> SnatTally {
+    SnatTally {
+        nat_address: [198, 51, 100, 1].into(),
+        proto: Proto::Tcp,
+        destination: ([203, 0, 113, 9], 443).into(),
+        ports,
+        min_port: min,
+        max_port: max,
+        preserved,
+        closing: ports / 2,
+        unreplied: 0,
+    }
+}
+
+/// Counters that move: `found`, `insert_failed`, `drop`.
+pub fn moving(found: u32, insert_failed: u32, drop: u32) -> CtCpuStats {
+    CtCpuStats {
+        found,
+        insert_failed,
+        drop,
+        ..CtCpuStats::default()
+    }
+}
