@@ -3,6 +3,7 @@
 //! The capture is made here, in a temporary directory, and removed afterwards: several tunnels that rekey every two
 //! minutes, two thirds full-size data and a third small, a little loss and reordering. `WGNAT_BENCH_MIB` sets its size
 //! (1024).
+#![allow(clippy::print_stdout)] // its table is its result
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -240,7 +241,7 @@ impl<W: Write> Maker<'_, W> {
         frame.extend([8, 0, 0x45, 0]);
         frame.extend(u16::try_from(28 + payload.len()).unwrap_or(0).to_be_bytes());
         frame.extend([0, 7, 0, 0, 64, 17, 0, 0]);
-        let client = ([192, 0, 2, tunnel as u8 + 1], 40_000u16);
+        let client = ([192, 0, 2, tunnel.to_le_bytes()[0] + 1], 40_000u16);
         let server = ([198, 51, 100, 2], 51_820u16);
         let (from, to) = if back { (server, client) } else { (client, server) };
         frame.extend(from.0);

@@ -1,4 +1,5 @@
 //! `wgnat analyze` on files that tcpdump made, on damaged ones, on pipes, and on what is no capture.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,5 @@
 //! `wgnat analyze` on captures of real faults, made in the lab by tcpdump.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
 mod lab;
 
