@@ -80,6 +80,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
+    Analyze(Analyze),
     /// Say what a finding means, how it is detected and how to fix it; without a code, list all findings
     Explain(Explain),
     /// Print a completion script for a shell
@@ -118,6 +120,24 @@ pub struct Doctor {
     /// Replace addresses, names and keys consistently, in the report and in --record
     #[arg(long)]
     pub anonymise: bool,
+    /// From which severity on the exit code is not 0 [default: warning]
+    #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
+    pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat analyze`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+WireGuard is found on any port, by the shape of its messages and by how they continue each other. Without --keys nothing is opened;
+with a responder's key, who calls it and by which clock. Several files are read as one capture, in the order of time. Exit codes: 0 ok (info findings at most), 1 warning,
+2 critical, 3 unknown (no WireGuard found, or a file could not be read).")]
+pub struct Analyze {
+    /// Capture files: pcap or pcapng; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Open what these keys open: a wg-quick file, Wireshark's key log, or lines of base64 keys (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,

@@ -1,5 +1,6 @@
 //! The commands: each reads its settings, starts what it needs, and writes its result.
 
+pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     );
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -99,6 +101,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration: *max_duration,
             fail_on: *fail_on,
             wg_config: wg_config.clone(),
+            ..common
+        },
+        Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
             ..common
         },
         _ => common,

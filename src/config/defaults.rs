@@ -51,6 +51,15 @@ pub struct Thresholds {
     /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
     /// is not a finding.
     pub unanswered_attempts: u32,
+    /// A port that changes after this long without a packet either way is a NAT's doing: Linux's conntrack forgets an
+    /// unanswered UDP flow after 30 s, and cheaper NATs after 20 (RFC 4787 asks for two minutes).
+    #[serde(with = "span_secs")]
+    pub rebinding_after: Span,
+    /// So many endpoint changes…
+    pub roaming_changes: usize,
+    /// …within this time are more than a person who walks from one network to another.
+    #[serde(with = "span_secs")]
+    pub roaming_window: Span,
     /// Data sent with nothing back for this long is one-way: KEEPALIVE_TIMEOUT (10 s) + REKEY_TIMEOUT (5 s).
     #[serde(with = "span_secs")]
     pub one_way_after: Span,
@@ -76,6 +85,9 @@ impl Default for Thresholds {
             snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
             unanswered_attempts: 2,
+            rebinding_after: Span::from_secs(20),
+            roaming_changes: 3,
+            roaming_window: Span::from_secs(600),
             one_way_after: Span::from_secs(15),
             one_way_min_bytes: 1024,
         }
@@ -133,6 +145,9 @@ impl Thresholds {
                     "{low} = {low_value} is above {high} = {high_value}: expected at most that"
                 ));
             }
+        }
+        if self.roaming_changes == 0 {
+            return Err("roaming_changes = 0: expected at least 1".to_owned());
         }
         if self.unanswered_attempts == 0 {
             return Err("unanswered_attempts = 0: expected at least 1".to_owned());

@@ -5,6 +5,7 @@
 //! See docs/decisions/.
 
 pub mod capture;
+pub mod capture_file;
 pub mod configured;
 pub mod conntrack;
 pub mod counters;

@@ -1,6 +1,7 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
 pub mod build;
+pub mod captured;
 mod conntrack;
 pub mod exit;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Report {
     pub sockets: Sockets,
     /// Conntrack as a table; `None` where it was not observed.
     pub conntrack: Option<Conntrack>,
+    /// The capture files that were read.
+    pub captures: Vec<captured::CaptureRow>,
 }
 
 impl Report {
@@ -117,6 +120,10 @@ pub struct Wireguard {
     pub handshakes: Vec<HandshakeRow>,
     /// Handshakes that did not fit.
     pub handshakes_left_out: u64,
+    /// Tunnels that a capture file shows, those with the most traffic first; bounded.
+    pub tunnels: Vec<captured::TunnelRow>,
+    /// Tunnels that did not fit.
+    pub tunnels_left_out: u64,
     /// Messages seen by kind; `None` where the wire was not watched.
     pub messages: Option<MessageCounts>,
 }

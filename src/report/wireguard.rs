@@ -29,6 +29,9 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
         peers_left_out: left_out.peers + left_out.configured,
         handshakes_left_out: counts.initiations.saturating_sub(handshakes.len() as u64),
         handshakes,
+        // Live captures leave data out, so what belongs together is not known.
+        tunnels: Vec::new(),
+        tunnels_left_out: 0,
         messages: watched.then(|| {
             let data = counts.data + counts.keepalives;
             MessageCounts {

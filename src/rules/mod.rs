@@ -3,6 +3,7 @@
 //! In: a [`World`] and [`Thresholds`]. Out: findings, and for every rule that could not be checked what it missed.
 //! Pure. To add a finding see docs/adding.md.
 
+pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
 pub mod ports;

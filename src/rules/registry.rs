@@ -1,17 +1,32 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, conntrack, ports, tunnel};
+use super::{Rule, captured, conntrack, ports, tunnel};
 
-/// Every area's rules.
+/// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
 
-/// Every rule.
+/// Every rule for a live host.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
 }
 
+/// Every rule for capture files.
+pub fn captured() -> impl Iterator<Item = &'static Rule> {
+    captured::RULES.iter()
+}
+
+/// One rule for each code that there is.
+pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
+    let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));
+    tunnel::RULES
+        .iter()
+        .chain(only_captured)
+        .chain(ports::RULES)
+        .chain(conntrack::RULES)
+}
+
 /// The rule with `code`.
 pub fn find(code: &str) -> Option<&'static Rule> {
-    rules().find(|rule| rule.code == code)
+    catalogue().find(|rule| rule.code == code)
 }

@@ -7,8 +7,10 @@ pub mod conntrack;
 pub mod counters;
 pub mod handshake;
 pub mod natpool;
+pub mod opened;
 pub mod processes;
 pub mod routes;
+pub mod sessions;
 pub mod sockets;
 pub mod sources;
 pub mod trend;
@@ -34,6 +36,10 @@ pub struct World {
     pub tunnels: tunnels::Tunnels,
     /// Handshakes on the wire.
     pub handshakes: handshake::Handshakes,
+    /// Sessions on the wire.
+    pub sessions: sessions::Sessions,
+    /// What given keys opened of handshakes.
+    pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -57,6 +63,8 @@ impl World {
             sysctls: None,
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
+            sessions: sessions::Sessions::default(),
+            opened: opened::OpenedState::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
@@ -83,7 +91,10 @@ impl World {
             Body::Sysctls(sysctls) => self.sysctls = Some(sysctls.clone()),
             Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
-            Body::Packet(packet) => self.handshakes.apply_packet(at, packet),
+            Body::Packet(packet) => {
+                self.handshakes.apply_packet(at, packet);
+                self.sessions.apply_packet(at, packet);
+            }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {

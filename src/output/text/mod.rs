@@ -4,6 +4,7 @@
 //! In: a [`Report`]. Out: lines of at most [`Options::width`] columns, except commands and snippets, which are never
 //! broken. Pure.
 
+mod captured;
 mod finding;
 pub mod page;
 pub mod prose;
@@ -66,7 +67,14 @@ fn verdict(page: &mut Page, report: &Report) {
             part(format!("fly {} in {}", fly.app, fly.region));
         }
     }
-    part(format!("watched {:.1} s", report.duration.as_secs_f64()));
+    match report.captures.len() {
+        0 => part(format!("watched {:.1} s", report.duration.as_secs_f64())),
+        n => part(format!(
+            "{} of {}",
+            human::counted(n as u64, "capture", "captures"),
+            human::span(report.duration)
+        )),
+    }
     let mut words = verdict_words(report);
     if let Some(first) = words.first_mut() {
         *first = first.after("· ");

@@ -31,7 +31,8 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         ports(report, unicode),
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
-    tables.into_iter().flatten().collect()
+    let captured = super::captured::tables(report);
+    tables.into_iter().flatten().chain(captured).collect()
 }
 
 /// What is told in a line each, by name.

@@ -32,6 +32,11 @@ pub const RULES: &[Rule] = &[
     roamed::RULE,
 ];
 
+/// The texts of codes that capture files prove too, where other things are looked at.
+pub(super) use endpoint_unreachable::RULE as ENDPOINT_UNREACHABLE;
+pub(super) use handshake_timeout::RULE as HANDSHAKE_TIMEOUT;
+pub(super) use roamed::RULE as ROAMED;
+
 /// Either kind of device will do.
 const DEVICES: &[Source] = &[Source::WireguardNetlink, Source::WireguardUapi];
 

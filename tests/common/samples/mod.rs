@@ -48,6 +48,7 @@ pub fn empty() -> Report {
         wireguard: Wireguard::default(),
         sockets: Sockets::default(),
         conntrack: None,
+        captures: Vec::new(),
     }
 }
 

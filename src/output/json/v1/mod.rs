@@ -3,9 +3,11 @@
 //! In: a [`crate::report::Report`]. Out: types that serialise to the contract. The documentation of each type and field
 //! is its description in the JSON Schema. What is not known is `null`, never zero.
 
+mod captured;
 mod finding;
 mod tables;
 
+pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
@@ -66,6 +68,8 @@ pub struct Report {
     pub nat: Nat,
     /// Measured paths; empty where none was measured.
     pub paths: Vec<Path>,
+    /// Capture files that were read; empty where a host was looked at.
+    pub captures: Vec<Capture>,
 }
 
 /// The name of this contract.
@@ -202,6 +206,7 @@ impl From<&report::Report> for Report {
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
             nat: Nat::default(),
             paths: Vec::new(),
+            captures: r.captures.iter().map(captured::capture).collect(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::captured::{Tunnel, tunnel};
 use super::finding::{Process, process};
 use super::time;
 use crate::report;
@@ -24,6 +25,10 @@ pub struct Wireguard {
     pub handshakes: Vec<Handshake>,
     /// Handshake attempts that were seen and are not listed.
     pub handshakes_left_out: u64,
+    /// Tunnels that capture files show, those with the most traffic first.
+    pub tunnels: Vec<Tunnel>,
+    /// Tunnels that capture files show and that are not listed.
+    pub tunnels_left_out: u64,
     /// Messages seen on the wire by kind.
     pub messages: Messages,
 }
@@ -272,6 +277,8 @@ pub(super) fn wireguard(w: &report::Wireguard) -> Wireguard {
         devices_left_out: w.devices_left_out,
         peers_left_out: w.peers_left_out,
         handshakes_left_out: w.handshakes_left_out,
+        tunnels: w.tunnels.iter().map(tunnel).collect(),
+        tunnels_left_out: w.tunnels_left_out,
         messages: w.messages.map_or_else(Messages::default, |m| Messages {
             initiation: Some(m.initiation),
             response: Some(m.response),

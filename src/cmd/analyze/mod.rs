@@ -1,0 +1,154 @@
+//! `wgnat analyze FILE...`: the same judgement from capture files, far from the host where they were made.
+
+mod feed;
+mod input;
+mod keys;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::progress::Progress;
+use super::{observers, print, text_options};
+use crate::cli::{Analyze, Global};
+use crate::config::Settings;
+use crate::observation::{Body, Source, SourceStatus};
+use crate::observe::capture_file::Ending;
+use crate::output;
+use crate::report::captured::{self, CaptureRow};
+use crate::report::{self, Status, exit};
+use crate::rules::{self, Input as RuleInput, registry};
+use feed::{Feed, Held};
+
+/// Runs the command.
+pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
+    let mut progress = Progress::new(global.quiet);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut inputs = args
+        .files
+        .iter()
+        .map(|path| input::open(path, &stop))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let on_signal = Arc::clone(&stop);
+    observers::on_interrupt(move || on_signal.store(true, Ordering::Relaxed))?;
+    let keys = keys::read(&args.keys)?;
+    let mut feed = Feed::new(keys);
+    input::read(&mut inputs, &mut feed);
+
+    let captures: Vec<CaptureRow> = inputs.into_iter().map(row).collect();
+    if let [only] = captures.as_slice()
+        && feed.held.packets == 0
+        && let Some(problem) = &only.problem
+    {
+        anyhow::bail!("{}: {problem}", only.file);
+    }
+    if stop.load(Ordering::Relaxed) {
+        progress.note("interrupted: what follows is about what was read until then");
+    }
+    feed.observe(Source::Capture, Body::Status(status(&captures, &feed.held)));
+    feed.observe(Source::Config, Body::Status(keys::status(&args.keys)));
+    let (world, held) = feed.finish();
+    for note in notes(&held, world.sessions.unconfirmed) {
+        progress.note(&note);
+    }
+    let catalogue: Vec<_> = registry::captured().collect();
+    let input = RuleInput {
+        world: &world,
+        thresholds: &settings.thresholds,
+    };
+    let evaluation = rules::evaluate(&catalogue, &input);
+    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    captured::add(&mut report, &world, captures);
+    if report.wireguard.tunnels.is_empty() && report.wireguard.handshakes.is_empty() {
+        report.status = Status::Unknown;
+    }
+    let mut text = Vec::new();
+    output::render(
+        &report,
+        settings.format,
+        &text_options(settings),
+        &mut text as &mut dyn Write,
+    )?;
+    print(&text)?;
+    Ok(exit::code(report.status, settings.fail_on))
+}
+
+fn row(input: input::Input) -> CaptureRow {
+    let problem = match &input.ended {
+        None | Some(Ok(Ending::Complete | Ending::Stopped)) => None,
+        Some(Ok(Ending::Truncated { offset, have, need })) => Some(format!(
+            "cut at its end: the record at byte {offset} has {have} of its {need} bytes"
+        )),
+        Some(Err(error)) => Some(error.to_string()),
+    };
+    CaptureRow {
+        bytes: input.capture.offset(),
+        lost: input.capture.lost(),
+        file: input.name,
+        problem,
+    }
+}
+
+/// How well the files could be read, as the capture's state.
+fn status(captures: &[CaptureRow], held: &Held) -> SourceStatus {
+    let problems: Vec<String> = captures
+        .iter()
+        .filter_map(|c| Some(format!("{}: {}", c.file, c.problem.as_ref()?)))
+        .collect();
+    let lost = captures.iter().filter_map(|c| c.lost).sum();
+    let status = match (problems.is_empty(), held.packets) {
+        (true, 0) => SourceStatus::unavailable("no packets in the capture"),
+        (true, _) if lost > 0 => SourceStatus::degraded(format!(
+            "the capturing program lost {lost} packets: some silences may be its own"
+        )),
+        (true, _) => SourceStatus::ok(),
+        (false, 0) => SourceStatus::unavailable(problems.join("; ")),
+        (false, _) => SourceStatus::degraded(problems.join("; ")),
+    };
+    SourceStatus { lost, ..status }
+}
+
+/// What a reader should know of the packets that were passed over.
+fn notes(held: &Held, unconfirmed: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some((count, number)) = held.unknown_link {
+        notes.push(format!(
+            "{count} frames are of link type {number}, which is not read"
+        ));
+    }
+    for (count, what) in [
+        (
+            held.later_fragments,
+            "later IP fragments were passed over: only first fragments name their message",
+        ),
+        (
+            held.cut_handshakes,
+            "handshake messages are cut by the snapshot length: cookies and keys cannot be checked",
+        ),
+        (
+            held.malformed,
+            "packets are cut before their UDP payload, or contradict themselves",
+        ),
+        (
+            held.reserved,
+            "handshake messages use WireGuard's reserved bytes, as Cloudflare's WARP does: not judged",
+        ),
+        (
+            held.unlikely,
+            "datagrams begin like a handshake message and hold no key material: taken for another protocol",
+        ),
+        (
+            unconfirmed,
+            "datagrams begin like data and continue no session: too few to tell, or another protocol",
+        ),
+        (
+            held.undated,
+            "packets carry no time: taken to have passed with the one before",
+        ),
+    ] {
+        if count > 0 {
+            notes.push(format!("{count} {what}"));
+        }
+    }
+    notes
+}
