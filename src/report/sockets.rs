@@ -24,7 +24,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Sockets {
         .processes
         .all()
         .map(|(_, facts)| ProcessRow {
-            process: process_ref(facts),
+            process: process_ref(&facts.into()),
             sockets: facts.sockets,
             fds: facts.fds,
             fd_limit: facts.fd_limit,

@@ -3,6 +3,7 @@
 //! In: [`Observation`]s, in the order in which they came. Out: plain state that rules read, look-ups that the core
 //! would like ([`World::requests`]) and the next event worth waiting for ([`World::due`]). No I/O, no clock.
 
+pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
@@ -42,6 +43,8 @@ pub struct World {
     pub sockets: sockets::SocketState,
     /// Processes behind sockets.
     pub processes: processes::ProcessState,
+    /// Connections counted by the kernel, over time.
+    pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
 }
@@ -61,6 +64,7 @@ impl World {
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
             processes: processes::ProcessState::default(),
+            connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
         }
     }
@@ -87,6 +91,7 @@ impl World {
             Body::Counters(counters) => self.counters.apply(at, counters),
             Body::Sockets(tally) => self.sockets.apply(at, tally),
             Body::Processes(table) => self.processes.apply(at, table),
+            Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
         }

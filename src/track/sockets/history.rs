@@ -56,6 +56,8 @@ impl Sample {
 /// What an estimate of opens per second rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
+    /// Each connect, counted in the kernel.
+    Counted,
     /// TIME_WAIT sockets of the last 10 s.
     TimeWait,
     /// What was added between looks.
@@ -68,6 +70,7 @@ impl Basis {
     /// A stable word for evidence.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Counted => "counted",
             Self::TimeWait => "time-wait",
             Self::Growth => "growth",
             Self::Appeared => "appeared",
