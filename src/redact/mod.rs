@@ -70,7 +70,8 @@ impl Anonymiser {
                 for row in &mut tally.rows {
                     self.addresses.ip(&mut row.source);
                     self.addresses.socket(&mut row.destination);
-                    self.names.process(&mut row.process.comm, row.process.exe.as_mut());
+                    self.names
+                        .process(&mut row.process.comm, row.process.exe.as_mut());
                 }
             }
             Body::ConntrackTally(tally) => {

@@ -36,7 +36,9 @@ pub fn for_each<const K: usize, const V: usize>(
     // One call reads all; further ones are for entries that were added meanwhile.
     for _ in 0..=entries {
         let mut batch = Batch {
-            in_batch: left_off.as_ref().map_or(0, |at: &u64| std::ptr::from_ref(at).addr() as u64),
+            in_batch: left_off
+                .as_ref()
+                .map_or(0, |at: &u64| std::ptr::from_ref(at).addr() as u64),
             out_batch: (&raw mut cursor).addr() as u64,
             keys: keys.as_mut_ptr().expose_provenance() as u64,
             values: values.as_mut_ptr().expose_provenance() as u64,
@@ -47,14 +49,7 @@ pub fn for_each<const K: usize, const V: usize>(
         // SAFETY: the kernel writes at most `count` keys and values of the map's sizes, which by this function's contract are
         // `K` and `V`, to buffers of `entries` of each, and a cursor of at most eight bytes; it reads the eight bytes of
         // `in_batch`. All of them outlive the call.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                LOOKUP_BATCH,
-                &raw mut batch,
-                size_of::<Batch>(),
-            )
-        };
+        let done = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
         let error = io::Error::last_os_error();
         // ENOENT: that was the end.
         let at_end = done < 0 && error.raw_os_error() == Some(libc::ENOENT);

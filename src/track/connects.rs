@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use super::processes::Owner;
+use super::sockets::usable::TIME_WAIT;
 use super::sockets::{Basis, Key, OpenRate};
 use crate::observation::connect::{ConnectRow, ConnectTally};
 use crate::observation::socket::ProcessIdentity;
@@ -54,13 +55,15 @@ pub struct NoPort {
 /// What is known of the connections from one source to one destination, all processes together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// Since when it was counted.
-    pub since: Timestamp,
-    /// Established since then.
+    /// For how long it was counted.
+    pub watched: Span,
+    /// Calls of `connect` in that time.
+    pub attempts: u64,
+    /// Established in that time.
     pub established: u64,
     /// Opens per second, where it was watched long enough.
     pub opens: Option<OpenRate>,
-    /// Established and closed since then, by who closed first: this side…
+    /// Established and closed in that time, by who closed first: this side…
     pub closed_here: u64,
     /// …the other side by a FIN…
     pub closed_there: u64,
@@ -80,6 +83,13 @@ impl Seen {
     /// Established connections that are closed.
     pub fn closed(&self) -> u64 {
         self.closed_here + self.closed_there + self.reset_there
+    }
+
+    /// Whether these connections may be the ones that left `time_wait` sockets in TIME_WAIT: opened at half the pace or more
+    /// that such a pile takes, or turned away for want of a port. A lone look by another program is neither.
+    pub fn accounts_for(&self, time_wait: u32) -> bool {
+        let minute = count(self.established) * TIME_WAIT.as_secs_f64();
+        self.no_port.is_some() || minute * 2.0 >= f64::from(time_wait) * self.watched.as_secs_f64()
     }
 
     /// Whether what closed stands for what was opened: at least half of it is closed again.
@@ -147,7 +157,7 @@ impl ConnectState {
         if key.proto != Proto::Tcp {
             return None;
         }
-        let (_, tally) = self.newest.as_ref()?;
+        let (at, tally) = self.newest.as_ref()?;
         let rows: Vec<&ConnectRow> = tally
             .rows
             .iter()
@@ -160,7 +170,8 @@ impl ConnectState {
         let closed = sum(ConnectRow::closed);
         let lifetimes: Span = rows.iter().map(|r| r.lifetime_total).sum();
         Some(Seen {
-            since: tally.since,
+            watched: at.since(tally.since),
+            attempts: sum(|r| r.attempts),
             established: sum(|r| r.established),
             opens: self.opens(key),
             closed_here: sum(|r| r.closed_here),

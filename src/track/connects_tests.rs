@@ -58,7 +58,10 @@ fn rate_life_and_concurrency_are_measured() {
     let state = state((1..=20).map(|i| (i, vec![row(7, "node", u64::from(i) * 40, u64::from(i) * 40 - 4)])));
     let seen = state.seen(&key()).unwrap();
     let opens = seen.opens.unwrap();
-    assert_eq!((opens.per_second, opens.basis, opens.lower_bound), (40.0, Basis::Counted, false));
+    assert_eq!(
+        (opens.per_second, opens.basis, opens.lower_bound),
+        (40.0, Basis::Counted, false)
+    );
     assert_eq!(seen.mean_lifetime, Some(Span::from_millis(100)));
     assert_eq!(seen.mean_concurrency(), Some(4.0));
     assert!(state.turns_over(&key(), 40.0));
@@ -67,7 +70,11 @@ fn rate_life_and_concurrency_are_measured() {
 
 #[test]
 fn a_rate_needs_time_and_begins_with_the_counting() {
-    let first = |second| state([(second, vec![row(7, "node", 30, 30)])]).seen(&key()).unwrap();
+    let first = |second| {
+        state([(second, vec![row(7, "node", 30, 30)])])
+            .seen(&key())
+            .unwrap()
+    };
     assert_eq!(first(0).opens, None);
     assert_eq!(first(2).opens.map(|o| o.per_second), Some(15.0));
     // Nothing of it was there at the look before.
@@ -129,6 +136,6 @@ fn memory_follows_the_newest_counts() {
         assert_eq!(state.keys().count(), 1);
     }
     let busy = (0..200).map(|i| (i, vec![row(7, "node", 1, 0)]));
-    let state = super::tests::state(busy);
-    assert!(state.samples.values().all(|s| s.len() <= MAX_SAMPLES));
+    let kept = self::state(busy);
+    assert!(kept.samples.values().all(|s| s.len() <= MAX_SAMPLES));
 }

@@ -97,6 +97,26 @@ impl World {
         }
     }
 
+    /// Whose the connections of a destination are, where known. Most of the live sockets tell it where live ones are the
+    /// most; else who opened them does, for a TIME_WAIT has no owner.
+    pub fn owner(&self, key: &sockets::Key, history: &sockets::History) -> Option<processes::Owner> {
+        let sample = history.newest().copied().unwrap_or_default();
+        let holder = self.processes.owner(history);
+        if holder.is_some() && sample.live > sample.time_wait {
+            return holder;
+        }
+        let seen = self.connects.seen(key);
+        seen.filter(|seen| seen.accounts_for(sample.time_wait))
+            .and_then(|seen| seen.owner)
+            .or(holder)
+    }
+
+    /// Opens per second of a destination: counted where that can be, else estimated from the socket table.
+    pub fn opens(&self, key: &sockets::Key, history: &sockets::History) -> Option<sockets::OpenRate> {
+        let counted = self.connects.seen(key).filter(|seen| seen.established > 0);
+        counted.and_then(|seen| seen.opens).or_else(|| history.opens())
+    }
+
     /// Lets time pass without an observation.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.now = self.now.max(now);

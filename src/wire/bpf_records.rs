@@ -191,7 +191,10 @@ mod tests {
             field.copy_from_slice(&(u32::try_from(i).unwrap() + 100).to_ne_bytes());
         }
         let t = tally(&bytes);
-        assert_eq!((t.comm.as_str(), t.attempts, t.established, t.no_port), ("node", 1, 2, 3));
+        assert_eq!(
+            (t.comm.as_str(), t.attempts, t.established, t.no_port),
+            ("node", 1, 2, 3)
+        );
         assert_eq!((t.failed_otherwise, t.closed_here, t.reset_there), (9, 10, 12));
         assert_eq!((t.lifetime_ns, t.no_port_last, t.open, t.peak), (13, 15, 16, 17));
         assert_eq!((t.lifetimes[0], t.lifetimes[CLASSES - 1]), (100, 139));
@@ -206,7 +209,10 @@ mod tests {
 
     #[test]
     fn misses_are_read_where_the_kernel_tells_them() {
-        assert_eq!(recursion_misses("prog_type:\t26\nrecursion_misses:\t3\n"), Some(3));
+        assert_eq!(
+            recursion_misses("prog_type:\t26\nrecursion_misses:\t3\n"),
+            Some(3)
+        );
         assert_eq!(recursion_misses("prog_type:\t26\n"), None);
     }
 }

@@ -45,8 +45,12 @@ pub fn load(here: NetnsId) -> Result<Loaded, ObserveError> {
         )));
     }
     // A namespace's inode number is 32 bits wide in the kernel.
-    let inode = u32::try_from(here.0)
-        .map_err(|_| absent(format!("the network namespace's number {} is out of range", here.0)))?;
+    let inode = u32::try_from(here.0).map_err(|_| {
+        absent(format!(
+            "the network namespace's number {} is out of range",
+            here.0
+        ))
+    })?;
     // Before Linux 5.11 maps count as locked memory. Where this is refused, the load says so.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let btf = Btf::from_sys_fs().map_err(|e| absent(reason(&e)))?;
@@ -195,7 +199,11 @@ mod tests {
         assert!(not_permitted("none integrity [confidentiality]\n").contains("locked down"));
         assert!(not_permitted("none [integrity] confidentiality\n").contains("seccomp"));
         let error = io::Error::from_raw_os_error(libc::EPERM);
-        assert!(reason(&error).starts_with("the kernel refused eBPF"), "{}", reason(&error));
+        assert!(
+            reason(&error).starts_with("the kernel refused eBPF"),
+            "{}",
+            reason(&error)
+        );
         let error = io::Error::from_raw_os_error(libc::EINVAL);
         assert!(reason(&error).contains("Invalid argument"), "{}", reason(&error));
     }

@@ -66,7 +66,11 @@ impl Bpf {
     }
 
     fn row(&mut self, key: &Key, tally: Tally, clocks: &Clocks) -> ConnectRow {
-        let used = tally.lifetimes.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1);
+        let used = tally
+            .lifetimes
+            .iter()
+            .rposition(|n| *n > 0)
+            .map_or(0, |last| last + 1);
         let time = |at: u64| (at > 0).then(|| clocks.wall(at));
         ConnectRow {
             process: self.names.of(key, &tally.comm),

@@ -55,15 +55,24 @@ fn who_closes_first_is_told_and_the_process_named() {
         }
         let held = [TcpStream::connect(to).unwrap(), TcpStream::connect(to).unwrap()];
         let row = one(bpf);
-        assert_eq!((row.source, row.destination), (IpAddr::V4(Ipv4Addr::LOCALHOST), to));
-        assert_eq!((row.attempts, row.established, row.failed), (10, 10, Failures::default()));
+        assert_eq!(
+            (row.source, row.destination),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), to)
+        );
+        assert_eq!(
+            (row.attempts, row.established, row.failed),
+            (10, 10, Failures::default())
+        );
         assert_eq!((row.closed_here, row.closed_there, row.reset_there), (5, 3, 0));
         assert_eq!((row.open, row.peak), (2, 2));
         assert_eq!(row.lifetimes.iter().sum::<u32>(), 8);
         assert!(!row.lifetime_total.is_zero() && row.lifetime_total < Span::from_secs(60));
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let stat = crate::wire::procfs::process_stat(&stat).unwrap();
-        assert_eq!((row.process.pid, row.process.start_ticks), (std::process::id(), stat.start_ticks));
+        assert_eq!(
+            (row.process.pid, row.process.start_ticks),
+            (std::process::id(), stat.start_ticks)
+        );
         let exe = std::env::current_exe().unwrap();
         assert_eq!(row.process.exe.as_deref(), exe.to_str());
         // The group leader's name, not that of the thread that connected.
@@ -84,14 +93,23 @@ fn a_connect_without_a_free_port_is_told_from_other_failures() {
         let held: Vec<_> = (0..4).map(|_| TcpStream::connect(to).unwrap()).collect();
         let before = clock::now();
         for _ in 0..7 {
-            assert_eq!(TcpStream::connect(to).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+            assert_eq!(
+                TcpStream::connect(to).unwrap_err().kind(),
+                ErrorKind::AddrNotAvailable
+            );
         }
         let row = one(bpf);
         assert_eq!((row.attempts, row.established, row.failed.no_port), (11, 4, 7));
         assert_eq!((row.open, row.source), (4, IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        let (first, last) = (row.failed.no_port_first.unwrap(), row.failed.no_port_last.unwrap());
+        let (first, last) = (
+            row.failed.no_port_first.unwrap(),
+            row.failed.no_port_last.unwrap(),
+        );
         // The two clocks are not read in the same instant.
-        assert!(first <= last && first + Span::from_millis(50) >= before, "{first} {last} {before}");
+        assert!(
+            first <= last && first + Span::from_millis(50) >= before,
+            "{first} {last} {before}"
+        );
         drop(held);
     });
 }
@@ -112,12 +130,17 @@ fn failures_by_cause() {
         let bound = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_reuse_address(true).unwrap();
-            socket.bind(&SocketAddr::from(([127, 0, 0, 1], 41_000)).into()).unwrap();
+            socket
+                .bind(&SocketAddr::from(([127, 0, 0, 1], 41_000)).into())
+                .unwrap();
             socket
         };
         let (first, second) = (bound(), bound());
         first.connect(&to.into()).unwrap();
-        assert_eq!(second.connect(&to.into()).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        assert_eq!(
+            second.connect(&to.into()).unwrap_err().kind(),
+            ErrorKind::AddrNotAvailable
+        );
         // Given up: nobody answers, and the program does not wait.
         ip("route add 10.99.0.0/24 dev lo");
         let silent = SocketAddr::from(([10, 99, 0, 2], 80));
@@ -148,7 +171,10 @@ fn ipv6_and_mapped_addresses() {
         for to in [six.local_addr().unwrap(), mapped] {
             held.push(TcpStream::connect(to).unwrap());
             held.push(TcpStream::connect(to).unwrap());
-            assert_eq!(TcpStream::connect(to).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+            assert_eq!(
+                TcpStream::connect(to).unwrap_err().kind(),
+                ErrorKind::AddrNotAvailable
+            );
         }
         let all = rows(bpf);
         for to in [six.local_addr().unwrap(), four.local_addr().unwrap()] {
@@ -184,6 +210,9 @@ fn what_was_lost_is_said() {
     let told = status(&losses, 904, 1);
     assert_eq!(told.lost, 910);
     let reason = told.reason.unwrap();
-    assert!(reason.contains("904") && reason.contains("2 connections"), "{reason}");
+    assert!(
+        reason.contains("904") && reason.contains("2 connections"),
+        "{reason}"
+    );
     assert_eq!(status(&Losses::default(), 0, 0), SourceStatus::ok());
 }

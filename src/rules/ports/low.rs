@@ -40,7 +40,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     let all = tuples(input);
     let concerned = all
         .iter()
-        .filter(|t| t.concerned() && !t.fresh().any(|s| full(t, s)));
+        .filter(|t| t.concerned() && t.no_port().is_none() && !t.fresh().any(|s| full(t, s)));
     concerned
         .filter_map(|t| low(t, input.thresholds).or_else(|| in_doubt(t, input.thresholds)))
         .collect()

@@ -98,6 +98,13 @@ pub struct History {
 }
 
 impl History {
+    /// Of a destination that the socket table never showed.
+    pub const NONE: Self = Self {
+        samples: VecDeque::new(),
+        inodes: VecDeque::new(),
+        last_inodes: None,
+    };
+
     /// Takes one look in.
     pub(super) fn push(&mut self, at: Timestamp, tally: &DestinationTally) {
         let states = &tally.states;
