@@ -8,6 +8,7 @@ use super::watch::{Judged, Plan, watch};
 use super::{observers, print, text_options};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
+use crate::observation::Source;
 use crate::output;
 use crate::redact::Anonymiser;
 use crate::report::{self, exit};
@@ -73,7 +74,11 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
-    let observers = observers::all(args.netns.clone(), configured);
+    let mut observers = observers::all(args.netns.clone(), configured);
+    if settings.duration.is_zero() {
+        // It counts from its start on, so one look would show nothing.
+        observers.retain(|(source, _)| *source != Source::Bpf);
+    }
     watch(
         Plan {
             started,

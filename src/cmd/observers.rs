@@ -11,7 +11,7 @@ use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, capture, configured, conntrack, counters, host, processes, routes, sockets,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, processes, routes, sockets,
     wg_netlink, wg_uapi,
 };
 use crate::wire::wg_quick;
@@ -30,6 +30,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
         (Source::Processes, opener(processes::Processes::open)),
+        (Source::Bpf, opener(bpf::Bpf::open)),
         (Source::Counters, opener(counters::Counters::open)),
     ];
     if !configured.is_empty() {

@@ -111,9 +111,9 @@ impl Watch<'_> {
             match events.recv_timeout(left.min(TICK)) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => {
-                    let looked = self.has_looked();
+                    let looked = self.can_foretell();
                     self.take(event);
-                    if !looked && self.has_looked() {
+                    if !looked && self.can_foretell() {
                         self.foretell(progress);
                     }
                 }
@@ -124,6 +124,11 @@ impl Watch<'_> {
 
     fn has_looked(&self) -> bool {
         self.no_first_look.is_empty() && self.unanswered == 0
+    }
+
+    /// Whether there is enough to tell findings by. Counting connects takes a while to begin, and has counted none then.
+    fn can_foretell(&self) -> bool {
+        self.unanswered == 0 && self.no_first_look.iter().all(|s| *s == Source::Bpf)
     }
 
     /// A wall-clock moment as a distance from the start.
@@ -174,7 +179,7 @@ impl Watch<'_> {
 
     /// Tells on a terminal what is certain already.
     fn foretell(&mut self, progress: &mut Progress) {
-        if progress.is_terminal() && self.no_first_look.is_empty() {
+        if progress.is_terminal() && self.can_foretell() {
             self.world.handle_timeout(clock::now());
             let rules: Vec<_> = rules::registry::rules().collect();
             let input = Input {

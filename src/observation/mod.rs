@@ -3,6 +3,7 @@
 //! In: made by `observe`. Out: eaten by [`crate::track::World::apply`], written and read by `--record` and
 //! `--replay` ([`log`]). Why one type: a live host, a capture file and a recorded case are then the same input.
 
+pub mod connect;
 pub mod conntrack;
 pub mod device;
 pub mod host;
@@ -53,13 +54,15 @@ pub enum Source {
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
     Processes,
+    /// Connects and closes, counted in the kernel by eBPF.
+    Bpf,
     /// Peers named on the command line or in a wg-quick file.
     Config,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -69,6 +72,7 @@ impl Source {
         Self::Conntrack,
         Self::Counters,
         Self::Processes,
+        Self::Bpf,
         Self::Config,
     ];
 
@@ -84,6 +88,7 @@ impl Source {
             Self::Conntrack => "conntrack",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Bpf => "bpf",
             Self::Config => "config",
         }
     }
@@ -117,6 +122,8 @@ pub enum Body {
     Sockets(socket::SocketTally),
     /// Processes that hold sockets or near their limit.
     Processes(socket::ProcessTable),
+    /// Connections counted at each connect and close.
+    Connects(connect::ConnectTally),
     /// Conntrack count, limit and per-CPU counters.
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.

@@ -123,6 +123,33 @@ pub struct ProcessTable {
     pub unreadable: u32,
 }
 
+/// A process by what names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Its id.
+    pub pid: u32,
+    /// Clock ticks since boot when it started: tells a reused pid apart.
+    pub start_ticks: u64,
+    /// Its name (`/proc/PID/comm`).
+    pub comm: String,
+    /// Its executable, where readable.
+    pub exe: Option<String>,
+    /// The runtime that it is, where recognised.
+    pub runtime: Option<String>,
+}
+
+impl From<&ProcessFacts> for ProcessIdentity {
+    fn from(facts: &ProcessFacts) -> Self {
+        Self {
+            pid: facts.pid,
+            start_ticks: facts.start_ticks,
+            comm: facts.comm.clone(),
+            exe: facts.exe.clone(),
+            runtime: facts.runtime.clone(),
+        }
+    }
+}
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessFacts {

@@ -4,6 +4,7 @@
 //! anything, a network namespace is a thread's property, and a thread's CPU clock is the observer's cost.
 //! See docs/decisions/.
 
+pub mod bpf;
 pub mod capture;
 pub mod capture_file;
 pub mod configured;

@@ -59,6 +59,13 @@ pub struct Ports {
     pub usable: u32,
 }
 
+/// What is known because each connect and close was counted; without it rate and life are read off looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// This side closes first.
+    pub closes_here: bool,
+}
+
 /// What the advice is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -74,6 +81,8 @@ pub struct Case<'a> {
     pub mean_concurrency: f64,
     /// The most connections open at one look.
     pub peak_concurrency: u32,
+    /// Rate and life were counted in the kernel.
+    pub measured: Option<Measured>,
     /// Whose they are, where known.
     pub user: Option<User<'a>>,
     /// The ports that there are, where known.
@@ -86,6 +95,12 @@ impl Case<'_> {
     /// Processes that share the load.
     fn processes(&self) -> u32 {
         self.user.map_or(1, |u| u.processes.max(1))
+    }
+
+    /// Whether this side closes first, so that each connection leaves a TIME_WAIT here.
+    fn closes_here(&self) -> bool {
+        self.measured
+            .map_or(self.sockets.time_wait > 0, |m| m.closes_here)
     }
 
     /// Held ports as a share of the usable ones, where these are known.
@@ -158,7 +173,7 @@ pub fn advise(case: &Case<'_>) -> Advice {
             mean_concurrency: case.mean_concurrency,
             peak_concurrency: case.peak_concurrency,
             processes: case.processes(),
-            closes_here: case.sockets.time_wait > 0,
+            closes_here: case.closes_here(),
         }),
         _ => None,
     };
@@ -243,7 +258,7 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
     } else {
         "60 s TIME_WAIT".to_owned()
     };
-    let held = if case.sockets.time_wait > 0 {
+    let held = if case.closes_here() {
         format!(
             "{at_least}{rate} opens/s × {lifetime} hold {} in the long run",
             counted(s.ports_unpooled, "port", "ports")
@@ -256,10 +271,14 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
     };
     let derived = if case.mean_concurrency > 0.0 {
         format!(
-            "on average {} are open at a time, {} at most (from looks, so a burst between two was not seen; the time open is \
-             derived by Little's law)",
+            "on average {} are open at a time, {} at most ({})",
             number(case.mean_concurrency),
-            count(case.peak_concurrency)
+            count(case.peak_concurrency),
+            if case.measured.is_some() {
+                "opens and the time open were measured at each connect and close; the average is Little's law"
+            } else {
+                "from looks, so a burst between two was not seen; the time open is derived by Little's law"
+            }
         )
     } else {
         "none was open at any look, so each is very short and the pool is the least that makes sense"

@@ -32,6 +32,7 @@ fn case(sockets: Sockets, rate: f64, user: Option<(&ProcessRef, u32)>) -> Case<'
         }),
         mean_concurrency: f64::from(open),
         peak_concurrency: open,
+        measured: None,
         user: user.map(|(process, processes)| User { process, processes }),
         ports: Some(Ports {
             range: 28_232,

@@ -66,6 +66,14 @@ impl Anonymiser {
                     self.names.process(&mut process.comm, process.exe.as_mut());
                 }
             }
+            Body::Connects(tally) => {
+                for row in &mut tally.rows {
+                    self.addresses.ip(&mut row.source);
+                    self.addresses.socket(&mut row.destination);
+                    self.names
+                        .process(&mut row.process.comm, row.process.exe.as_mut());
+                }
+            }
             Body::ConntrackTally(tally) => {
                 for snat in &mut tally.snat {
                     self.addresses.ip(&mut snat.nat_address);

@@ -24,7 +24,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Sockets {
         .processes
         .all()
         .map(|(_, facts)| ProcessRow {
-            process: process_ref(facts),
+            process: process_ref(&facts.into()),
             sockets: facts.sockets,
             fds: facts.fds,
             fd_limit: facts.fd_limit,
@@ -82,17 +82,14 @@ fn row(
         proto: key.proto,
         source: key.source,
         destination: key.destination,
-        process: world
-            .processes
-            .owner(history)
-            .map(|owner| process_ref(&owner.process)),
+        process: world.owner(key, history).map(|owner| process_ref(&owner.process)),
         held: now.held,
         available,
         established: now.established,
         time_wait: now.time_wait,
         syn_sent: now.syn_sent,
         close_wait: now.close_wait,
-        opens_per_second: history.opens().map(|opens| opens.per_second),
+        opens_per_second: world.opens(key, history).map(|opens| opens.per_second),
         state: state(verdict, key, history, now.held, available),
     })
 }

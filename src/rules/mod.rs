@@ -16,7 +16,7 @@ pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
 use crate::config::Thresholds;
 use crate::finding::{Finding, ProcessRef};
 use crate::observation::Source;
-use crate::observation::socket::ProcessFacts;
+use crate::observation::socket::ProcessIdentity;
 use crate::time::Timestamp;
 use crate::track::World;
 
@@ -83,11 +83,11 @@ pub struct Rule {
 }
 
 /// A process as findings and reports name it.
-pub fn process_ref(facts: &ProcessFacts) -> ProcessRef {
+pub fn process_ref(process: &ProcessIdentity) -> ProcessRef {
     ProcessRef {
-        pid: facts.pid,
-        comm: facts.comm.clone(),
-        exe: facts.exe.clone(),
-        runtime: facts.runtime.clone(),
+        pid: process.pid,
+        comm: process.comm.clone(),
+        exe: process.exe.clone(),
+        runtime: process.runtime.clone(),
     }
 }

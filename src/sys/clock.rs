@@ -19,6 +19,11 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// The monotonic clock, now, as the kernel's own timestamps have it (`bpf_ktime_get_ns`).
+pub fn monotonic() -> Span {
+    cpu(ClockId::CLOCK_MONOTONIC)
+}
+
 /// CPU time that the calling thread has used.
 pub fn thread_cpu() -> Span {
     cpu(ClockId::CLOCK_THREAD_CPUTIME_ID)

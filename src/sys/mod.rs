@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of WireGuard. The crate's only `unsafe` lives here, each with its `SAFETY` line.
 
+pub mod bpf;
 pub mod caps;
 pub mod cbpf;
 pub mod clock;

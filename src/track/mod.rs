@@ -3,6 +3,7 @@
 //! In: [`Observation`]s, in the order in which they came. Out: plain state that rules read, look-ups that the core
 //! would like ([`World::requests`]) and the next event worth waiting for ([`World::due`]). No I/O, no clock.
 
+pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
@@ -48,6 +49,8 @@ pub struct World {
     pub sockets: sockets::SocketState,
     /// Processes behind sockets.
     pub processes: processes::ProcessState,
+    /// Connections counted by the kernel, over time.
+    pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
 }
@@ -69,6 +72,7 @@ impl World {
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
             processes: processes::ProcessState::default(),
+            connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
         }
     }
@@ -105,9 +109,30 @@ impl World {
             Body::Counters(counters) => self.counters.apply(at, counters),
             Body::Sockets(tally) => self.sockets.apply(at, tally),
             Body::Processes(table) => self.processes.apply(at, table),
+            Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
         }
+    }
+
+    /// Whose the connections of a destination are, where known. Most of the live sockets tell it where live ones are the
+    /// most; else who opened them does, for a TIME_WAIT has no owner.
+    pub fn owner(&self, key: &sockets::Key, history: &sockets::History) -> Option<processes::Owner> {
+        let sample = history.newest().copied().unwrap_or_default();
+        let holder = self.processes.owner(history);
+        if holder.is_some() && sample.live > sample.time_wait {
+            return holder;
+        }
+        let seen = self.connects.seen(key);
+        seen.filter(|seen| seen.accounts_for(sample.time_wait))
+            .and_then(|seen| seen.owner)
+            .or(holder)
+    }
+
+    /// Opens per second of a destination: counted where that can be, else estimated from the socket table.
+    pub fn opens(&self, key: &sockets::Key, history: &sockets::History) -> Option<sockets::OpenRate> {
+        let counted = self.connects.seen(key).filter(|seen| seen.established > 0);
+        counted.and_then(|seen| seen.opens).or_else(|| history.opens())
     }
 
     /// Lets time pass without an observation.

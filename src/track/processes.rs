@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::sockets::{History, SocketState};
 use crate::observation::Request;
-use crate::observation::socket::{ProcessFacts, ProcessTable};
+use crate::observation::socket::{ProcessFacts, ProcessIdentity, ProcessTable};
 use crate::time::Timestamp;
 
 /// Destinations whose owners are looked for.
@@ -22,11 +22,11 @@ const MAX_INODES: usize = 4096;
 /// Processes remembered; at the bound the one that was read longest ago makes room.
 const MAX_PROCESSES: usize = 1024;
 
-/// The process that holds most of a destination's live sockets.
+/// The process whose connections to a destination are: it holds most of the live sockets, or opened most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Owner {
     /// Who: of several processes of one program the one that holds most.
-    pub process: ProcessFacts,
+    pub process: ProcessIdentity,
     /// How many processes of the same program hold sockets of this destination, this one included: their pools add up.
     pub processes: u32,
     /// Sockets of this program…
@@ -153,7 +153,7 @@ impl ProcessState {
         } = programs.into_values().max_by_key(|p| p.sockets)?;
         let (_, facts) = self.processes.get(&pid)?;
         (sockets * 2 > known).then_some(Owner {
-            process: facts.clone(),
+            process: facts.into(),
             processes,
             sockets,
             known,

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod boring;
+pub mod bpf_records;
 pub mod frame;
 pub mod icmp;
 pub mod ip;

@@ -151,7 +151,7 @@ fn races(input: &Input<'_>, nat: Nat) -> Vec<Fix> {
         why: "Plain masquerade keeps each client's source port, and so do two clients that use the same one at the same moment; of \
               random ports two are hardly ever the same. Entries that are there keep theirs."
             .to_owned(),
-        command: Some(snat::RULES.to_owned()),
+        command: Some(here(input.world.host.as_ref(), snat::RULES)),
         snippet: Some(snat::RANDOM.to_owned()),
         expect: Evidence::new().with("insert_failed", 0),
     };

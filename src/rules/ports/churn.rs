@@ -6,8 +6,8 @@ use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
 use crate::pooling::Advice;
 use crate::rules::{Area, Input, Rule};
-use crate::track::sockets::OpenRate;
 use crate::track::sockets::usable::on_loopback;
+use crate::track::sockets::{Basis, OpenRate};
 use crate::types::Proto;
 use crate::words::{count, counted, number, percent, rounded};
 
@@ -21,7 +21,9 @@ pub const RULE: Rule = Rule {
 ends; closing it holds a local port for another 60 seconds and an entry in every NAT and firewall on the way for \
 about 120. A program that opens a connection per request pays this each time, and it is what uses up ports first. Nearly \
 every client library can keep connections open; often it does so only when told.",
-    detection: "From looks at the socket table: TIME_WAIT sockets of the last 10 s, sockets that come and go between looks, and \
+    detection: "Where eBPF is available every connect and close is counted in the kernel, with the process, the life of each connection \
+and who closed first; the rate is then exact and the finding `certain` (`opens_measured_by` = `counted`).\n\nElsewhere, from looks \
+at the socket table: TIME_WAIT sockets of the last 10 s, sockets that come and go between looks, and \
 growth. Closes must keep on over several looks, so neither a pool that fills nor a program that ends is taken for a churn. \
 Connections that live and die between two looks and are closed by the other side are not seen: the rate is a lower bound then. \
 The life of a connection is derived by Little's law (open at a time ÷ opens per second), and the pool is sized by \
@@ -50,10 +52,10 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 
 fn churns(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<OpenRate> {
     let opens = tuple.opens.filter(|_| tuple.key.proto == Proto::Tcp)?;
-    let lifetime = tuple.history.mean_concurrency()? / opens.per_second;
+    let lifetime = tuple.mean_concurrency()? / opens.per_second;
     (opens.per_second >= thresholds.churn_per_second
         && lifetime <= thresholds.churn_max_lifetime.as_secs_f64()
-        && tuple.history.turns_over(thresholds.churn_per_second))
+        && tuple.turns_over(thresholds.churn_per_second))
     .then_some(opens)
 }
 
@@ -62,7 +64,7 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
     let to = tuple.key.destination;
     let advice = tuple.advice();
     let at_least = if opens.lower_bound { "at least " } else { "" };
-    let harmless = tuple.reuse.is_some() && on_loopback(tuple.key);
+    let harmless = tuple.reuse.is_some() && on_loopback(&tuple.key);
     let who = tuple.owner.as_ref().map(|o| o.process.comm.as_str());
     let mut summary = format!(
         "{} opens {at_least}{} connections a second to {to} and does not keep them.",
@@ -77,6 +79,8 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
             count(s.time_wait),
             percent(tuple.usable.share(s.time_wait))
         ));
+    } else if tuple.closes_here() == Some(true) {
+        summary.push_str(" This side ends them by a reset, so no TIME_WAIT is left.");
     } else {
         summary.push_str(" The other side closes them, so no TIME_WAIT is left here.");
     }
@@ -94,7 +98,11 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
         } else {
             Severity::Warning
         },
-        confidence: Confidence::Likely,
+        confidence: if opens.basis == Basis::Counted {
+            Confidence::Certain
+        } else {
+            Confidence::Likely
+        },
         title: match who {
             Some(comm) => format!(
                 "{comm} opens {at_least}{} connections a second to {to}",
@@ -111,20 +119,22 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
         evidence: tuple
             .evidence()
             .with("opens_are_a_lower_bound", opens.lower_bound)
-            .maybe("concurrency_mean", tuple.history.mean_concurrency().map(rounded))
-            .with("concurrency_peak", tuple.history.peak_concurrency())
+            .maybe("concurrency_mean", tuple.mean_concurrency().map(rounded))
+            .with("concurrency_peak", tuple.peak_concurrency())
             .maybe(
                 "lifetime_seconds",
                 advice.sizing.map(|s| rounded(s.lifetime_seconds)),
             )
             .with(
                 "closed_first_by",
-                if s.time_wait > 0 {
+                if tuple.closes_here() == Some(true) {
                     "this side"
                 } else {
                     "the other side"
                 },
             )
+            .maybe("closed_here", tuple.seen.as_ref().map(|s| s.closed_here))
+            .maybe("closed_there", tuple.seen.as_ref().map(|s| s.closed_there))
             .maybe("ports_without_pool", advice.sizing.map(|s| s.ports_unpooled))
             .maybe("pool_size", advice.sizing.map(|s| s.pool))
             .maybe("further_destinations", (further > 0).then_some(further)),

@@ -1,13 +1,16 @@
-//! `ports-exhausted`: no local port is left for a (source, destination). By occupancy; a failed `connect` leaves no trace
-//! in any counter (measured on Linux 6.18: 500 failures, no field of /proc/net moved).
+//! `ports-exhausted`: no local port is left for a (source, destination). By the failed connects themselves where eBPF counts them,
+//! and by occupancy: a failed `connect` leaves no trace in any counter (measured on Linux 6.18: 500 failures, no field of
+//! /proc/net moved).
 
 use super::tuple::{Tuple, tuples};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
+use crate::pooling::Remedy;
 use crate::rules::{Area, Input, Rule};
+use crate::track::connects::NoPort;
 use crate::track::sockets::Sample;
 use crate::types::Proto;
-use crate::words::counted;
+use crate::words::{count, counted};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -21,12 +24,14 @@ all of them are held, each new connection to that destination fails at once with
 address”, while connections elsewhere work. Mostly the ports are not in use at all: a connection that this side \
 closes leaves its port in TIME_WAIT for 60 seconds, so a program that opens a connection per request can open \
 470 a second and no more.",
-    detection: "Sockets are counted by source address, destination and state (`sock_diag`), TIME_WAIT included, against \
+    detection: "Where eBPF is available, each `connect` that fails for want of a port is counted in the kernel, with its process and \
+destination (`errno_eaddrnotavail`), and told from refused, timed-out and unreachable ones: one such failure is proof, and the finding \
+`certain`.\n\nBesides, sockets are counted by source address, destination and state (`sock_diag`), TIME_WAIT included, against \
 the range (`ip_local_port_range`) less reserved ports and less the ports of listeners. It is `certain` where every \
 port was held at a look, `likely` where the last few may be held in a way that a table of sockets does not show, or \
 where the table changed while it was read. TIME_WAIT sockets that the kernel would reuse (`tcp_tw_reuse`; by default on \
-loopback only) do not count as held.\n\nNot seen from here: sockets that are bound but not connected, \
-and ranges that a program sets for itself (IP_LOCAL_PORT_RANGE). Both make ports run out earlier than this rule can tell.",
+loopback only) do not count as held.\n\nNot seen in the table: sockets that are bound but not connected, \
+and ranges that a program sets for itself (IP_LOCAL_PORT_RANGE). Both make ports run out earlier than occupancy can tell.",
     fix: "Reuse connections: the finding names the pool's size. Where CLOSE_WAIT holds the ports, the program leaks \
 connections; where SYN_SENT does, the destination is dead. A wider range, `tcp_tw_reuse` and more addresses give room, \
 not a cure.",
@@ -46,7 +51,9 @@ pub fn full(tuple: &Tuple<'_>, sample: &Sample) -> bool {
 }
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let holds = |t: &&Tuple<'_>| t.usable.share(t.blocked(&t.sample)) >= input.thresholds.ports_warning;
+    let holds = |t: &&Tuple<'_>| {
+        t.no_port().is_some() || t.usable.share(t.blocked(&t.sample)) >= input.thresholds.ports_warning
+    };
     let all = tuples(input);
     all.iter()
         .filter(|t| t.concerned())
@@ -57,9 +64,20 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 
 fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
     let looks: Vec<&Sample> = tuple.fresh().filter(|s| full(tuple, s)).collect();
-    let (first, last) = (looks.first()?, looks.last()?);
-    let fullest = looks.iter().copied().max_by_key(|s| tuple.blocked(s))?;
-    let tuple = &tuple.at(fullest);
+    let refused = tuple.no_port();
+    // With a failure as proof, the fullest look tells what holds the ports even where it was not quite full.
+    let candidates = if looks.is_empty() {
+        refused?;
+        tuple.fresh().collect()
+    } else {
+        looks.clone()
+    };
+    let fullest = candidates.into_iter().max_by_key(|s| tuple.blocked(s));
+    let tuple = &fullest.map_or_else(|| tuple.clone(), |s| tuple.at(s));
+    let fullest = &tuple.sample;
+    let times = looks.iter().map(|s| s.at);
+    let first_seen = times.clone().chain(refused.map(|r| r.first)).min()?;
+    let last_seen = times.chain(refused.map(|r| r.last)).max()?;
     let every_one = tuple.blocked(fullest) >= tuple.usable.ports;
     let advice = tuple.advice();
     let to = tuple.key.destination;
@@ -68,12 +86,15 @@ fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
         Proto::Udp => "A new UDP socket, whatever its destination,",
     };
     let left = tuple.usable.ports.saturating_sub(fullest.held);
-    let mut summary = format!(
-        "{} {fails} fails at once with {}.",
-        tuple.held_words(advice.remedy),
-        tuple.errno()
-    );
-    if left > 0 {
+    let mut summary = match refused {
+        Some(refused) => refused_words(tuple, refused, advice.remedy),
+        None => format!(
+            "{} {fails} fails at once with {}.",
+            tuple.held_words(advice.remedy),
+            tuple.errno()
+        ),
+    };
+    if left > 0 && refused.is_none() {
         summary.push_str(&format!(
             " The last {} may be held by sockets that are bound without being connected.",
             counted(left, "port", "ports")
@@ -82,7 +103,7 @@ fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
     Some(Finding {
         code: RULE.code,
         severity: Severity::Critical,
-        confidence: if every_one && !tuple.inexact {
+        confidence: if refused.is_some() || (every_one && !tuple.inexact) {
             Confidence::Certain
         } else {
             Confidence::Likely
@@ -107,10 +128,40 @@ fn finding(tuple: &Tuple<'_>) -> Option<Finding> {
         ),
         candidates: Vec::new(),
         fixes: advice.fixes,
-        first_seen: first.at,
-        last_seen: last.at,
-        count: u32::try_from(looks.len()).unwrap_or(u32::MAX),
+        first_seen,
+        last_seen,
+        count: u32::try_from(looks.len())
+            .unwrap_or(u32::MAX)
+            .max(refused.map_or(0, |r| u32::try_from(r.count).unwrap_or(u32::MAX))),
     })
+}
+
+/// Short of full by this share although connects failed, the table does not show what holds the ports.
+const NOT_SHOWN: f64 = 0.9;
+
+/// Who was turned away how often, and what holds the ports as far as that is seen.
+fn refused_words(tuple: &Tuple<'_>, refused: &NoPort, remedy: Remedy) -> String {
+    let to = tuple.key.destination;
+    let who = format!(
+        "{} (pid {}) found no free local port for {} to {to}: connect failed at once with {}.",
+        refused.process.comm,
+        refused.process.pid,
+        counted(
+            u32::try_from(refused.count).unwrap_or(u32::MAX),
+            "connection",
+            "connections"
+        ),
+        tuple.errno()
+    );
+    if tuple.usable.share(tuple.sample.held) >= NOT_SHOWN {
+        return format!("{who} {}", tuple.held_words(remedy));
+    }
+    format!(
+        "{who} Only {} of {} ports are held by connections to it when looked at, so the program keeps to fewer ports \
+         (IP_LOCAL_PORT_RANGE), other sockets are bound to the rest, or it was full for a moment between two looks.",
+        count(tuple.sample.held),
+        count(tuple.usable.ports)
+    )
 }
 
 #[cfg(test)]

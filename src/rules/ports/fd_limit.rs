@@ -63,7 +63,7 @@ fn finding(input: &Input<'_>, at: Timestamp, p: &ProcessFacts) -> Option<Finding
             count(p.fds),
             count(limit)
         ),
-        subject: Subject::Process(process_ref(p)),
+        subject: Subject::Process(process_ref(&p.into())),
         summary: format!(
             "{} (pid {}) has {} of the {} descriptors that it may have open ({}); {} are sockets. {} with EMFILE (“Too many open \
              files”). That is not a lack of ports, which shows as EADDRNOTAVAIL.",

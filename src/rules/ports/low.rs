@@ -40,7 +40,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     let all = tuples(input);
     let concerned = all
         .iter()
-        .filter(|t| t.concerned() && !t.fresh().any(|s| full(t, s)));
+        .filter(|t| t.concerned() && t.no_port().is_none() && !t.fresh().any(|s| full(t, s)));
     concerned
         .filter_map(|t| low(t, input.thresholds).or_else(|| in_doubt(t, input.thresholds)))
         .collect()
@@ -158,7 +158,7 @@ fn kind(tuple: &Tuple<'_>) -> &'static str {
 fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     tuple.reuse?;
     // Both ends are this host, and its timestamps are on.
-    if on_loopback(tuple.key) {
+    if on_loopback(&tuple.key) {
         return None;
     }
     let share = tuple.usable.share(tuple.sample.held);

@@ -2,13 +2,14 @@
 
 use crate::finding::{Evidence, Subject};
 use crate::observation::host::HostFacts;
-use crate::pooling::{Advice, Case, Opens, Ports, Remedy, Sockets, User, advise};
+use crate::pooling::{Advice, Case, Measured, Opens, Ports, Remedy, Sockets, User, advise};
 use crate::rules::shell::each_here;
 use crate::rules::{Input, process_ref};
 use crate::time::Span;
+use crate::track::connects::{ConnectState, NoPort, Seen};
 use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
-use crate::track::sockets::{History, Key, OpenRate, Sample, Usable};
+use crate::track::sockets::{Basis, History, Key, OpenRate, Sample, Usable};
 use crate::types::Proto;
 use crate::words::{count, number, rounded};
 
@@ -19,13 +20,15 @@ const FRESH: Span = Span::from_secs(60);
 #[derive(Clone)]
 pub struct Tuple<'a> {
     /// What it is.
-    pub key: &'a Key,
+    pub key: Key,
     /// What it was at each look.
     pub history: &'a History,
     /// The newest look.
     pub sample: Sample,
     /// The ports that it can have.
     pub usable: Usable,
+    /// What was counted of it in the kernel, where that can be.
+    pub seen: Option<Seen>,
     /// Whose it is, where known.
     pub owner: Option<Owner>,
     /// After how long the kernel reuses the ports of its TIME_WAITs; `None`: not before they end.
@@ -36,29 +39,51 @@ pub struct Tuple<'a> {
     pub inexact: bool,
     /// The host, for commands.
     host: Option<&'a HostFacts>,
+    connects: &'a ConnectState,
 }
 
-/// Every tuple that the newest table shows; none where the range of ports is not known.
+/// What there is to say of a destination that is in no look.
+static NO_LOOKS: History = History::NONE;
+
+/// Every tuple that the newest table shows or that connects were counted of; none where the range of ports is not known.
 pub fn tuples<'a>(input: &Input<'a>) -> Vec<Tuple<'a>> {
     let world = input.world;
     let (Some((at, tally)), Some(sysctls)) = (world.sockets.newest(), world.sysctls.as_ref()) else {
         return Vec::new();
     };
-    let tuple = |(key, history): (&'a Key, &'a History)| {
-        let sample = *history.newest().filter(|s| s.at == at)?;
+    let tuple = |key: Key, history: &'a History, sample: Sample| {
         Some(Tuple {
             key,
             history,
             sample,
             usable: Usable::of(sysctls, tally, key.proto, sample.held)?,
-            owner: world.processes.owner(history),
-            reuse: reuse_delay(sysctls, key),
-            opens: history.opens(),
+            seen: world.connects.seen(&key),
+            owner: world.owner(&key, history),
+            reuse: reuse_delay(sysctls, &key),
+            opens: world.opens(&key, history),
             inexact: tally.inexact,
             host: world.host.as_ref(),
+            connects: &world.connects,
         })
     };
-    let mut tuples: Vec<_> = world.sockets.destinations().filter_map(tuple).collect();
+    let shown = |key: &Key| {
+        world
+            .sockets
+            .get(key)
+            .and_then(|h| Some((h, *h.newest().filter(|s| s.at == at)?)))
+    };
+    let in_table = world.sockets.destinations().filter_map(|(key, _)| {
+        let (history, sample) = shown(key)?;
+        tuple(*key, history, sample)
+    });
+    // Connections that live and die between two looks are in no table.
+    let none = Sample {
+        at,
+        ..Sample::default()
+    };
+    let counted = world.connects.keys().filter(|key| shown(key).is_none());
+    let counted = counted.filter_map(|key| tuple(key, &NO_LOOKS, none));
+    let mut tuples: Vec<_> = in_table.chain(counted).collect();
     // The fullest first; where two are alike the order of addresses decides, so that a report can be repeated.
     tuples.sort_by_key(|t| std::cmp::Reverse(t.sample.held));
     tuples
@@ -90,6 +115,38 @@ impl Tuple<'_> {
         self.history
             .samples()
             .filter(move |s| newest.since(s.at) <= FRESH)
+    }
+
+    /// Connects that failed for want of a port within the last minute.
+    pub fn no_port(&self) -> Option<&NoPort> {
+        let seen = self.seen.as_ref()?.no_port.as_ref()?;
+        (self.sample.at.since(seen.last) <= FRESH).then_some(seen)
+    }
+
+    /// Connections open at a time on average: measured where what was counted stands for all, else the mean of the looks.
+    pub fn mean_concurrency(&self) -> Option<f64> {
+        let measured = self.seen.as_ref().and_then(Seen::mean_concurrency);
+        measured.or_else(|| self.history.mean_concurrency())
+    }
+
+    /// The most connections that were seen open at a time.
+    pub fn peak_concurrency(&self) -> u32 {
+        let counted = self.seen.as_ref().map_or(0, |s| s.peak);
+        self.history.peak_concurrency().max(counted)
+    }
+
+    /// Whether connections have been closed at this rate for a while.
+    pub fn turns_over(&self, per_second: f64) -> bool {
+        self.connects.turns_over(&self.key, per_second) || self.history.turns_over(per_second)
+    }
+
+    /// Whether this side closes first; `None` where nothing tells.
+    pub fn closes_here(&self) -> Option<bool> {
+        match self.seen.as_ref().filter(|s| s.closed() > 0) {
+            Some(seen) => Some(seen.closed_here * 2 > seen.closed()),
+            None if self.sample.time_wait > 0 => Some(true),
+            None => None,
+        }
     }
 
     /// Whether UDP ports are concerned and this destination is the one to name: a UDP port is taken for all destinations,
@@ -176,7 +233,7 @@ impl Tuple<'_> {
         let [.., recent] = self.sample.left;
         let opens = self.opens.filter(|o| o.per_second >= 1.0);
         // A rate is told only of what keeps on; a burst, as of a program that stopped for want of ports, is counted.
-        let what = match opens.filter(|_| self.history.turns_over(1.0)) {
+        let what = match opens.filter(|_| self.turns_over(1.0)) {
             Some(o) => {
                 let roughly = if o.lower_bound { "at least" } else { "about" };
                 format!("{roughly} {} connections a second", number(o.per_second))
@@ -226,8 +283,9 @@ impl Tuple<'_> {
                 per_second: o.per_second,
                 lower_bound: o.lower_bound,
             }),
-            mean_concurrency: self.history.mean_concurrency().unwrap_or(0.0),
-            peak_concurrency: self.history.peak_concurrency(),
+            mean_concurrency: self.mean_concurrency().unwrap_or(0.0),
+            peak_concurrency: self.peak_concurrency(),
+            measured: self.measured(),
             user: process.as_ref().map(|process| User {
                 process,
                 processes: self.owner.as_ref().map_or(1, |o| o.processes),
@@ -242,6 +300,15 @@ impl Tuple<'_> {
             *command = each_here(self.host, command);
         }
         advice
+    }
+
+    /// What was counted, where rate and life both were.
+    fn measured(&self) -> Option<Measured> {
+        let counted = self.opens.is_some_and(|o| o.basis == Basis::Counted);
+        self.seen
+            .as_ref()
+            .filter(|seen| counted && seen.mean_concurrency().is_some())?;
+        self.closes_here().map(|closes_here| Measured { closes_here })
     }
 
     /// What happens to a program that wants one more port.
@@ -267,6 +334,7 @@ impl Tuple<'_> {
             .maybe("close_wait", positive(s.close_wait))
             .maybe("opens_per_second", self.opens.map(|o| rounded(o.per_second)))
             .maybe("opens_measured_by", self.opens.map(|o| o.basis.name()))
+            .maybe("errno_eaddrnotavail", self.no_port().map(|n| n.count))
             .maybe("reserved_ports", positive(u.reserved))
             .maybe(
                 if tcp {

@@ -58,6 +58,8 @@ impl Sample {
 /// What an estimate of opens per second rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
+    /// Each connect, counted in the kernel.
+    Counted,
     /// TIME_WAIT sockets of the last 10 s.
     TimeWait,
     /// What was added between looks.
@@ -70,6 +72,7 @@ impl Basis {
     /// A stable word for evidence.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Counted => "counted",
             Self::TimeWait => "time-wait",
             Self::Growth => "growth",
             Self::Appeared => "appeared",
@@ -132,6 +135,13 @@ impl Named {
 }
 
 impl History {
+    /// Of a destination that the socket table never showed.
+    pub const NONE: Self = Self {
+        samples: VecDeque::new(),
+        inodes: VecDeque::new(),
+        last: None,
+    };
+
     /// Takes one look in.
     pub(super) fn push(&mut self, at: Timestamp, tally: &DestinationTally) {
         let states = &tally.states;

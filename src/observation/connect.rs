@@ -1,0 +1,87 @@
+//! Outgoing TCP connections as the kernel counted them at each connect and close, folded by process and destination.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::socket::{LeftOut, ProcessIdentity};
+use crate::time::{Span, Timestamp, span_secs};
+
+/// What was counted since counting began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConnectTally {
+    /// When counting began: what was opened before is in no number here.
+    pub since: Timestamp,
+    /// By process, source and destination, those with most attempts first; bounded, see `left_out`.
+    pub rows: Vec<ConnectRow>,
+    /// Rows beyond the bound, and the attempts in them.
+    #[serde(default)]
+    pub left_out: LeftOut,
+}
+
+/// Connections of one process from one source address to one destination, counted since [`ConnectTally::since`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectRow {
+    /// The process that called `connect`.
+    pub process: ProcessIdentity,
+    /// The local address.
+    pub source: IpAddr,
+    /// The remote address and port.
+    pub destination: SocketAddr,
+    /// Calls of `connect` that got as far as TCP.
+    pub attempts: u64,
+    /// Of these, connections that were established.
+    pub established: u64,
+    /// Of these, those that failed.
+    #[serde(default)]
+    pub failed: Failures,
+    /// Established connections that this side closed first (FIN or reset).
+    pub closed_here: u64,
+    /// Established connections that the other side closed first by a FIN.
+    pub closed_there: u64,
+    /// Established connections that ended in an error here: a reset by the other side, or a time-out.
+    #[serde(default)]
+    pub reset_there: u64,
+    /// Connections that the process holds now, or tries to make.
+    pub open: u64,
+    /// The most that it held at a time.
+    pub peak: u64,
+    /// From `connect` until the process let go, summed over all established connections that are closed.
+    #[serde(with = "span_secs")]
+    pub lifetime_total: Span,
+    /// Those by length: class `i` holds 2^i to 2^(i+1) µs, the first also what is shorter; trailing zeros are cut.
+    pub lifetimes: Vec<u32>,
+}
+
+/// Failed connects by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Failures {
+    /// EADDRNOTAVAIL: no local port was free for this destination.
+    pub no_port: u64,
+    /// The first of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_port_first: Option<Timestamp>,
+    /// The last of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_port_last: Option<Timestamp>,
+    /// EADDRNOTAVAIL too, but of a socket whose port was chosen before (`bind`): that port was taken.
+    pub tuple_taken: u64,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH or ENETUNREACH.
+    pub unreachable: u64,
+    /// The process closed the socket before there was an answer.
+    pub given_up: u64,
+    /// Any other cause.
+    pub other: u64,
+}
+
+impl ConnectRow {
+    /// Established connections that are closed.
+    pub fn closed(&self) -> u64 {
+        self.closed_here + self.closed_there + self.reset_there
+    }
+}

@@ -1,0 +1,218 @@
+//! The program in this machine's kernel, in network namespaces of the tests' own. As in the lab: needs root.
+
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::observe::testing::{in_own_netns, ip, look};
+
+/// What one look shows of this process, by destination.
+fn rows(bpf: &mut Bpf) -> Vec<ConnectRow> {
+    let (bodies, status) = look(bpf);
+    assert_eq!(status.unwrap(), SourceStatus::ok());
+    match bodies.as_slice() {
+        [Body::Connects(tally)] => {
+            assert_eq!(tally.since, bpf.since);
+            tally.rows.clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn one(bpf: &mut Bpf) -> ConnectRow {
+    let mut rows = rows(bpf);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.remove(0)
+}
+
+fn in_loopback<T: Send>(test: impl FnOnce(&mut Bpf) -> T + Send) -> T {
+    in_own_netns(|| {
+        ip("link set lo up");
+        test(&mut Bpf::open().unwrap())
+    })
+}
+
+fn ports(low: u16, high: u16) {
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("{low} {high}")).unwrap();
+}
+
+#[test]
+fn who_closes_first_is_told_and_the_process_named() {
+    in_loopback(|bpf| {
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        for _ in 0..5 {
+            // Closed at once by this side.
+            drop(TcpStream::connect(to).unwrap());
+            drop(server.accept().unwrap());
+        }
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(to).unwrap();
+            drop(server.accept().unwrap());
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        let held = [TcpStream::connect(to).unwrap(), TcpStream::connect(to).unwrap()];
+        let row = one(bpf);
+        assert_eq!(
+            (row.source, row.destination),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), to)
+        );
+        assert_eq!(
+            (row.attempts, row.established, row.failed),
+            (10, 10, Failures::default())
+        );
+        assert_eq!((row.closed_here, row.closed_there, row.reset_there), (5, 3, 0));
+        assert_eq!((row.open, row.peak), (2, 2));
+        assert_eq!(row.lifetimes.iter().sum::<u32>(), 8);
+        assert!(!row.lifetime_total.is_zero() && row.lifetime_total < Span::from_secs(60));
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let stat = crate::wire::procfs::process_stat(&stat).unwrap();
+        assert_eq!(
+            (row.process.pid, row.process.start_ticks),
+            (std::process::id(), stat.start_ticks)
+        );
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(row.process.exe.as_deref(), exe.to_str());
+        // The group leader's name, not that of the thread that connected.
+        let comm = std::fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(row.process.comm, comm.trim_end());
+        drop(held);
+        let row = one(bpf);
+        assert_eq!((row.open, row.peak, row.closed_here), (0, 2, 7));
+    });
+}
+
+#[test]
+fn a_connect_without_a_free_port_is_told_from_other_failures() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_003);
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        let held: Vec<_> = (0..4).map(|_| TcpStream::connect(to).unwrap()).collect();
+        let before = clock::now();
+        for _ in 0..7 {
+            assert_eq!(
+                TcpStream::connect(to).unwrap_err().kind(),
+                ErrorKind::AddrNotAvailable
+            );
+        }
+        let row = one(bpf);
+        assert_eq!((row.attempts, row.established, row.failed.no_port), (11, 4, 7));
+        assert_eq!((row.open, row.source), (4, IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let (first, last) = (
+            row.failed.no_port_first.unwrap(),
+            row.failed.no_port_last.unwrap(),
+        );
+        // The two clocks are not read in the same instant.
+        assert!(
+            first <= last && first + Span::from_millis(50) >= before,
+            "{first} {last} {before}"
+        );
+        drop(held);
+    });
+}
+
+#[test]
+fn failures_by_cause() {
+    in_loopback(|bpf| {
+        // Refused.
+        for _ in 0..3 {
+            assert_eq!(
+                TcpStream::connect("127.0.0.1:9").unwrap_err().kind(),
+                ErrorKind::ConnectionRefused
+            );
+        }
+        // A port that was chosen before, and is taken for this destination.
+        let server = TcpListener::bind("127.0.0.1:8081").unwrap();
+        let to = server.local_addr().unwrap();
+        let bound = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            socket
+                .bind(&SocketAddr::from(([127, 0, 0, 1], 41_000)).into())
+                .unwrap();
+            socket
+        };
+        let (first, second) = (bound(), bound());
+        first.connect(&to.into()).unwrap();
+        assert_eq!(
+            second.connect(&to.into()).unwrap_err().kind(),
+            ErrorKind::AddrNotAvailable
+        );
+        // Given up: nobody answers, and the program does not wait.
+        ip("route add 10.99.0.0/24 dev lo");
+        let silent = SocketAddr::from(([10, 99, 0, 2], 80));
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        assert!(socket.connect(&silent.into()).is_err());
+        drop(socket);
+
+        let all = rows(bpf);
+        let failed = |to: SocketAddr| all.iter().find(|r| r.destination == to).unwrap().failed;
+        let refused = failed(([127, 0, 0, 1], 9).into());
+        assert_eq!((refused.refused, refused.no_port), (3, 0));
+        let taken = failed(to);
+        assert_eq!((taken.tuple_taken, taken.no_port), (1, 0));
+        let given_up = failed(silent);
+        assert_eq!((given_up.given_up, given_up.no_port), (1, 0), "{given_up:?}");
+    });
+}
+
+#[test]
+fn ipv6_and_mapped_addresses() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_001);
+        let six = TcpListener::bind("[::1]:8080").unwrap();
+        let four = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let mapped: SocketAddr = "[::ffff:127.0.0.1]:8080".parse().unwrap();
+        let mut held = Vec::new();
+        for to in [six.local_addr().unwrap(), mapped] {
+            held.push(TcpStream::connect(to).unwrap());
+            held.push(TcpStream::connect(to).unwrap());
+            assert_eq!(
+                TcpStream::connect(to).unwrap_err().kind(),
+                ErrorKind::AddrNotAvailable
+            );
+        }
+        let all = rows(bpf);
+        for to in [six.local_addr().unwrap(), four.local_addr().unwrap()] {
+            let row = all.iter().find(|r| r.destination == to).unwrap();
+            assert_eq!((row.established, row.failed.no_port, row.source), (2, 1, to.ip()));
+        }
+        assert_eq!(all.len(), 2, "{all:?}");
+    });
+}
+
+#[test]
+fn another_namespace_is_not_counted() {
+    in_loopback(|bpf| {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+            drop(TcpStream::connect(server.local_addr().unwrap()).unwrap());
+        });
+        assert_eq!(rows(bpf), Vec::new());
+        let server = TcpListener::bind("127.0.0.1:8081").unwrap();
+        drop(TcpStream::connect(server.local_addr().unwrap()).unwrap());
+        assert_eq!(rows(bpf).len(), 1);
+    });
+}
+
+#[test]
+fn what_was_lost_is_said() {
+    let losses = Losses {
+        made: 5000,
+        not_followed: 2,
+        orphans: 3,
+    };
+    let told = status(&losses, 904, 1);
+    assert_eq!(told.lost, 910);
+    let reason = told.reason.unwrap();
+    assert!(
+        reason.contains("904") && reason.contains("2 connections"),
+        "{reason}"
+    );
+    assert_eq!(status(&Losses::default(), 0, 0), SourceStatus::ok());
+}
