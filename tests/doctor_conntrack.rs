@@ -127,7 +127,7 @@ fn a_nat_range_without_a_free_port_is_exhausted() {
     };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let flows = UdpFlows::open(lab.client(), at(&lab), 150);
-    assert_eq!(flows.answered(Duration::from_millis(500)), 100);
+    assert_eq!(flows.answered(Duration::from_secs(3)), 100);
     // Those without a port try again.
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let client = Look::at(&lab, lab.client()).duration("2s").start();
@@ -157,7 +157,7 @@ fn a_used_up_range_towards_one_destination_leaves_others_alone() {
     let _other_reflector = UdpReflector::start(lab.server(), other);
     let flows = UdpFlows::open(lab.client(), at(&lab), 120);
     let few = UdpFlows::open(lab.client(), other, 30);
-    assert_eq!(flows.answered(Duration::from_millis(500)), 100);
+    assert_eq!(flows.answered(Duration::from_secs(3)), 100);
     assert_eq!(few.answered(SOON), 30);
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let verdict = router(&lab, "snat-ports-exhausted-one-of-two", "2s");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::socket::LeftOut;
-use crate::types::Proto;
+use crate::types::{PortRange, Proto};
 
 /// Count, limit and counters (ctnetlink `IPCTNL_MSG_CT_GET_STATS` and `…_GET_STATS_CPU`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,9 @@ pub struct SnatTally {
     pub max_port: u16,
     /// Entries whose NAT port equals the original source port.
     pub preserved: u32,
+    /// The lowest and highest NAT port of the entries whose source port was rewritten; `None` where none was.
+    #[serde(default)]
+    pub rewritten: Option<PortRange>,
     /// Entries in TIME_WAIT, CLOSE or another closing state.
     pub closing: u32,
     /// Entries that have seen no reply.

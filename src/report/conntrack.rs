@@ -18,6 +18,7 @@ pub(super) fn section(world: &World) -> Option<Conntrack> {
         .into_iter()
         .map(|row| SnatRow {
             tally: row.tally.clone(),
+            held: row.held(),
             range: Some(row.range.size),
             range_inferred: row.range.inferred(),
         })
@@ -37,7 +38,7 @@ pub(super) fn section(world: &World) -> Option<Conntrack> {
 }
 
 fn share(row: &SnatRow) -> f64 {
-    f64::from(row.tally.ports) / f64::from(row.range.unwrap_or(u32::MAX).max(1))
+    f64::from(row.held) / f64::from(row.range.unwrap_or(u32::MAX).max(1))
 }
 
 #[cfg(test)]

@@ -332,6 +332,8 @@ pub struct Conntrack {
 pub struct SnatRow {
     /// As tallied.
     pub tally: SnatTally,
+    /// NAT ports of the range that are in use.
+    pub held: u32,
     /// The range's size, where it could be told.
     pub range: Option<u32>,
     /// Whether the range was inferred from the ports in use rather than known.

@@ -53,14 +53,26 @@ pub struct NatUse<'a> {
 }
 
 impl NatUse<'_> {
+    /// Ports of the range that are in use. Where entries with preserved ports lie outside an inferred range (they are from
+    /// before the rule had one), the rewritten ones alone are counted: at least so many.
+    pub fn held(&self) -> u32 {
+        let t = self.tally;
+        match self.range.seen {
+            Some(seen) if t.min_port < seen.low || t.max_port > seen.high => {
+                t.ports.saturating_sub(t.preserved)
+            }
+            _ => t.ports,
+        }
+    }
+
     /// Ports in use as a share of the range, at most 1.
     pub fn share(&self) -> f64 {
-        (f64::from(self.tally.ports) / f64::from(self.range.size.max(1))).min(1.0)
+        (f64::from(self.held()) / f64::from(self.range.size.max(1))).min(1.0)
     }
 
     /// Ports that are left.
     pub fn free(&self) -> u32 {
-        self.range.size.saturating_sub(self.tally.ports)
+        self.range.size.saturating_sub(self.held())
     }
 
     /// Most entries kept their source port: the NAT rewrites only where it must, so what is in use lies as close together as
@@ -83,12 +95,10 @@ pub fn uses<'a>(tally: &'a CtTally, kernel: Option<&str>) -> Vec<NatUse<'a>> {
         if row.ports > best.ports {
             *best = row;
         }
-        let span = spans.entry(key).or_insert(PortRange {
-            low: row.min_port,
-            high: row.max_port,
-        });
-        span.low = span.low.min(row.min_port);
-        span.high = span.high.max(row.max_port);
+        let seen = span_of(row);
+        let span = spans.entry(key).or_insert(seen);
+        span.low = span.low.min(seen.low);
+        span.high = span.high.max(seen.high);
     }
     let range = |row: &SnatTally| {
         let key = (row.nat_address, row.proto);
@@ -107,13 +117,22 @@ pub fn uses<'a>(tally: &'a CtTally, kernel: Option<&str>) -> Vec<NatUse<'a>> {
         .collect()
 }
 
+/// Where a row's ports lie that tell of a rule's range: those that NAT chose. A preserved port lies in the range too, or it
+/// is from before the rule had one.
+fn span_of(row: &SnatTally) -> PortRange {
+    row.rewritten.unwrap_or(PortRange {
+        low: row.min_port,
+        high: row.max_port,
+    })
+}
+
 /// The range that the ports towards the `fullest` destination show; `all` is the span over all destinations of this NAT.
 ///
 /// Only one destination's ports are independent draws: towards several, one source keeps one port (`find_appropriate_src`).
 fn infer(fullest: &SnatTally, all: PortRange) -> Option<NatRange> {
     let rewritten = fullest.ports.saturating_sub(fullest.preserved);
-    let span = u32::from(fullest.max_port.checked_sub(fullest.min_port)?) + 1;
-    if rewritten < MIN_REWRITTEN || all.low < DEFAULT_RANGE.low {
+    let span = span_of(fullest).len();
+    if span == 0 || rewritten < MIN_REWRITTEN || all.low < DEFAULT_RANGE.low {
         return None;
     }
     // P(all n of n uniform draws lie within some span s of N) ≤ n · (s/N)^(n-1).
@@ -124,11 +143,17 @@ fn infer(fullest: &SnatTally, all: PortRange) -> Option<NatRange> {
     }
     // The German tank estimate from both ends: draws without replacement leave on average span/(k-1) beyond each end… in
     // all, N = (max - min)(k + 1)/(k - 1) - 1, which is the span itself where every port is in use.
-    let k = f64::from(fullest.ports.max(2));
+    let inside = |port: u16| all.contains(port);
+    let drawn = if inside(fullest.min_port) && inside(fullest.max_port) {
+        fullest.ports
+    } else {
+        rewritten
+    };
+    let k = f64::from(drawn.max(2));
     let estimate = f64::from(span - 1) * (k + 1.0) / (k - 1.0) - 1.0;
     let size = crate::words::whole32(estimate.round())
         .max(all.len())
-        .max(fullest.ports)
+        .max(drawn)
         .min(DEFAULT_RANGE.len());
     Some(NatRange {
         size,
@@ -155,8 +180,35 @@ mod tests {
             min_port,
             max_port,
             preserved,
+            rewritten: None,
             closing: 0,
             unreplied: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_left_from_before_a_rule_had_a_range_does_not_widen_it() {
+        let rewritten = Some(PortRange {
+            low: 20_000,
+            high: 20_299,
+        });
+        let mixed = SnatTally {
+            rewritten,
+            ..row(1, 468, 20_000, 40_998, 168)
+        };
+        let inside = SnatTally {
+            rewritten,
+            ..row(1, 300, 20_000, 20_299, 20)
+        };
+        for (name, row, held) in [("leftovers", mixed, 300), ("some ports kept inside", inside, 300)] {
+            let tally = CtTally {
+                snat: vec![row],
+                ..CtTally::default()
+            };
+            let uses = uses(&tally, None);
+            let one = uses.first().expect("one row");
+            assert_eq!((one.range.size, one.held(), one.free()), (300, held, 0), "{name}");
+            assert!(one.range.inferred());
         }
     }
 

@@ -95,6 +95,8 @@ fn what_the_kernels_nat_does_is_read_back() {
             (20_000..=20_099).contains(&one.min_port) && one.max_port == 40_000,
             "{one:?}"
         );
+        let rewritten = one.rewritten.expect("six of seven");
+        assert!(rewritten.low >= 20_000 && rewritten.high <= 20_099, "{one:?}");
         assert!(!tally.inexact);
         if let Some(text) = output_of("conntrack", &["-L"]) {
             assert_eq!(text.lines().count(), 9, "as many as conntrack shows:\n{text}");
@@ -166,6 +168,7 @@ fn a_large_table_is_folded_exactly() {
             min_port: 1,
             max_port: 3000,
             preserved: 3000,
+            rewritten: None,
             closing: 0,
             unreplied: 1500,
         };

@@ -6,7 +6,7 @@
 
 use super::table::{Key, Table};
 use crate::observation::conntrack::{CtTally, SnatTally};
-use crate::types::Proto;
+use crate::types::{PortRange, Proto};
 use crate::wire::netlink::conntrack::{Entry, TCP, UDP, entry, status, tcp_state};
 
 /// The port of DNS (RFC 1035).
@@ -25,6 +25,8 @@ struct Use {
     min_port: u16,
     max_port: u16,
     preserved: u32,
+    /// `low` above `high` until an entry's port was rewritten.
+    rewritten: PortRange,
     closing: u32,
     unreplied: u32,
 }
@@ -119,6 +121,10 @@ impl CtFold {
             min_port: u16::MAX,
             max_port: 0,
             preserved: 0,
+            rewritten: PortRange {
+                low: u16::MAX,
+                high: 0,
+            },
             closing: 0,
             unreplied: 0,
         };
@@ -132,7 +138,12 @@ impl CtFold {
         used.ports += 1;
         used.min_port = used.min_port.min(port);
         used.max_port = used.max_port.max(port);
-        used.preserved += u32::from(port == entry.original.source_port);
+        if port == entry.original.source_port {
+            used.preserved += 1;
+        } else {
+            used.rewritten.low = used.rewritten.low.min(port);
+            used.rewritten.high = used.rewritten.high.max(port);
+        }
         used.closing += u32::from(closing);
         used.unreplied += u32::from(unreplied);
     }
@@ -174,6 +185,7 @@ fn snat_tally(key: &Key, used: &Use) -> SnatTally {
         min_port: used.min_port,
         max_port: used.max_port,
         preserved: used.preserved,
+        rewritten: Some(used.rewritten).filter(|range| !range.is_empty()),
         closing: used.closing,
         unreplied: used.unreplied,
     }
@@ -274,6 +286,10 @@ mod tests {
             min_port: 1024,
             max_port: 65_535,
             preserved: 1,
+            rewritten: Some(PortRange {
+                low: 1024,
+                high: 65_535,
+            }),
             closing: 3,
             unreplied: 2,
         };

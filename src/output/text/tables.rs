@@ -228,7 +228,7 @@ fn snat_row(row: &SnatRow, unicode: bool) -> Vec<Cell> {
     let mut cells = use_row(
         t.nat_address.to_string(),
         towards(t.proto, t.destination),
-        t.ports,
+        row.held,
         row.range,
         "",
         unicode,

@@ -153,7 +153,7 @@ pub fn subject(nat: Option<&NatUse<'_>>) -> Subject {
 pub fn evidence(nat: &NatUse<'_>) -> Evidence {
     let t = nat.tally;
     Evidence::new()
-        .with("in_use", t.ports)
+        .with("in_use", nat.held())
         .with("available", nat.range.size)
         .with("share", rounded(nat.share()))
         .with("range_inferred", nat.range.inferred())

@@ -64,7 +64,7 @@ fn finding(input: &Input<'_>, verdict: &Verdict<'_>, failures: Option<&Failures>
     let use_words = nat.map(|n| {
         format!(
             "{} of {} ports of {} towards {to} are in use ({}; {}).",
-            count(n.tally.ports),
+            count(n.held()),
             count(n.range.size),
             n.tally.nat_address,
             percent(n.share()),

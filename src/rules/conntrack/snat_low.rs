@@ -50,7 +50,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             subject: subject(Some(nat)),
             summary: format!(
                 "{} of {} ports of {} towards {} are in use ({}).{}",
-                count(t.ports),
+                count(nat.held()),
                 count(nat.range.size),
                 t.nat_address,
                 t.destination,

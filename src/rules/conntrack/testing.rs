@@ -153,6 +153,7 @@ pub fn row(ports: u32, min: u16, max: u16, preserved: u32) -> SnatTally {
         min_port: min,
         max_port: max,
         preserved,
+        rewritten: None,
         closing: ports / 2,
         unreplied: 0,
     }

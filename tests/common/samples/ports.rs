@@ -5,7 +5,7 @@ use wgnat::finding::{Confidence, Evidence, Finding, Fix, ProcessRef, Severity, S
 use wgnat::observation::conntrack::{CtTally, SnatTally};
 use wgnat::report::{Conntrack, DestinationRow, PeerState, ProcessRow, Report, SnatRow, Sockets, Status};
 use wgnat::rules::Suppressed;
-use wgnat::types::Proto;
+use wgnat::types::{PortRange, Proto};
 
 fn destination(process: Option<ProcessRef>) -> Subject {
     Subject::Destination {
@@ -178,9 +178,14 @@ pub fn conntrack() -> Conntrack {
                 min_port: 40_000,
                 max_port: 40_999,
                 preserved: 2,
+                rewritten: Some(PortRange {
+                    low: 40_000,
+                    high: 40_999,
+                }),
                 closing: 100,
                 unreplied: 0,
             },
+            held: 790,
             range: Some(1_000),
             range_inferred: true,
         }],
