@@ -81,7 +81,9 @@ impl ConntrackObserver {
             })?,
         };
         Ok(CtStats {
-            max: stats.max.or_else(|| sysctl::number("netfilter/nf_conntrack_max")),
+            max: stats
+                .max
+                .or_else(|| sysctl::number("net.netfilter.nf_conntrack_max")),
             ..stats
         })
     }
@@ -91,7 +93,7 @@ impl ConntrackObserver {
         let Way::Netlink(netlink) = &mut self.way else {
             return Ok(0);
         };
-        let timeout = sysctl::number("netfilter/nf_conntrack_tcp_timeout_established");
+        let timeout = sysctl::number("net.netfilter.nf_conntrack_tcp_timeout_established");
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
         let folded = match fold_table(netlink, timeout, entries) {
             Err(NetlinkError::Overrun { .. } | NetlinkError::Malformed { .. }) => {
@@ -180,7 +182,7 @@ fn read_stats() -> Option<CtStats> {
     let text = std::fs::read_to_string(STAT).ok();
     let (entries, cpus) = text.as_deref().and_then(nf_conntrack_stat::parse).unzip();
     Some(CtStats {
-        count: sysctl::number("netfilter/nf_conntrack_count").or(entries)?,
+        count: sysctl::number("net.netfilter.nf_conntrack_count").or(entries)?,
         max: None,
         cpus: cpus.into_iter().flatten().map(CtCpuStats::from).collect(),
     })
