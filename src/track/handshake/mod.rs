@@ -9,6 +9,7 @@ mod conversation;
 mod counts;
 mod end;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use hashbrown::HashMap;
@@ -36,7 +37,7 @@ pub struct Handshakes {
     conversations: Vec<Conversation>,
     by_pair: HashMap<Pair, usize>,
     /// In which conversations, in their order, an address is an end: thousands of peers each look for theirs.
-    by_end: HashMap<SocketAddr, Vec<usize>>,
+    by_end: BTreeSet<(SocketAddr, usize)>,
     /// In which conversation an index was last used by an initiator: for answers from an unexpected address.
     by_index: HashMap<SessionIndex, usize>,
     attempts: usize,
@@ -152,8 +153,9 @@ impl Handshakes {
 
     /// Conversations with `remote` as one end.
     pub fn by_remote(&self, remote: SocketAddr) -> impl Iterator<Item = &Conversation> {
-        let places = self.by_end.get(&plain(remote)).into_iter().flatten();
-        places.filter_map(|place| self.conversations.get(*place))
+        let remote = plain(remote);
+        let places = self.by_end.range((remote, 0)..=(remote, usize::MAX));
+        places.filter_map(|(_, place)| self.conversations.get(*place))
     }
 
     /// Conversations in which the local end, or an end that may be it, has this port.
@@ -278,13 +280,7 @@ impl Handshakes {
 
     fn index(&mut self, place: usize, pair: Pair) {
         self.by_pair.insert(pair, place);
-        for end in pair.ends() {
-            let places = self.by_end.entry(end).or_default();
-            // One that speaks with itself is there once.
-            if places.last() != Some(&place) {
-                places.push(place);
-            }
-        }
+        self.by_end.extend(pair.ends().map(|end| (end, place)));
     }
 
     /// Drops the eighth that is worth least. In batches, so that a flood of made-up addresses costs little each.
