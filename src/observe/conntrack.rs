@@ -58,6 +58,14 @@ impl ConntrackObserver {
                     .to_owned(),
             });
         }
+        if would_load(|path| Path::new(path).exists()) {
+            let reason = "the module nf_conntrack_netlink is not loaded, and looking does not load it: only count, limit and \
+                          counters are seen (`modprobe nf_conntrack_netlink` shows the table)";
+            return Ok(Self {
+                way: Way::Proc(reason.to_owned()),
+                dumped: None,
+            });
+        }
         let way = match open().and_then(|mut netlink| ask_stats(&mut netlink).map(|_| netlink)) {
             Ok(netlink) => Way::Netlink(netlink),
             Err(error) if error.is_denied() => Way::Proc(
@@ -162,6 +170,14 @@ impl Observer for ConntrackObserver {
     }
 }
 
+/// Whether a question to ctnetlink would make the kernel load a module (nfnetlink_rcv_msg, net/netfilter/nfnetlink.c).
+/// Only of a module is there `initstate`, and what builds on a module is none that is built in.
+fn would_load(exists: impl Fn(&str) -> bool) -> bool {
+    exists("/proc/modules")
+        && exists("/sys/module/nf_conntrack/initstate")
+        && !exists("/sys/module/nf_conntrack_netlink")
+}
+
 fn open() -> Result<Netlink, NetlinkError> {
     Netlink::open(NETLINK_NETFILTER, "conntrack", ANSWER_WITHIN)
 }
@@ -230,6 +246,26 @@ impl From<CpuStats> for CtCpuStats {
             search_restart: c.search_restart,
             clash_resolve: c.clash_resolve,
             chain_toolong: c.chain_toolong,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_not_loaded_by_looking() {
+        const MODULES: &str = "/proc/modules";
+        const TRACKER: &str = "/sys/module/nf_conntrack/initstate";
+        const CTNETLINK: &str = "/sys/module/nf_conntrack_netlink";
+        for (there, expected) in [
+            (&[MODULES, TRACKER][..], true),
+            (&[MODULES, TRACKER, CTNETLINK], false),
+            (&[MODULES], false), // built in
+            (&[], false),        // a kernel without modules
+        ] {
+            assert_eq!(would_load(|path| there.contains(&path)), expected, "{there:?}");
         }
     }
 }
