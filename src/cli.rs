@@ -97,7 +97,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be observed, or the
-invocation is wrong). doctor only looks: it sends no packet and changes no setting.")]
+invocation is wrong). doctor only looks: it changes no setting and sends no packet, but that with --wg-config it asks the
+system's resolver for the endpoints' names.")]
 pub struct Doctor {
     /// Watch at least this long; 0 takes one look [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, env = "WGNAT_DURATION")]

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::finding::{Finding, Severity};
+use crate::output::clean;
 use crate::time::Span;
 
 /// The progress line.
@@ -75,10 +76,7 @@ impl Progress {
     fn say(&mut self, line: &str) {
         self.clear();
         // Names come from outside; a terminal must not take orders from them.
-        let line: String = line
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
+        let line = clean::line(line);
         let _ = writeln!(io::stderr(), "{line}");
     }
 }

@@ -58,6 +58,14 @@ impl ConntrackObserver {
                     .to_owned(),
             });
         }
+        if would_load(|path| Path::new(path).exists()) {
+            let reason = "the module nf_conntrack_netlink is not loaded, and looking does not load it: only count, limit and \
+                          counters are seen (`modprobe nf_conntrack_netlink` shows the table)";
+            return Ok(Self {
+                way: Way::Proc(reason.to_owned()),
+                dumped: None,
+            });
+        }
         let way = match open().and_then(|mut netlink| ask_stats(&mut netlink).map(|_| netlink)) {
             Ok(netlink) => Way::Netlink(netlink),
             Err(error) if error.is_denied() => Way::Proc(
@@ -81,7 +89,9 @@ impl ConntrackObserver {
             })?,
         };
         Ok(CtStats {
-            max: stats.max.or_else(|| sysctl::number("netfilter/nf_conntrack_max")),
+            max: stats
+                .max
+                .or_else(|| sysctl::number("net.netfilter.nf_conntrack_max")),
             ..stats
         })
     }
@@ -91,7 +101,7 @@ impl ConntrackObserver {
         let Way::Netlink(netlink) = &mut self.way else {
             return Ok(0);
         };
-        let timeout = sysctl::number("netfilter/nf_conntrack_tcp_timeout_established");
+        let timeout = sysctl::number("net.netfilter.nf_conntrack_tcp_timeout_established");
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
         let folded = match fold_table(netlink, timeout, entries) {
             Err(NetlinkError::Overrun { .. } | NetlinkError::Malformed { .. }) => {
@@ -160,6 +170,14 @@ impl Observer for ConntrackObserver {
     }
 }
 
+/// Whether a question to ctnetlink would make the kernel load a module (nfnetlink_rcv_msg, net/netfilter/nfnetlink.c).
+/// Only of a module is there `initstate`, and what builds on a module is none that is built in.
+fn would_load(exists: impl Fn(&str) -> bool) -> bool {
+    exists("/proc/modules")
+        && exists("/sys/module/nf_conntrack/initstate")
+        && !exists("/sys/module/nf_conntrack_netlink")
+}
+
 fn open() -> Result<Netlink, NetlinkError> {
     Netlink::open(NETLINK_NETFILTER, "conntrack", ANSWER_WITHIN)
 }
@@ -180,7 +198,7 @@ fn read_stats() -> Option<CtStats> {
     let text = std::fs::read_to_string(STAT).ok();
     let (entries, cpus) = text.as_deref().and_then(nf_conntrack_stat::parse).unzip();
     Some(CtStats {
-        count: sysctl::number("netfilter/nf_conntrack_count").or(entries)?,
+        count: sysctl::number("net.netfilter.nf_conntrack_count").or(entries)?,
         max: None,
         cpus: cpus.into_iter().flatten().map(CtCpuStats::from).collect(),
     })
@@ -228,6 +246,26 @@ impl From<CpuStats> for CtCpuStats {
             search_restart: c.search_restart,
             clash_resolve: c.clash_resolve,
             chain_toolong: c.chain_toolong,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_not_loaded_by_looking() {
+        const MODULES: &str = "/proc/modules";
+        const TRACKER: &str = "/sys/module/nf_conntrack/initstate";
+        const CTNETLINK: &str = "/sys/module/nf_conntrack_netlink";
+        for (there, expected) in [
+            (&[MODULES, TRACKER][..], true),
+            (&[MODULES, TRACKER, CTNETLINK], false),
+            (&[MODULES], false), // built in
+            (&[], false),        // a kernel without modules
+        ] {
+            assert_eq!(would_load(|path| there.contains(&path)), expected, "{there:?}");
         }
     }
 }

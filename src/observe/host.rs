@@ -4,12 +4,11 @@
 //! the network namespace of the thread that reads it (kernel net/sysctl_net.c), so those are the observed ones.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::{Emit, ObserveError, Observer};
+use super::{Emit, ObserveError, Observer, sysctl};
 use crate::observation::host::{FlyMachine, HostFacts, Sysctls};
 use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::{caps, clock, netns};
@@ -129,32 +128,22 @@ fn fly_machine(variable: impl Fn(&str) -> Option<String>) -> Option<FlyMachine> 
 fn sysctls() -> Sysctls {
     let mut others = BTreeMap::new();
     for name in OTHERS {
-        if let Some(value) = number(name) {
+        if let Some(value) = sysctl::number(name) {
             others.insert(name.to_owned(), value);
         }
     }
     Sysctls {
-        local_port_range: sysctl("net.ipv4.ip_local_port_range").and_then(|text| procfs::port_range(&text)),
-        reserved_ports: sysctl("net.ipv4.ip_local_reserved_ports")
-            .and_then(|text| procfs::port_list(&text))
-            .unwrap_or_default(),
-        tcp_tw_reuse: number("net.ipv4.tcp_tw_reuse"),
-        tcp_tw_reuse_delay: number("net.ipv4.tcp_tw_reuse_delay"),
-        tcp_fin_timeout: number("net.ipv4.tcp_fin_timeout"),
-        tcp_max_tw_buckets: number("net.ipv4.tcp_max_tw_buckets"),
-        ip_forward: number::<u32>("net.ipv4.ip_forward").map(|n| n != 0),
-        conntrack_max: number("net.netfilter.nf_conntrack_max"),
-        conntrack_buckets: number("net.netfilter.nf_conntrack_buckets"),
+        local_port_range: sysctl::local_port_range(),
+        reserved_ports: sysctl::reserved_ports().unwrap_or_default(),
+        tcp_tw_reuse: sysctl::number("net.ipv4.tcp_tw_reuse"),
+        tcp_tw_reuse_delay: sysctl::number("net.ipv4.tcp_tw_reuse_delay"),
+        tcp_fin_timeout: sysctl::number("net.ipv4.tcp_fin_timeout"),
+        tcp_max_tw_buckets: sysctl::number("net.ipv4.tcp_max_tw_buckets"),
+        ip_forward: sysctl::number::<u32>("net.ipv4.ip_forward").map(|n| n != 0),
+        conntrack_max: sysctl::number("net.netfilter.nf_conntrack_max"),
+        conntrack_buckets: sysctl::number("net.netfilter.nf_conntrack_buckets"),
         others,
     }
-}
-
-fn number<T: FromStr>(name: &str) -> Option<T> {
-    sysctl(name)?.trim().parse().ok()
-}
-
-fn sysctl(name: &str) -> Option<String> {
-    read(&format!("/proc/sys/{}", name.replace('.', "/")))
 }
 
 fn read(path: &str) -> Option<String> {
@@ -207,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_this_kernel_lacks_is_none() {
-        assert_eq!(number::<i64>("net.ipv4.no_such_setting"), None);
+        assert_eq!(sysctl::number::<i64>("net.ipv4.no_such_setting"), None);
         assert!(!sysctls().others.keys().any(|name| name.contains("no_such")));
     }
 

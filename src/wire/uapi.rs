@@ -91,6 +91,8 @@ pub struct Parser {
     listen_port: Option<u16>,
     fwmark: u32,
     peers: Vec<PeerDraft>,
+    /// The lines belong to a peer that is left out, or whose key could not be read.
+    passing_over: bool,
     allowed_ips: usize,
     peers_dropped: u64,
     allowed_ips_dropped: u64,
@@ -130,6 +132,7 @@ impl Parser {
             listen_port: None,
             fwmark: 0,
             peers: Vec::new(),
+            passing_over: false,
             allowed_ips: 0,
             peers_dropped: 0,
             allowed_ips_dropped: 0,
@@ -281,6 +284,7 @@ impl Parser {
     }
 
     fn begin_peer(&mut self, value: &str) {
+        self.passing_over = true;
         let public_key = match PublicKey::from_hex(value) {
             Ok(key) => key,
             Err(_) => return self.problem("public_key: expected 64 hexadecimal digits"),
@@ -289,6 +293,7 @@ impl Parser {
             self.peers_dropped += 1;
             return;
         }
+        self.passing_over = false;
         self.peers.push(PeerDraft {
             peer: PeerSnapshot {
                 public_key,
@@ -306,8 +311,8 @@ impl Parser {
     }
 
     fn read_peer_key(&mut self, key: &str, value: &str) {
-        if self.peers_dropped > 0 {
-            return; // it belongs to a peer that is left out
+        if self.passing_over {
+            return;
         }
         let Some(draft) = self.peers.last_mut() else {
             return self.unknown(key);

@@ -294,3 +294,16 @@ proptest! {
         parse("wg0", text.as_bytes(), AT);
     }
 }
+
+#[test]
+fn what_follows_an_unreadable_key_is_not_the_peer_s_before() {
+    let reply = format!(
+        "public_key={}\nrx_bytes=5\nallowed_ip=10.0.0.1/32\npublic_key=zz\nrx_bytes=7\nallowed_ip=10.0.0.2/32\nerrno=0\n\n",
+        "01".repeat(32)
+    );
+    let device = parse("wg0", reply.as_bytes(), Timestamp::EPOCH).device;
+    assert_eq!(device.peers.len(), 1);
+    assert_eq!(device.peers[0].rx_bytes, 5);
+    assert_eq!(device.peers[0].allowed_ips.len(), 1);
+    assert_eq!(device.problems.len(), 1);
+}

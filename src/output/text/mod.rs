@@ -22,6 +22,9 @@ pub const MIN_WIDTH: usize = 60;
 /// The widest: prose in longer lines is hard to read.
 pub const MAX_WIDTH: usize = 100;
 
+/// Findings that are told in full; of the rest only how many there are.
+const IN_FULL: usize = 20;
+
 /// Columns for the host's name in the verdict line.
 const HOSTNAME_COLUMNS: usize = 24;
 /// Columns for the kernel's release there.
@@ -34,7 +37,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
         ..*options
     });
     verdict(&mut page, report);
-    for (index, finding) in report.findings.iter().enumerate() {
+    for (index, finding) in report.findings.iter().enumerate().take(IN_FULL) {
         page.gap();
         finding::write(
             &mut page,
@@ -43,10 +46,38 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
             report.generated_at,
         );
     }
+    further(&mut page, report);
     page.gap();
     tables::write(&mut page, report);
     not_observed(&mut page, report);
     page.write(out)
+}
+
+/// Findings beyond those that are told in full, by code: a server may have thousands of peers.
+fn further(page: &mut Page, report: &Report) {
+    let mut codes: Vec<(&str, u64)> = Vec::new();
+    for f in report.findings.iter().skip(IN_FULL) {
+        match codes.iter_mut().find(|(code, _)| *code == f.code) {
+            Some((_, n)) => *n += 1,
+            None => codes.push((f.code, 1)),
+        }
+    }
+    if codes.is_empty() {
+        return;
+    }
+    let list: Vec<String> = codes
+        .iter()
+        .map(|(code, n)| format!("{} × {code}", human::count(*n)))
+        .collect();
+    page.gap();
+    page.paragraph(
+        piece(Role::Strong, "And"),
+        4,
+        &[
+            piece(Role::Plain, list.join(", ")),
+            piece(Role::Dim, "(--json tells each)"),
+        ],
+    );
 }
 
 /// Who was looked at, for how long, and what came of it.
@@ -141,5 +172,28 @@ fn not_observed(page: &mut Page, report: &Report) {
             ));
         }
         page.paragraph(piece(Role::Plain, " "), 2, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Confidence, Severity};
+    use crate::report::sample;
+
+    #[test]
+    fn thousands_of_findings_fit_a_screen_or_two() {
+        let mut report = sample::empty();
+        let one = |code| sample::finding(code, Severity::Critical, Confidence::Certain, "a title");
+        report.findings = (0..3000).map(|_| one("wg-handshake-timeout")).collect();
+        report.findings.push(one("fd-limit"));
+        let mut out = Vec::new();
+        render(&report, &Options::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains("2,980 × wg-handshake-timeout, 1 × fd-limit"),
+            "{text}"
+        );
+        assert!(text.lines().count() < 300);
     }
 }

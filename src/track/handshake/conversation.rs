@@ -20,6 +20,11 @@ impl Pair {
     pub fn new(a: SocketAddr, b: SocketAddr) -> Self {
         if a <= b { Self(a, b) } else { Self(b, a) }
     }
+
+    /// The two.
+    pub fn ends(self) -> [SocketAddr; 2] {
+        [self.0, self.1]
+    }
 }
 
 /// An address as packets have it: IPv4 as such, no zone, no flow label. Devices report both.

@@ -9,6 +9,7 @@ mod conversation;
 mod counts;
 mod end;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use hashbrown::HashMap;
@@ -35,6 +36,8 @@ pub struct Handshakes {
     /// In the order in which they began.
     conversations: Vec<Conversation>,
     by_pair: HashMap<Pair, usize>,
+    /// In which conversations, in their order, an address is an end: thousands of peers each look for theirs.
+    by_end: BTreeSet<(SocketAddr, usize)>,
     /// In which conversation an index was last used by an initiator: for answers from an unexpected address.
     by_index: HashMap<SessionIndex, usize>,
     attempts: usize,
@@ -150,7 +153,9 @@ impl Handshakes {
 
     /// Conversations with `remote` as one end.
     pub fn by_remote(&self, remote: SocketAddr) -> impl Iterator<Item = &Conversation> {
-        self.conversations.iter().filter(move |c| c.end(remote).is_some())
+        let remote = plain(remote);
+        let places = self.by_end.range((remote, 0)..=(remote, usize::MAX));
+        places.filter_map(|(_, place)| self.conversations.get(*place))
     }
 
     /// Conversations in which the local end, or an end that may be it, has this port.
@@ -269,8 +274,13 @@ impl Handshakes {
         }
         let place = self.conversations.len();
         self.conversations.push(Conversation::new(pair, at));
-        self.by_pair.insert(pair, place);
+        self.index(place, pair);
         place
+    }
+
+    fn index(&mut self, place: usize, pair: Pair) {
+        self.by_pair.insert(pair, place);
+        self.by_end.extend(pair.ends().map(|end| (end, place)));
     }
 
     /// Drops the eighth that is worth least. In batches, so that a flood of made-up addresses costs little each.
@@ -289,12 +299,11 @@ impl Handshakes {
         self.dropped += dropped as u64;
         self.attempts = self.conversations.iter().map(Conversation::kept).sum();
         self.by_pair.clear();
-        let keys = self
-            .conversations
-            .iter()
-            .enumerate()
-            .map(|(place, c)| (c.key(), place));
-        self.by_pair.extend(keys);
+        self.by_end.clear();
+        let pairs: Vec<Pair> = self.conversations.iter().map(Conversation::key).collect();
+        for (place, pair) in pairs.into_iter().enumerate() {
+            self.index(place, pair);
+        }
         self.reindex();
     }
 

@@ -346,16 +346,31 @@ fn a_flood_of_made_up_addresses_leaves_our_own_attempts_alone() {
     // The newest of the flood are still there, and found.
     let last = SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0a00_0000 + 19_999).into(), 7);
     assert!(h.conversation(Some(addr(US)), last).is_some());
+    // By either end the index finds what a walk over all finds, in the same order.
+    for end in [addr(US), last] {
+        let starts = |c: &Conversation| (c.first_at, c.key());
+        let found: Vec<_> = h.by_remote(end).map(starts).collect();
+        let walked: Vec<_> = h
+            .conversations()
+            .filter(|c| c.end(end).is_some())
+            .map(starts)
+            .collect();
+        assert_eq!(found, walked);
+        assert!(!found.is_empty());
+    }
+    assert!(h.by_end.len() <= 2 * CONVERSATIONS_KEPT);
 }
 
 #[test]
-fn the_most_that_is_kept_is_under_twelve_mebibytes() {
+fn the_most_that_is_kept_is_under_thirteen_mebibytes() {
     let attempts = ALL_ATTEMPTS_KEPT * (size_of::<Attempt>() + size_of::<SessionIndex>());
     let index = 2 * ALL_ATTEMPTS_KEPT * (size_of::<(SessionIndex, usize)>() + 1) * 8 / 7;
     let conversations = CONVERSATIONS_KEPT
         * (size_of::<Conversation>() + ERRORS_KEPT * size_of::<IcmpTally>() + 2 * size_of::<(Pair, usize)>());
-    let most = attempts + index + conversations;
-    assert!(most < 12 << 20, "{attempts} + {index} + {conversations}");
+    // A B-tree's nodes are half full at the least.
+    let ends = 2 * CONVERSATIONS_KEPT * 2 * size_of::<(SocketAddr, usize)>();
+    let most = attempts + index + conversations + ends;
+    assert!(most < 13 << 20, "{attempts} + {index} + {conversations} + {ends}");
 }
 
 #[test]
