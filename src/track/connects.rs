@@ -101,7 +101,8 @@ impl Seen {
     /// stand for all.
     pub fn mean_concurrency(&self) -> Option<f64> {
         let (opens, lifetime) = (self.opens?, self.mean_lifetime?);
-        self.typical().then(|| opens.per_second * lifetime.as_secs_f64())
+        self.typical()
+            .then_some(opens.per_second * lifetime.as_secs_f64())
     }
 }
 

@@ -177,7 +177,7 @@ fn capital(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Look, Scene, look};
+    use super::super::testing::{Look, Scene, look, opened};
     use super::*;
 
     /// A look each second.
@@ -225,6 +225,42 @@ mod tests {
                 .unwrap_or_default()
                 .contains("maxSockets: 7")
         );
+    }
+
+    #[test]
+    fn counted_connections_need_no_trace_in_the_table() {
+        let counted = |scene: Scene| {
+            (1..5).fold(scene, |s, i| {
+                s.connects(i, opened(u64::from(i) * 40, u64::from(i) * 40))
+            })
+        };
+        for (name, scene, closer) in [
+            ("nothing left", counted(looks(|_| look())), "this side"),
+            (
+                "TIME_WAIT",
+                counted(looks(|i| look().time_wait(40 * i))),
+                "this side",
+            ),
+        ] {
+            let f = scene.check(&RULE).remove(0);
+            assert_eq!(f.confidence, Confidence::Certain, "{name}");
+            assert_eq!(
+                f.title, "node opens 40 connections a second to 203.0.113.9:443",
+                "{name}"
+            );
+            assert_eq!(
+                f.evidence.get("opens_measured_by"),
+                Some(&"counted".into()),
+                "{name}"
+            );
+            assert_eq!(f.evidence.get("lifetime_seconds"), Some(&0.02.into()), "{name}");
+            assert_eq!(f.evidence.get("closed_first_by"), Some(&closer.into()), "{name}");
+            assert!(
+                f.fixes[0].why.contains("measured at each connect"),
+                "{:?}",
+                f.fixes[0]
+            );
+        }
     }
 
     #[test]

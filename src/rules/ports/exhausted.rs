@@ -166,8 +166,62 @@ fn refused_words(tuple: &Tuple<'_>, refused: &NoPort, remedy: Remedy) -> String 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Scene, look};
+    use super::super::testing::{Scene, look, opened, start};
     use super::*;
+    use crate::observation::connect::ConnectRow;
+    use crate::time::Span;
+
+    /// node was turned away so often, last at this second.
+    fn refused(count: u64, last: u64) -> ConnectRow {
+        let mut row = opened(40, 40);
+        row.attempts += count;
+        row.failed.no_port = count;
+        row.failed.no_port_first = Some(start());
+        row.failed.no_port_last = Some(start() + Span::from_secs(last));
+        row
+    }
+
+    #[test]
+    fn a_failed_connect_is_proof_whatever_the_table_shows() {
+        for (name, look, words) in [
+            ("full", look().time_wait(28_232), "28,232 of 28,232"),
+            ("nearly full", look().time_wait(27_500), "27,500 of 28,232"),
+            ("not full at all", look().time_wait(300), "Only 300 of 28,232"),
+            ("nothing there", look(), "Only 0 of 28,232"),
+        ] {
+            let scene = Scene::new().look(4, look).connects(4, refused(37, 3));
+            let found = scene.evaluate().findings;
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            let f = &found[0];
+            assert_eq!((f.code, f.confidence), (RULE.code, Confidence::Certain), "{name}");
+            assert_eq!(f.evidence.get("errno_eaddrnotavail"), Some(&37.into()), "{name}");
+            assert!(f.summary.starts_with("node (pid 812)"), "{name}: {}", f.summary);
+            assert!(f.summary.contains(words), "{name}: {}", f.summary);
+        }
+    }
+
+    #[test]
+    fn a_passer_by_is_not_blamed_for_the_pile() {
+        let pile = |row| Scene::new().look(4, look().time_wait(28_232)).connects(4, row);
+        // What 28,232 TIME_WAITs take is 470 a second.
+        for (opens, blamed) in [(1, false), (800, false), (1000, true)] {
+            let f = pile(opened(opens, opens)).check(&RULE).remove(0);
+            assert_eq!(f.summary.contains("node"), blamed, "{opens}: {}", f.summary);
+        }
+    }
+
+    #[test]
+    fn failures_of_long_ago_and_other_failures_are_no_proof() {
+        let old = Scene::new().look(100, look()).connects(100, refused(37, 3));
+        let mut others = refused(0, 3);
+        others.failed.refused = 9;
+        others.failed.tuple_taken = 9;
+        others.failed.given_up = 9;
+        let others = Scene::new().look(4, look()).connects(4, others);
+        for (name, scene) in [("long ago", old), ("others", others)] {
+            assert_eq!(scene.check(&RULE), Vec::new(), "{name}");
+        }
+    }
 
     #[test]
     fn fires_when_every_port_is_held() {

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
+use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
 use crate::observation::host::{HostFacts, Sysctls};
 use crate::observation::socket::{
-    DestinationTally, ProcessFacts, ProcessTable, SocketTally, StateCounts, TcpState,
+    DestinationTally, ProcessFacts, ProcessIdentity, ProcessTable, SocketTally, StateCounts, TcpState,
 };
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Evaluation, Input, Rule, evaluate};
@@ -109,6 +110,7 @@ pub struct Scene {
     tallies: Vec<(f64, SocketTally)>,
     processes: Vec<ProcessFacts>,
     owners: Vec<(u32, u32)>,
+    connects: Vec<(u32, ConnectTally)>,
 }
 
 impl Scene {
@@ -124,7 +126,18 @@ impl Scene {
             tallies: Vec::new(),
             processes: Vec::new(),
             owners: Vec::new(),
+            connects: Vec::new(),
         }
+    }
+    /// What was counted in the kernel since second 0, of one process towards the destination.
+    pub fn connects(mut self, at: u32, row: ConnectRow) -> Self {
+        let tally = ConnectTally {
+            since: start(),
+            rows: vec![row],
+            ..ConnectTally::default()
+        };
+        self.connects.push((at, tally));
+        self
     }
     pub fn look(self, at: u32, look: Look) -> Self {
         self.look_from(at, "10.0.0.2", look)
@@ -182,7 +195,7 @@ impl Scene {
     }
 
     pub fn world(&self) -> World {
-        let start = Timestamp::from_secs(1_000_000);
+        let start = start();
         let mut world = World::new(start);
         let mut apply = |after: f64, source, body| {
             // What sees nothing tells nothing.
@@ -207,6 +220,9 @@ impl Scene {
         apply(0.0, Source::Host, Body::Sysctls(self.sysctls.clone()));
         for (at, tally) in &self.tallies {
             apply(*at, Source::Sockets, Body::Sockets(tally.clone()));
+        }
+        for (at, tally) in &self.connects {
+            apply((*at).into(), Source::Bpf, Body::Connects(tally.clone()));
         }
         let table = ProcessTable {
             processes: self.processes.clone(),
@@ -244,6 +260,36 @@ impl Scene {
         let all = self.evaluate().not_checked;
         let one = all.into_iter().find(|n| n.code == rule.code);
         one.map(|n| n.missing).unwrap_or_default()
+    }
+}
+
+/// When every scene begins.
+pub fn start() -> Timestamp {
+    Timestamp::from_secs(1_000_000)
+}
+
+/// Connections of node (pid 812) to the destination: so many opened, and those closed by this side, after 20 ms each.
+pub fn opened(established: u64, closed_here: u64) -> ConnectRow {
+    ConnectRow {
+        process: ProcessIdentity {
+            pid: 812,
+            start_ticks: 1,
+            comm: "node".to_owned(),
+            exe: None,
+            runtime: Some("node".to_owned()),
+        },
+        source: [10, 0, 0, 2].into(),
+        destination: ([203, 0, 113, 9], 443).into(),
+        attempts: established,
+        established,
+        failed: Failures::default(),
+        closed_here,
+        closed_there: 0,
+        reset_there: 0,
+        open: established - closed_here,
+        peak: 4,
+        lifetime_total: Span::from_millis(20) * u32::try_from(closed_here).unwrap(),
+        lifetimes: Vec::new(),
     }
 }
 
