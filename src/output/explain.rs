@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use super::text::page::{Page, Role, piece};
 use super::text::{self, prose};
 use super::{Options, clean};
+use crate::config::distance;
 use crate::rules::Rule;
 
 /// Why nothing was explained.
@@ -158,25 +159,6 @@ fn nearest(wrong: &str, rules: &[&'static Rule]) -> Option<&'static str> {
     }
 }
 
-/// Insertions, deletions and replacements that turn `a` into `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((cb, pair), left) in b.iter().zip(row.windows(2)).zip(0_usize..) {
-            let (diagonal, above) = match pair {
-                [d, a] => (*d, *a),
-                _ => continue,
-            };
-            let before = next.get(left).copied().unwrap_or(usize::MAX - 1);
-            next.push((diagonal + usize::from(ca != *cb)).min(above + 1).min(before + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,18 +211,5 @@ mod tests {
             explained(Some("toy-couse")).unwrap_err(),
             "there is no finding called \"toy-couse\" (did you mean \"toy-cause\"?); `wgnat explain` lists all"
         );
-    }
-
-    #[test]
-    fn edit_distances() {
-        for (a, b, d) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("ab", "ba", 2),
-        ] {
-            assert_eq!(distance(a, b), d, "{a} {b}");
-        }
     }
 }
