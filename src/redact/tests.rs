@@ -4,8 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::Source;
+use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::observation::packet::{Direction, WirePacket};
+use crate::observation::socket::ProcessIdentity;
 use crate::time::{Span, Timestamp};
 use crate::types::Cidr;
 
@@ -24,6 +26,49 @@ fn observation(body: Body) -> Observation {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+#[test]
+fn counted_connects_tell_nobodys_name() {
+    let row = ConnectRow {
+        process: ProcessIdentity {
+            pid: 7,
+            start_ticks: 1,
+            comm: "acme-billing".into(),
+            exe: Some("/srv/acme/billing".into()),
+            runtime: None,
+        },
+        source: ip("192.0.2.77"),
+        destination: "198.51.100.99:443".parse().unwrap(),
+        attempts: 9,
+        established: 8,
+        failed: Failures::default(),
+        closed_here: 1,
+        closed_there: 2,
+        reset_there: 3,
+        open: 2,
+        peak: 5,
+        lifetime_total: Span::from_millis(1500),
+        lifetimes: vec![0, 6],
+    };
+    let tally = ConnectTally {
+        since: Timestamp::from_secs(5),
+        rows: vec![row],
+        ..ConnectTally::default()
+    };
+    let other = anonymiser().observation(&observation(Body::Connects(tally.clone())));
+    let text = serde_json::to_string(&other).unwrap();
+    for secret in ["acme", "billing", "192.0.2.77", "198.51.100.99"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+    // As a record has it, it is read back the same; counts are kept.
+    let back: Observation = serde_json::from_str(&text).unwrap();
+    assert_eq!(back, other);
+    let Body::Connects(back) = back.body else { panic!() };
+    assert_eq!(
+        (back.since, back.rows[0].attempts, back.rows[0].destination.port()),
+        (tally.since, 9, 443)
+    );
 }
 
 #[test]

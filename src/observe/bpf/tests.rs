@@ -201,6 +201,27 @@ fn another_namespace_is_not_counted() {
 }
 
 #[test]
+fn more_than_fits_is_bounded_and_counted() {
+    in_loopback(|bpf| {
+        // Nobody listens, and each destination is another.
+        for i in 0..6000_u16 {
+            let [high, low] = i.to_be_bytes();
+            assert!(TcpStream::connect(SocketAddr::from(([127, 1, high, low], 9))).is_err());
+        }
+        let (bodies, status) = look(bpf);
+        let status = status.unwrap();
+        assert!(status.lost >= 6000 - u64::from(load::TALLIES), "{status:?}");
+        assert_eq!(status.state, crate::observation::SourceState::Degraded);
+        assert!(status.reason.unwrap().contains("beyond 4096"));
+        let [Body::Connects(tally)] = bodies.as_slice() else {
+            panic!("{bodies:?}")
+        };
+        assert_eq!(tally.rows.len(), MAX_ROWS);
+        assert_eq!(tally.left_out.items + status.lost + MAX_ROWS as u64, 6000);
+    });
+}
+
+#[test]
 fn what_was_lost_is_said() {
     let losses = Losses {
         made: 5000,
