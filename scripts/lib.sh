@@ -37,4 +37,5 @@ need_lab() {
     need wg wireguard-tools
     need wireguard-go wireguard-go
     need setpriv util-linux
+    need tcpdump tcpdump
 }
