@@ -38,4 +38,5 @@ need_lab() {
     need wireguard-go wireguard-go
     need setpriv util-linux
     need tcpdump tcpdump
+    need pgrep procps # kill, for tests that interrupt a child
 }
