@@ -40,3 +40,13 @@ need_lab() {
     need tcpdump tcpdump
     need pgrep procps # kill, for tests that interrupt a child
 }
+
+# What the virtual machine needs beside the lab: QEMU, busybox and a kernel, unpacked below the build directory and not
+# installed, for QEMU's package may push others out.
+need_vm() {
+    need ip iproute2
+    need nft nftables
+    need wg wireguard-tools
+    need setpriv util-linux
+    "$top/tests/vm/fetch" "${CARGO_TARGET_DIR:-$top/target}/vm-cache" || die "the virtual machine cannot be made"
+}

@@ -1,6 +1,6 @@
 //! Watches this host: starts observers, feeds the world, answers its requests, waits for what is due.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
@@ -19,6 +19,9 @@ use crate::track::World;
 /// How long an observer's first look may take where the user wants one look only, and how long its last look may
 /// take in any case. A hung WireGuard daemon costs its own time-out (1 s), so this is beyond it.
 const LOOK_LIMIT: Span = Span::from_secs(3);
+
+/// Route look-ups under way at once; an observer's queue has twice the places.
+const LOOKUPS: usize = 512;
 
 /// How often the progress line is redrawn, and findings are told in advance.
 const TICK: Span = Span::from_millis(250);
@@ -50,21 +53,8 @@ pub struct Plan<'a> {
 
 /// Watches until the time is over and nothing is due any more, or until interrupted.
 pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> {
-    let started = clock::instant();
-    let sources: BTreeSet<Source> = plan.observers.iter().map(|(source, _)| *source).collect();
-    let (supervisor, events) = Supervisor::start(plan.observers);
-    observers::on_interrupt(supervisor.interrupter())?;
-    let mut watch = Watch {
-        world: World::new(plan.started),
-        shown: plan.anonymiser.map(|a| (a, World::new(plan.started))),
-        recorder: plan.recorder,
-        supervisor,
-        no_first_look: sources.clone(),
-        running: sources,
-        unanswered: 0,
-        settings: plan.settings,
-        started,
-    };
+    let (mut watch, events) = Watch::start(plan);
+    observers::on_interrupt(watch.supervisor.interrupter())?;
     watch.until_done(&events, progress);
     watch.finish(&events, progress)
 }
@@ -77,12 +67,37 @@ struct Watch<'a> {
     supervisor: Supervisor,
     no_first_look: BTreeSet<Source>,
     running: BTreeSet<Source>,
-    unanswered: usize,
+    /// Requests under way, by who is to answer them.
+    unanswered: BTreeMap<Source, usize>,
+    /// Route look-ups to be asked for; the tracker bounds them for each device.
+    lookups: VecDeque<Request>,
+    /// Route look-ups that nobody took.
+    not_asked: usize,
     settings: &'a Settings,
     started: Instant,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn start(plan: Plan<'a>) -> (Self, Receiver<Event>) {
+        let started = clock::instant();
+        let sources: BTreeSet<Source> = plan.observers.iter().map(|(source, _)| *source).collect();
+        let (supervisor, events) = Supervisor::start(plan.observers);
+        let watch = Self {
+            world: World::new(plan.started),
+            shown: plan.anonymiser.map(|a| (a, World::new(plan.started))),
+            recorder: plan.recorder,
+            supervisor,
+            no_first_look: sources.clone(),
+            running: sources,
+            unanswered: BTreeMap::new(),
+            lookups: VecDeque::new(),
+            not_asked: 0,
+            settings: plan.settings,
+            started,
+        };
+        (watch, events)
+    }
+
     /// The patient look: at least `duration`, then as long as a verdict hangs on something that is due.
     fn until_done(&mut self, events: &Receiver<Event>, progress: &mut Progress) {
         let Settings {
@@ -90,10 +105,17 @@ impl Watch<'_> {
             max_duration,
             ..
         } = *self.settings;
+        // A host that is starved looks slowly, and what was not looked at must not pass for healthy.
+        let patience = if duration.is_zero() {
+            LOOK_LIMIT
+        } else {
+            max_duration.max(duration + LOOK_LIMIT)
+        };
         let mut until = duration;
         while !self.supervisor.interrupted() {
             let watched = clock::instant() - self.started;
-            if watched >= until && (self.has_looked() || watched >= until + LOOK_LIMIT) {
+            let out_of_patience = watched >= patience.max(until + LOOK_LIMIT);
+            if watched >= until && (self.has_looked() || out_of_patience) {
                 self.world.handle_timeout(clock::now());
                 match self.world.due().map(|due| (self.until(due.at), due.what)) {
                     Some((at, what)) if at > watched && at <= max_duration && !duration.is_zero() => {
@@ -123,12 +145,16 @@ impl Watch<'_> {
     }
 
     fn has_looked(&self) -> bool {
-        self.no_first_look.is_empty() && self.unanswered == 0
+        self.no_first_look.is_empty() && self.all_answered()
+    }
+
+    fn all_answered(&self) -> bool {
+        self.unanswered.values().all(|n| *n == 0)
     }
 
     /// Whether there is enough to tell findings by. Counting connects takes a while to begin, and has counted none then.
     fn can_foretell(&self) -> bool {
-        self.unanswered == 0 && self.no_first_look.iter().all(|s| *s == Source::Bpf)
+        self.all_answered() && self.no_first_look.iter().all(|s| *s == Source::Bpf)
     }
 
     /// A wall-clock moment as a distance from the start.
@@ -140,7 +166,11 @@ impl Watch<'_> {
         match event {
             Event::Seen(observation) => self.see(&observation),
             Event::FirstLook(source) => self.looked(source),
-            Event::Answered(_) => self.unanswered = self.unanswered.saturating_sub(1),
+            Event::Answered(source) => {
+                let open = self.unanswered.entry(source).or_default();
+                *open = open.saturating_sub(1);
+                self.ask_lookups();
+            }
             Event::Ended(source) => {
                 self.looked(source);
                 self.running.remove(&source);
@@ -169,11 +199,35 @@ impl Watch<'_> {
             None => record(&mut self.recorder, observation),
         }
         for request in self.world.requests_after(observation) {
-            let source = match &request {
-                Request::RouteLookup(_) => Source::Routes,
-                Request::OwnersOf(_) => Source::Processes,
-            };
-            self.unanswered += usize::from(self.supervisor.ask(source, request));
+            self.ask(request);
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        match &request {
+            Request::RouteLookup(_) => {
+                self.lookups.push_back(request);
+                self.ask_lookups();
+            }
+            Request::OwnersOf(_) => {
+                if self.supervisor.ask(Source::Processes, request) {
+                    *self.unanswered.entry(Source::Processes).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// A hub has more peers than an observer's queue has places.
+    fn ask_lookups(&mut self) {
+        let under_way = self.unanswered.entry(Source::Routes).or_default();
+        while *under_way < LOOKUPS
+            && let Some(request) = self.lookups.pop_front()
+        {
+            if self.supervisor.ask(Source::Routes, request) {
+                *under_way += 1;
+            } else {
+                self.not_asked += 1;
+            }
         }
     }
 
@@ -188,6 +242,15 @@ impl Watch<'_> {
             };
             progress.findings(&rules::evaluate(&rules, &input).findings);
         }
+    }
+
+    fn report(&mut self, source: Source, status: SourceStatus) {
+        self.see(&Observation {
+            at: clock::now(),
+            took: Span::ZERO,
+            source,
+            body: Body::Status(status),
+        });
     }
 
     /// The last look of each observer; one that hangs is left behind and said to be.
@@ -206,12 +269,13 @@ impl Watch<'_> {
                 "did not end its look within {} s: something it asks hangs",
                 LOOK_LIMIT.as_secs()
             );
-            self.see(&Observation {
-                at: clock::now(),
-                took: Span::ZERO,
-                source,
-                body: Body::Status(SourceStatus::unavailable(hung)),
-            });
+            self.report(source, SourceStatus::unavailable(hung));
+        }
+        let under_way = self.unanswered.get(&Source::Routes).copied().unwrap_or(0);
+        let lookups = self.lookups.len() + self.not_asked + under_way;
+        if lookups > 0 && self.world.sources.sees(Source::Routes) {
+            let left = format!("the kernel was not asked in time for {lookups} of the ways to peers");
+            self.report(Source::Routes, SourceStatus::degraded(left));
         }
         progress.clear();
         // The clock may have been set back since the world's time was last told.
@@ -236,3 +300,7 @@ fn record(recorder: &mut Option<Recorder>, observation: &Observation) {
 fn progress_due(watched: Span) -> bool {
     watched >= TICK
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -152,6 +152,10 @@ fn read_device(
                 device
             }));
         }
+        tracing::debug!(
+            "the peers of {} changed while they were read: reading again",
+            link.name
+        );
         tries += 1;
     }
 }

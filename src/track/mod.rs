@@ -147,10 +147,11 @@ impl World {
         requests
     }
 
-    /// [`World::requests`] after `observation` was taken in. Single packets change nothing that could be asked for.
+    /// [`World::requests`] after `observation` was taken in. Single packets and answers change nothing that could be
+    /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) => Vec::new(),
+            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
             _ => self.requests(),
         }
     }
