@@ -37,6 +37,8 @@ need_lab() {
     need wg wireguard-tools
     need wireguard-go wireguard-go
     need setpriv util-linux
+    need tcpdump tcpdump
+    need pgrep procps # kill, for tests that interrupt a child
 }
 
 # What the virtual machine needs beside the lab: QEMU, busybox and a kernel, unpacked below the build directory and not

@@ -9,6 +9,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wg", "wireguard-tools"),
     ("wireguard-go", "wireguard-go"),
     ("conntrack", "conntrack"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// True when the lab can run. `WGNAT_LAB=skip` makes it print `skipped: …` and return false.
