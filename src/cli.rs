@@ -121,6 +121,10 @@ pub struct Doctor {
     /// Replace addresses, names and keys consistently, in the report and in --record
     #[arg(long)]
     pub anonymise: bool,
+    /// Count each connect and close in the kernel with eBPF while watching: names who runs out of ports, and who opens
+    /// connections too short to be seen otherwise; takes some 36 MiB more memory
+    #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
+    pub count_connects: bool,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
