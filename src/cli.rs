@@ -82,6 +82,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
+    /// Try real WireGuard handshakes with peers, without a device: round trips, loss, and what each answer proves
+    Probe(Box<Probe>),
     /// Say what a finding means, how it is detected and how to fix it; without a code, list all findings
     Explain(Explain),
     /// Print a completion script for a shell
@@ -143,6 +145,66 @@ pub struct Analyze {
     /// Open what these keys open: a wg-quick file, Wireshark's key log, or lines of base64 keys (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
+    /// From which severity on the exit code is not 0 [default: warning]
+    #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
+    pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat probe`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A probe with a key that a live tunnel uses makes the peer send that tunnel's packets to the prober. So keys that are in use on this host
+are refused; give the peer a key of its own for probing. docs/probe.md says how. Initiations go to one address at most 50 times a second,
+and 12 times once it answers with a cookie (under load). Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be
+probed, or the invocation is wrong).")]
+pub struct Probe {
+    /// Probe the peers of this wg-quick file with its key (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Probe the gateways of flyctl's WireGuard state under the home directory
+    #[arg(long)]
+    pub fly: bool,
+    /// The same, from this file
+    #[arg(long, value_name = "FILE")]
+    pub fly_config: Option<PathBuf>,
+    /// Probe this peer: of those named otherwise, or with --endpoint and --private-key-file
+    #[arg(long, value_name = "KEY")]
+    pub peer_public_key: Option<String>,
+    /// Where that peer is
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "peer_public_key",
+        requires = "private_key_file"
+    )]
+    pub endpoint: Option<String>,
+    /// The private key to probe with (base64; - is standard input), in place of the files' and devices' own
+    #[arg(long, value_name = "FILE")]
+    pub private_key_file: Option<PathBuf>,
+    /// The preshared key to probe with
+    #[arg(long, value_name = "FILE")]
+    pub preshared_key_file: Option<PathBuf>,
+    /// Handshakes to try with each peer
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// Time between two of them
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    pub interval: Span,
+    /// How long to wait for each answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    pub timeout: Span,
+    /// Probe also with keys that are in use on this host: the live tunnel breaks until it sends again
+    #[arg(long)]
+    pub steal_session: bool,
+    /// Write every observation to this file, for --replay
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Judge the observations of this file instead of probing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["wg_config", "fly", "fly_config", "peer_public_key"])]
+    pub replay: Option<PathBuf>,
+    /// Replace addresses, names and keys consistently, in the report and in --record
+    #[arg(long)]
+    pub anonymise: bool,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod explain;
 pub mod input;
 pub mod observers;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod watch;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -104,6 +106,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

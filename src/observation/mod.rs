@@ -9,6 +9,7 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod probe;
 pub mod socket;
 
 use std::net::IpAddr;
@@ -58,11 +59,13 @@ pub enum Source {
     Bpf,
     /// Peers named on the command line or in a wg-quick file.
     Config,
+    /// Active probes of peers.
+    Probe,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -74,6 +77,7 @@ impl Source {
         Self::Processes,
         Self::Bpf,
         Self::Config,
+        Self::Probe,
     ];
 
     /// The name in reports and logs.
@@ -90,6 +94,7 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Probe => "probe",
         }
     }
 }
@@ -128,6 +133,8 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
 }
 
 /// How well a source can see.

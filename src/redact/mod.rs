@@ -8,6 +8,7 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
@@ -80,6 +81,7 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Probe(probed) => self.probed(&mut probed.fact),
             Body::Counters(_) | Body::ConntrackStats(_) => {}
         }
         other

@@ -7,6 +7,7 @@ pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
 pub mod ports;
+pub mod probed;
 pub mod registry;
 mod shell;
 pub mod tunnel;

@@ -1,7 +1,7 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, ports, tunnel};
+use super::{Rule, captured, conntrack, ports, probed, tunnel};
 
 /// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
@@ -16,12 +16,21 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
+/// Every rule for active probes.
+pub fn probed() -> impl Iterator<Item = &'static Rule> {
+    probed::RULES.iter()
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));
+    let new = |code: &str| rules().all(|live| live.code != code);
+    let only_captured = captured().filter(move |rule| new(rule.code));
+    let only_probed =
+        probed().filter(move |rule| new(rule.code) && captured().all(|other| other.code != rule.code));
     tunnel::RULES
         .iter()
         .chain(only_captured)
+        .chain(only_probed)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
 }

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -53,6 +54,8 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// What was probed, and what came of it.
+    pub probes: probes::Probes,
 }
 
 impl World {
@@ -74,6 +77,7 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            probes: probes::Probes::default(),
         }
     }
 
@@ -112,6 +116,7 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Probe(fact) => self.probes.apply(at, fact),
         }
     }
 
@@ -151,7 +156,11 @@ impl World {
     /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
+            Body::Packet(_)
+            | Body::IcmpError(_)
+            | Body::RouteAnswer(_)
+            | Body::Status(_)
+            | Body::Probe(_) => Vec::new(),
             _ => self.requests(),
         }
     }

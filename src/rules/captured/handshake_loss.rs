@@ -86,7 +86,7 @@ impl Tally {
 }
 
 /// Wilson's score interval of `hits` of `all`, for 95 %.
-fn wilson(hits: u64, all: u64) -> (f64, f64) {
+pub fn wilson(hits: u64, all: u64) -> (f64, f64) {
     const Z: f64 = 1.96;
     let (n, p) = (all as f64, hits as f64 / all as f64);
     let middle = p + Z * Z / (2.0 * n);

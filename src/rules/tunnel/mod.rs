@@ -35,6 +35,7 @@ pub const RULES: &[Rule] = &[
 /// The texts of codes that capture files prove too, where other things are looked at.
 pub(super) use endpoint_unreachable::RULE as ENDPOINT_UNREACHABLE;
 pub(super) use handshake_timeout::RULE as HANDSHAKE_TIMEOUT;
+pub(super) use no_route::RULE as NO_ROUTE;
 pub(super) use roamed::RULE as ROAMED;
 
 /// Either kind of device will do.

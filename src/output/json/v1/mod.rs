@@ -5,12 +5,14 @@
 
 mod captured;
 mod finding;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
