@@ -193,6 +193,21 @@ pub struct Probe {
     /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub timeout: Span,
+    /// When it answers, also ping this address inside the tunnel (may be repeated)
+    #[arg(long, value_name = "ADDRESS")]
+    pub ping: Vec<std::net::IpAddr>,
+    /// Ask for this name inside the tunnel; the server is flyctl's or the file's own unless given (may be repeated)
+    #[arg(long, value_name = "NAME[@SERVER]")]
+    pub dns: Vec<String>,
+    /// Connect to this port inside the tunnel (may be repeated)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub tcp: Vec<std::net::SocketAddr>,
+    /// Search for the largest packet through the tunnel, with pings to the first --ping address
+    #[arg(long)]
+    pub mtu: bool,
+    /// This side's address inside the tunnel, in place of the file's own (may be repeated)
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Vec<std::net::IpAddr>,
     /// Probe also with keys that are in use on this host: the live tunnel breaks until it sends again
     #[arg(long)]
     pub steal_session: bool,

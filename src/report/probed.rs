@@ -150,7 +150,11 @@ fn row(probe: &Probe) -> ProbeRow {
         websocket: probe.websocket.clone(),
         inner: probe.inner.clone(),
         mtu: probe.mtu.clone(),
-        mtu_to_set: None,
+        mtu_to_set: probe
+            .mtu
+            .as_ref()
+            .filter(|m| m.fails.is_some())
+            .and_then(|m| m.passes),
         lifetime: probe.lifetime.clone(),
         keepalive_to_set: None,
     }

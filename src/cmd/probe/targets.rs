@@ -4,7 +4,7 @@
 //! here, each once.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -15,7 +15,8 @@ use crate::cli::Probe;
 use crate::cmd::input;
 use crate::observation::device::DeviceSnapshot;
 use crate::observation::probe::{Skipped, Target, Transport};
-use crate::observe::prober::Job;
+use crate::observe::prober::{InnerPlan, Job};
+use crate::probe::ask::Question;
 use crate::probe::handshake::{LEAST_INTERVAL, Plan};
 use crate::sys::random;
 use crate::time::Span;
@@ -26,6 +27,11 @@ use crate::wire::wg_quick::{self, Endpoint};
 
 /// No file of either kind is larger.
 const FILE_LIMIT: usize = 1024 * 1024;
+
+/// Echoes of one `--ping`.
+const PINGS: u32 = 4;
+/// An answer from inside the tunnel that takes longer is none.
+const INNER_PATIENCE: Span = Span::from_secs(3);
 
 /// A peer as a source names it.
 struct Candidate {
@@ -44,6 +50,10 @@ struct Candidate {
     configured_transport: Option<Transport>,
     /// Who else uses the key, beside devices.
     used_by: Option<String>,
+    /// This side's addresses in the tunnel.
+    sources: Vec<IpAddr>,
+    /// The resolver in the tunnel.
+    resolver: Option<IpAddr>,
 }
 
 /// Peers to probe, and what a person should know of how they were found.
@@ -150,6 +160,7 @@ fn of_wg_config(path: &Path, given: &Given, notes: &mut Vec<String>) -> anyhow::
     let device = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
     let local = own.public();
     let mtu = config.interface.mtu;
+    let sources: Vec<IpAddr> = config.interface.addresses.iter().map(|(ip, _)| *ip).collect();
     let candidate = |peer: wg_quick::Peer| Candidate {
         origin: format!("{}:{}", path.display(), peer.line),
         device: device.clone(),
@@ -163,6 +174,8 @@ fn of_wg_config(path: &Path, given: &Given, notes: &mut Vec<String>) -> anyhow::
         transports: vec![Transport::Udp],
         configured_transport: None,
         used_by: None,
+        sources: sources.clone(),
+        resolver: None,
     };
     Ok(config.peers.into_iter().map(candidate).collect())
 }
@@ -207,6 +220,7 @@ fn of_flyctl(
     };
     let agent = fly_agent_runs(path).then(|| "flyctl's agent (stop it with `fly agent stop`)".to_owned());
     let candidate = |peer: flyctl::FlyPeer| {
+        let resolver = peer.resolver();
         let own = given.private.clone().unwrap_or(peer.private_key);
         Candidate {
             origin: format!("{}:{} ({})", path.display(), peer.line, peer.org),
@@ -221,6 +235,8 @@ fn of_flyctl(
             transports: vec![Transport::Udp],
             configured_transport: Some(configured),
             used_by: agent.clone().filter(|_| given.private.is_none()),
+            sources: peer.address.into_iter().collect(),
+            resolver,
         }
     };
     Ok(state.peers.into_iter().map(candidate).collect())
@@ -254,6 +270,8 @@ fn of_options(args: &Probe, given: &Given) -> Option<Candidate> {
         transports: vec![Transport::Udp],
         configured_transport: None,
         used_by: None,
+        sources: Vec::new(),
+        resolver: None,
     })
 }
 
@@ -280,6 +298,8 @@ fn of_device<'a>(device: &'a DeviceSnapshot, given: &'a Given) -> impl Iterator<
         transports: vec![Transport::Udp],
         configured_transport: None,
         used_by: None,
+        sources: Vec::new(),
+        resolver: None,
     })
 }
 
@@ -331,9 +351,65 @@ impl Candidate {
                 identity,
                 seed: random::key().context("reading random bytes")?,
                 plan,
+                inner: self.inner(args)?,
             });
         }
         Ok(jobs)
+    }
+
+    /// What to ask through the tunnel.
+    fn inner(&self, args: &Probe) -> anyhow::Result<InnerPlan> {
+        let mut questions: Vec<Question> = args
+            .ping
+            .iter()
+            .map(|to| Question::Ping {
+                to: *to,
+                count: PINGS,
+            })
+            .collect();
+        for text in &args.dns {
+            let (name, server) = match text.split_once('@') {
+                Some((name, server)) => (name, Some(dns_server(server)?)),
+                None => (text.as_str(), self.resolver.map(|ip| SocketAddr::new(ip, 53))),
+            };
+            let server = server.with_context(|| {
+                format!(
+                    "--dns {text}: expected NAME@SERVER, for no resolver inside the tunnel is known of {}",
+                    self.origin
+                )
+            })?;
+            questions.push(Question::Dns {
+                name: name.to_owned(),
+                server,
+            });
+        }
+        questions.extend(args.tcp.iter().map(|to| Question::Tcp { to: *to }));
+        let mtu = match args.mtu {
+            false => None,
+            true => {
+                let to = args.ping.first().copied().or(self.resolver);
+                Some(to.context(
+                    "--mtu: expected --ping ADDRESS too, whom to send packets to inside the tunnel",
+                )?)
+            }
+        };
+        let sources = if args.source.is_empty() {
+            self.sources.clone()
+        } else {
+            args.source.clone()
+        };
+        if sources.is_empty() && (!questions.is_empty() || mtu.is_some()) {
+            bail!(
+                "--source: expected this side's address inside the tunnel, which {} does not tell",
+                self.origin
+            );
+        }
+        Ok(InnerPlan {
+            sources,
+            questions,
+            mtu,
+            timeout: args.timeout.min(INNER_PATIENCE),
+        })
     }
 
     /// Why a probe with this key would do harm.
@@ -363,6 +439,14 @@ impl Candidate {
             )
         })
     }
+}
+
+/// `ADDRESS` or `ADDRESS:PORT`.
+fn dns_server(text: &str) -> anyhow::Result<SocketAddr> {
+    let address = text
+        .parse()
+        .or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    address.with_context(|| format!("--dns: expected an address after @, got {text:?}"))
 }
 
 /// Addresses of names, each asked for once.

@@ -5,12 +5,14 @@
 //! bounded. An interrupt ends all tasks; what they have told so far stands.
 
 mod clock;
+mod inside;
 mod pipe;
 mod task;
 mod udp;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -18,6 +20,7 @@ use tokio::task::LocalSet;
 
 use crate::observation::probe::{Fact, ProbeFact, Skipped, Target};
 use crate::observation::{Body, Observation, Source};
+use crate::probe::ask::Question;
 use crate::probe::handshake::Plan;
 use crate::probe::pacing::Pacing;
 use crate::time::Span;
@@ -37,6 +40,28 @@ pub struct Job {
     pub seed: [u8; 32],
     /// How to shake hands.
     pub plan: Plan,
+    /// What to ask through the tunnel.
+    pub inner: InnerPlan,
+}
+
+/// What to ask through the tunnel, where a session comes up.
+#[derive(Clone, Debug, Default)]
+pub struct InnerPlan {
+    /// This side's addresses in the tunnel.
+    pub sources: Vec<IpAddr>,
+    /// The questions, in order.
+    pub questions: Vec<Question>,
+    /// Search for the largest packet to this address.
+    pub mtu: Option<IpAddr>,
+    /// How long each answer may take.
+    pub timeout: Span,
+}
+
+impl InnerPlan {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.questions.is_empty() && self.mtu.is_none()
+    }
 }
 
 /// What tasks share.

@@ -37,6 +37,20 @@ impl Pipe {
         }
     }
 
+    /// Whether messages travel as datagrams of their own, so that each has a size on the way.
+    pub fn is_datagrams(&self) -> bool {
+        match self {
+            Self::Udp(_) => true,
+        }
+    }
+
+    /// From now on nothing is fragmented.
+    pub fn never_fragment(&self) {
+        match self {
+            Self::Udp(udp) => udp.never_fragment(),
+        }
+    }
+
     /// The next thing that comes. Nothing is lost where the wait is given up.
     pub async fn receive(&mut self, buffer: &mut [u8]) -> Received {
         match self {

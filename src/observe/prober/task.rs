@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use super::pipe::{Pipe, Received};
 use super::udp::Udp;
-use super::{Job, Shared};
+use super::{Job, Shared, inside};
 use crate::observation::probe::{Attempt, Fact, Outcome, Skipped, Transport};
 use crate::probe::handshake::{Event, HandshakeProbe};
+use crate::probe::link::Link;
+use crate::time::Timestamp;
 
 /// The longest datagram.
 const DATAGRAM: usize = 65_536;
@@ -39,7 +41,15 @@ pub async fn run(number: u32, job: Job, shared: Rc<Shared>) {
         return;
     };
     let probe = HandshakeProbe::new(identity, job.plan, job.seed, shared.clock.now());
-    handshakes(number, probe, &mut pipe, address, &shared).await;
+    let (probe, began) = handshakes(number, probe, &mut pipe, address, &shared).await;
+    if job.inner.is_empty() || *shared.stopped.borrow() {
+        return;
+    }
+    let (identity, entropy, session, last_stamp) = probe.into_session();
+    if let Some(session) = session {
+        let link = Link::new(identity, entropy, session, last_stamp, began);
+        inside::run(number, &job.target, &job.inner, link, &mut pipe, &shared).await;
+    }
 }
 
 async fn open(number: u32, transport: Transport, address: SocketAddr, shared: &Shared) -> Option<Pipe> {
@@ -65,16 +75,17 @@ async fn open(number: u32, transport: Transport, address: SocketAddr, shared: &S
     }
 }
 
-/// Runs the handshakes; returns the machine when it is done.
+/// Runs the handshakes; returns the machine when it is done, and when its newest session began.
 async fn handshakes(
     number: u32,
     mut probe: HandshakeProbe,
     pipe: &mut Pipe,
     address: SocketAddr,
     shared: &Shared,
-) -> HandshakeProbe {
+) -> (HandshakeProbe, Timestamp) {
     let mut buffer = vec![0; DATAGRAM];
     let local = pipe.local();
+    let mut began = shared.clock.now();
     loop {
         if let Some(wish) = probe.wants_turn().filter(|wish| *wish <= shared.clock.now()) {
             let turn = shared
@@ -108,15 +119,21 @@ async fn handshakes(
                     if matches!(attempt.outcome, Outcome::Cookie { .. }) {
                         shared.pacing.borrow_mut().under_load(address.ip());
                     }
+                    if matches!(
+                        attempt.outcome,
+                        Outcome::Answered { .. } | Outcome::CalledBack { .. }
+                    ) {
+                        began = shared.clock.now();
+                    }
                     let attempt = Attempt { local, ..attempt };
                     shared.tell(number, Fact::Attempt(attempt)).await;
                 }
                 Event::Stray(stray) => shared.tell(number, Fact::Stray(stray)).await,
-                Event::Done => return probe,
+                Event::Done => return (probe, began),
             }
         }
         if *shared.stopped.borrow() {
-            return probe;
+            return (probe, began);
         }
     }
 }

@@ -33,6 +33,14 @@ impl Udp {
         self.socket.local_addr().ok()
     }
 
+    /// From now on nothing is fragmented. Where that cannot be set, what is found is the size that gets through in pieces.
+    pub fn never_fragment(&self) {
+        let v6 = self.local().is_some_and(|a| a.is_ipv6());
+        if let Err(error) = udp::never_fragment(&self.socket, v6) {
+            tracing::debug!("cannot forbid fragments: {error}");
+        }
+    }
+
     /// The next datagram or error.
     pub async fn receive(&mut self, buffer: &mut [u8]) -> Received {
         loop {

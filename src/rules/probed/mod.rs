@@ -4,7 +4,9 @@
 mod endpoint_unreachable;
 mod handshake_loss;
 mod handshake_timeout;
+mod mtu;
 mod no_route;
+mod one_way;
 mod response_rejected;
 #[cfg(test)]
 mod testing;
@@ -22,6 +24,9 @@ pub const RULES: &[Rule] = &[
     handshake_timeout::RULE,
     under_load::RULE,
     handshake_loss::RULE,
+    mtu::BLACKHOLE,
+    mtu::TOO_LARGE,
+    one_way::RULE,
 ];
 
 const PROBE: &[&[Source]] = &[&[Source::Probe]];
