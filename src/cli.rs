@@ -193,6 +193,9 @@ pub struct Probe {
     /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub timeout: Span,
+    /// How messages travel to flyctl's gateways
+    #[arg(long, value_enum, value_name = "TRANSPORT", default_value = "udp")]
+    pub transport: ProbeTransport,
     /// When it answers, also ping this address inside the tunnel (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     pub ping: Vec<std::net::IpAddr>,
@@ -223,6 +226,17 @@ pub struct Probe {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// How messages travel to flyctl's gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Over UDP.
+    Udp,
+    /// Over a WebSocket in TLS.
+    Websocket,
+    /// Over one and then the other: which works, and which is configured.
+    Both,
 }
 
 /// `wgnat explain`.

@@ -73,7 +73,11 @@ impl Probes {
             Fact::Stray(stray) if probe.strays.len() < MAX_OTHERS => probe.strays.push(stray.clone()),
             Fact::Inner(inner) if probe.inner.len() < MAX_OTHERS => probe.inner.push(inner.clone()),
             Fact::Stray(_) | Fact::Inner(_) => {}
-            Fact::Websocket(websocket) => probe.websocket = Some(websocket.clone()),
+            Fact::Websocket(websocket) => match &mut probe.websocket {
+                // It was open, and this is its end: how it was opened stays.
+                Some(known) => known.error.clone_from(&websocket.error),
+                None => probe.websocket = Some(websocket.clone()),
+            },
             Fact::Mtu(mtu) => probe.mtu = Some(mtu.clone()),
             Fact::Lifetime(lifetime) => probe.lifetime = Some(lifetime.clone()),
         }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod fly_stream;
 pub mod flyctl;
 pub mod frame;
 pub mod icmp;
@@ -20,5 +21,7 @@ pub mod runtime_name;
 pub mod shape;
 pub mod tai64n;
 pub mod uapi;
+pub mod websocket;
 pub mod wg_quick;
 pub mod wireguard;
+pub mod x509;

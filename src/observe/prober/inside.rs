@@ -26,7 +26,7 @@ pub async fn run(
     number: u32,
     target: &Target,
     plan: &InnerPlan,
-    mut link: Link,
+    link: &mut Link,
     pipe: &mut Pipe,
     shared: &Shared,
 ) {
@@ -36,7 +36,7 @@ pub async fn run(
             continue;
         };
         let ask = Ask::new(question.clone(), source, seed(), plan.timeout, shared.clock.now());
-        carry(number, ask, &mut link, pipe, shared).await;
+        carry(number, ask, link, pipe, shared).await;
     }
     let Some(to) = plan.mtu else { return };
     let Some(source) = source_for(&plan.sources, to).filter(|_| pipe.is_datagrams()) else {
@@ -59,7 +59,7 @@ pub async fn run(
         patience,
         shared.clock.now(),
     );
-    carry(number, probe, &mut link, pipe, shared).await;
+    carry(number, probe, link, pipe, shared).await;
 }
 
 fn source_for(sources: &[IpAddr], to: IpAddr) -> Option<IpAddr> {
@@ -115,7 +115,7 @@ async fn carry(number: u32, mut machine: impl Inside, link: &mut Link, pipe: &mu
                     }
                 }
                 Received::TooBig { mtu, from } => machine.handle_too_big(shared.clock.now(), ToldMtu { mtu, from }),
-                Received::Icmp(_) => {}
+                Received::Icmp(_) | Received::Closed(_) => {}
             },
             () = shared.clock.sleep_until(machine.poll_timeout(now)) => machine.handle_timeout(shared.clock.now()),
         }

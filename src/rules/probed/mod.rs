@@ -8,10 +8,12 @@ mod mtu;
 mod no_route;
 mod one_way;
 mod response_rejected;
+mod stale_key;
 #[cfg(test)]
 mod testing;
 mod under_load;
 mod view;
+mod websocket_only;
 
 use super::Rule;
 use crate::observation::Source;
@@ -21,6 +23,8 @@ pub const RULES: &[Rule] = &[
     no_route::RULE,
     endpoint_unreachable::RULE,
     response_rejected::RULE,
+    websocket_only::RULE,
+    stale_key::RULE,
     handshake_timeout::RULE,
     under_load::RULE,
     handshake_loss::RULE,
