@@ -9,6 +9,7 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
 pub mod socket;
 
 use std::net::IpAddr;

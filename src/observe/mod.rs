@@ -12,6 +12,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod host;
 mod pace;
+pub mod path;
 pub mod processes;
 pub mod routes;
 pub mod sockets;
