@@ -1,6 +1,7 @@
 //! Which observers a command starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,7 +24,7 @@ const WG_QUICK_LIMIT: usize = 1024 * 1024;
 pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(Source, Opener)> {
     let mut observers = vec![
         (Source::Capture, opener(capture::Capture::open)),
-        (Source::Host, opener(move || host::Host::open(netns_name))),
+        (Source::Host, opener(move || host::Host::open(netns_name.clone()))),
         (Source::WireguardNetlink, opener(wg_netlink::WgNetlink::open)),
         (Source::WireguardUapi, opener(wg_uapi::WgUapi::open)),
         (Source::Routes, opener(routes::Routes::open)),
@@ -34,16 +35,20 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (Source::Counters, opener(counters::Counters::open)),
     ];
     if !configured.is_empty() {
-        observers.push((
-            Source::Config,
-            opener(move || Ok(configured::Configured::new(configured))),
-        ));
+        observers.push((Source::Config, named(configured)));
     }
     observers
 }
 
-fn opener<O: Observer + 'static>(open: impl FnOnce() -> Result<O, ObserveError> + Send + 'static) -> Opener {
-    Box::new(move || Ok(Box::new(open()?)))
+/// The observer of peers that a wg-quick file names.
+pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
+    opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+fn opener<O: Observer + 'static>(
+    open: impl Fn() -> Result<O, ObserveError> + Send + Sync + 'static,
+) -> Opener {
+    Arc::new(move || Ok(Box::new(open()?)))
 }
 
 /// Reads wg-quick files. An error names the file, the line and the key; what was passed over is logged.
