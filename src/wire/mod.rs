@@ -5,6 +5,7 @@ pub(crate) mod boring;
 pub mod bpf_records;
 pub mod dns;
 pub mod echo;
+pub mod elf;
 pub mod fly_instances;
 pub mod frame;
 pub mod icmp;
