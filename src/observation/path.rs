@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::observation::target::Target;
 use crate::time::Span;
-use crate::wire::target::Target;
 
 /// Round-trip times in the order in which they were measured. Serialised as seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,41 @@ pub struct PathSample {
     /// The Fly machine that this is, where the target was discovered.
     #[serde(default)]
     pub sibling: Option<Sibling>,
+}
+
+impl PathSample {
+    /// Of a target that nothing was sent to yet.
+    pub fn unmeasured(target: Target) -> Self {
+        Self {
+            target,
+            address: None,
+            system_resolver: false,
+            sent: 0,
+            rtts: Rtts::default(),
+            stages: Vec::new(),
+            failures: Vec::new(),
+            http_status: None,
+            mtu: None,
+            hops: Vec::new(),
+            problems: Vec::new(),
+            sibling: None,
+        }
+    }
+}
+
+/// What an earlier run measured of a target: the past that the present is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathPast {
+    /// Which one.
+    pub target: Target,
+    /// Attempts made.
+    pub sent: u32,
+    /// Attempts lost.
+    pub lost: u32,
+    /// The median round trip; empty where none was answered.
+    pub median: Rtts,
+    /// The mean step from one round trip to the next; empty where there were fewer than two.
+    pub jitter: Rtts,
 }
 
 /// A Fly machine of the same organisation.

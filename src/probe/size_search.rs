@@ -48,12 +48,9 @@ impl SizeSearch {
             Some(lost) if lost <= self.passed + 1 => None,
             Some(lost) => {
                 let middle = self.passed + (lost - self.passed) / 2;
-                // A router that names its MTU is believed as far as it goes, and tried.
-                Some(
-                    self.told
-                        .filter(|told| *told > self.passed && *told < lost)
-                        .unwrap_or(middle),
-                )
+                // A router that names its MTU is believed as far as it goes: what it names is tried, and one more.
+                let told = self.told.filter(|told| *told >= self.passed && *told < lost);
+                Some(told.map_or(middle, |told| told.max(self.passed + 1)))
             }
         }
     }
@@ -112,7 +109,7 @@ mod tests {
 
     /// Searches a path that carries `mtu` and says so or not, and loses each `nth` packet; returns the packets sent.
     fn search(search: &mut SizeSearch, mtu: u32, says: bool, nth: u32) -> u32 {
-        let mut sent = 0;
+        let mut sent = 0_u32;
         while let Some(size) = search.next() {
             sent += 1;
             assert!(sent < 200, "a search without end at {size}");

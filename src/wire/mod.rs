@@ -23,7 +23,6 @@ pub mod resolv_conf;
 pub mod runtime_name;
 pub mod shape;
 pub mod tai64n;
-pub mod target;
 pub mod uapi;
 pub mod wg_quick;
 pub mod wireguard;

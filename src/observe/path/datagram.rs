@@ -1,13 +1,12 @@
 //! Round trips by datagram: to a UDP port, and DNS questions.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use tokio::net::UdpSocket;
 
 use super::errors;
 use crate::observation::path::Failure;
-use crate::sys::random;
+use crate::sys::{clock, random};
 use crate::time::Span;
 use crate::wire::dns::{self, Kind};
 
@@ -38,7 +37,7 @@ pub(super) async fn round_trip(address: SocketAddr) -> Result<Span, Failure> {
     let socket = socket(address).await?;
     let id: [u8; 12] = random::bytes().map_err(|e| Failure::Local(e.to_string()))?;
     let request = [&BINDING_REQUEST[..], &id[..]].concat();
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut answer = [0_u8; 64];
     let exchanged = async {
         socket.send(&request).await?;
@@ -71,7 +70,7 @@ pub(super) async fn ask(address: SocketAddr, name: &str, kind: Kind) -> Result<(
     let question =
         dns::question(u16::from_be_bytes(id), name, kind).map_err(|e| Failure::Local(e.to_string()))?;
     let socket = socket(address).await?;
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut buffer = vec![0_u8; ANSWER];
     let failure = |e: std::io::Error| errors::failure(&socket, &e, address.ip());
     socket.send(&question).await.map_err(failure)?;

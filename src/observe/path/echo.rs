@@ -2,14 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::errors;
 use crate::observation::path::Failure;
-use crate::sys::random;
+use crate::sys::{clock, random};
 use crate::time::Span;
 use crate::wire::echo;
 
@@ -76,7 +75,7 @@ impl EchoSocket {
     pub(super) async fn exchange(&self, sequence: u16, length: usize) -> Result<Span, io::Error> {
         let nonce = random::bytes()?;
         let request = echo::request(self.v6, self.identifier, sequence, nonce, length);
-        let begun = Instant::now();
+        let begun = clock::instant();
         self.socket.send(&request).await?;
         let mut buffer = vec![0_u8; request.len() + 128];
         loop {

@@ -9,21 +9,26 @@ mod echo;
 mod errors;
 mod hops;
 mod mtu;
+pub mod observer;
+pub mod plan;
 mod stream;
 mod tally;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Instant;
 
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
+use crate::observation::SourceStatus;
 use crate::observation::path::{Failure, PathSample, Rtts, Sibling, Stage};
+use crate::observation::target::{Method, Target};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
-use crate::wire::target::{Method, Target};
 use tally::Tally;
+
+/// Problems that a status names.
+const PROBLEMS: usize = 8;
 
 /// One target and what is known of it beforehand.
 #[derive(Clone, Debug)]
@@ -127,21 +132,38 @@ pub fn measure(plan: &Plan, interrupted: &dyn Fn() -> bool) -> std::io::Result<V
     Ok(measured)
 }
 
+/// How well `samples` could be measured.
+pub fn status(samples: &[PathSample]) -> SourceStatus {
+    let mut problems: Vec<String> = Vec::new();
+    for sample in samples {
+        let unsent = sample.failures.iter().filter_map(|(failure, _)| match failure {
+            Failure::Local(why) => Some(why),
+            _ => None,
+        });
+        for why in sample.problems.iter().chain(unsent) {
+            let told = format!("{}: {why}", sample.target);
+            if !problems.contains(&told) && problems.len() < PROBLEMS {
+                problems.push(told);
+            }
+        }
+    }
+    let any = samples
+        .iter()
+        .any(|s| !s.rtts.0.is_empty() || s.failures.iter().any(|(f, _)| !matches!(f, Failure::Local(_))));
+    match (problems.is_empty(), any) {
+        (true, true) => SourceStatus::ok(),
+        (false, true) => SourceStatus::degraded(problems.join("; ")),
+        (true, false) => SourceStatus::unavailable("nothing could be sent"),
+        (false, false) => SourceStatus::unavailable(problems.join("; ")),
+    }
+}
+
 async fn one(aim: Aim, plan: Plan) -> Measured {
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut sample = PathSample {
-        target: aim.target.clone(),
-        address: None,
         system_resolver: aim.system_resolver,
-        sent: 0,
-        rtts: Rtts::default(),
-        stages: Vec::new(),
-        failures: Vec::new(),
-        http_status: None,
-        mtu: None,
-        hops: Vec::new(),
-        problems: Vec::new(),
-        sibling: aim.sibling.clone(),
+        sibling: aim.sibling,
+        ..PathSample::unmeasured(aim.target.clone())
     };
     match resolve(&aim.target).await {
         Ok((address, took)) => {
@@ -171,7 +193,8 @@ async fn towards(address: SocketAddr, plan: &Plan, sample: &mut PathSample) {
     for attempt in attempts {
         let _ = attempt.await;
     }
-    if plan.mtu {
+    // A name server is asked small questions.
+    if plan.mtu && !matches!(sample.target.method, Method::Dns(_)) {
         match mtu::search(address.ip(), plan.timeout).await {
             Ok(found) => sample.mtu = Some(found),
             Err(why) => sample.problems.push(format!("path MTU: {why}")),
@@ -212,7 +235,7 @@ async fn resolve(target: &Target) -> Result<(SocketAddr, Option<Span>), String> 
     if let Ok(address) = target.host.parse::<IpAddr>() {
         return Ok((SocketAddr::new(address, port), None));
     }
-    let begun = Instant::now();
+    let begun = clock::instant();
     let found = tokio::net::lookup_host((target.host.as_str(), port)).await;
     let took = begun.elapsed();
     let name = &target.host;

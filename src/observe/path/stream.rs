@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,15 +13,16 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsErro
 
 use super::{Outcome, errors};
 use crate::observation::path::{Failure, Stage};
+use crate::observation::target::{Method, Target};
+use crate::sys::clock;
 use crate::time::Span;
-use crate::wire::target::{Method, Target};
 
 /// A status line is shorter.
 const STATUS_LINE: usize = 256;
 
 /// One attempt, from the SYN to what the target's method asks for.
 pub(super) async fn attempt(target: &Target, address: SocketAddr) -> Outcome {
-    let begun = Instant::now();
+    let begun = clock::instant();
     let mut stages = Vec::new();
     let mut status = None;
     let result = stages_of(target, address, &mut stages, &mut status)
@@ -41,10 +41,10 @@ async fn stages_of(
     stages: &mut Vec<(Stage, Span)>,
     status: &mut Option<u16>,
 ) -> Result<(), Failure> {
-    let mut stage = Instant::now();
+    let mut stage = clock::instant();
     let mut lap = |name| {
         stages.push((name, stage.elapsed()));
-        stage = Instant::now();
+        stage = clock::instant();
     };
     let stream = TcpStream::connect(address)
         .await
