@@ -9,8 +9,10 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
 pub mod probe;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -61,11 +63,15 @@ pub enum Source {
     Config,
     /// Active probes of peers.
     Probe,
+    /// What the devices' own keys open of the handshakes that reach them.
+    Keys,
+    /// Paths to named targets, measured.
+    Paths,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -78,6 +84,8 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Probe,
+        Self::Keys,
+        Self::Paths,
     ];
 
     /// The name in reports and logs.
@@ -95,6 +103,8 @@ impl Source {
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Probe => "probe",
+            Self::Paths => "paths",
+            Self::Keys => "keys",
         }
     }
 }
@@ -117,6 +127,10 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// What keys say of a handshake message.
+    Checked(packet::CheckedMessage),
+    /// Initiations that were only counted.
+    Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
     Routes(host::RouteTables),
     /// The kernel's answer to a route look-up that the core asked for.
@@ -135,6 +149,10 @@ pub enum Body {
     ConntrackTally(conntrack::CtTally),
     /// What an active probe saw.
     Probe(probe::ProbeFact),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
 }
 
 /// How well a source can see.

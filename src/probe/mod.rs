@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod link;
 pub mod mtu;
 pub mod pacing;
+pub mod size_search;
 pub mod stack;
 
 use crate::observation::probe::{Fact, ToldMtu};

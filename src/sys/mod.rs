@@ -10,5 +10,6 @@ pub mod files;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod pmtu;
 pub mod random;
 pub mod udp;

@@ -9,12 +9,14 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
 pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
@@ -40,7 +42,7 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
-    /// What given keys opened of handshakes.
+    /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
@@ -56,6 +58,8 @@ pub struct World {
     pub conntrack: conntrack::ConntrackState,
     /// What was probed, and what came of it.
     pub probes: probes::Probes,
+    /// Measured paths.
+    pub paths: paths::PathState,
 }
 
 impl World {
@@ -78,6 +82,7 @@ impl World {
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
             probes: probes::Probes::default(),
+            paths: paths::PathState::default(),
         }
     }
 
@@ -104,6 +109,8 @@ impl World {
                 self.sessions.apply_packet(at, packet);
             }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
                     self.tunnels.ask_again();
@@ -117,6 +124,8 @@ impl World {
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::Probe(fact) => self.probes.apply(at, fact),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
         }
     }
 
@@ -158,9 +167,11 @@ impl World {
         match observation.body {
             Body::Packet(_)
             | Body::IcmpError(_)
+            | Body::Checked(_)
+            | Body::Initiations(_)
             | Body::RouteAnswer(_)
-            | Body::Status(_)
-            | Body::Probe(_) => Vec::new(),
+            | Body::Probe(_)
+            | Body::Status(_) => Vec::new(),
             _ => self.requests(),
         }
     }

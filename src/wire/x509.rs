@@ -40,7 +40,7 @@ fn name(mut sets: &[u8]) -> String {
                 return None;
             };
             let (_, label) = ATTRIBUTES.iter().find(|(id, _)| *id == which)?;
-            let (_, text, _) = any(value)?;
+            let (_, text, _) = read(value)?;
             Some(format!("{label}={}", String::from_utf8_lossy(text)))
         });
         parts.extend(part);
@@ -60,16 +60,16 @@ fn name(mut sets: &[u8]) -> String {
 
 /// The content of an element of `tag`, and what follows it.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = any(bytes)?;
+    let (found, content, rest) = read(bytes)?;
     (found == tag).then_some((content, rest))
 }
 
 fn skip(bytes: &[u8]) -> Option<&[u8]> {
-    any(bytes).map(|(_, _, rest)| rest)
+    read(bytes).map(|(_, _, rest)| rest)
 }
 
 /// Any element: its tag, its content, and what follows it.
-fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+fn read(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;
     let (len, rest) = match first {

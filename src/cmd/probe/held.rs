@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::observation::Body;
 use crate::observation::device::DeviceSnapshot;
@@ -85,8 +86,14 @@ impl Held {
     fn devices_here(&mut self) -> Vec<DeviceSnapshot> {
         let mut devices = Vec::new();
         for (what, looked) in [
-            ("kernel WireGuard", look(wg_netlink::WgNetlink::open)),
-            ("userspace WireGuard", look(wg_uapi::WgUapi::open)),
+            (
+                "kernel WireGuard",
+                look(|| wg_netlink::WgNetlink::open(Arc::default())),
+            ),
+            (
+                "userspace WireGuard",
+                look(|| wg_uapi::WgUapi::open(Arc::default())),
+            ),
         ] {
             match looked {
                 Ok(more) => devices.extend(more),
@@ -106,8 +113,8 @@ impl Held {
             let thread = scope.spawn(|| {
                 let netns = Netns::open(&path.display().to_string()).ok()?;
                 netns.enter().ok()?;
-                let kernel = look(wg_netlink::WgNetlink::open).unwrap_or_default();
-                let userspace = look(wg_uapi::WgUapi::open).unwrap_or_default();
+                let kernel = look(|| wg_netlink::WgNetlink::open(Arc::default())).unwrap_or_default();
+                let userspace = look(|| wg_uapi::WgUapi::open(Arc::default())).unwrap_or_default();
                 Some([kernel, userspace].concat())
             });
             thread.join().ok().flatten()

@@ -7,6 +7,8 @@
 mod captured;
 mod finding;
 pub mod page;
+mod paths;
+mod probed;
 pub mod prose;
 pub mod table;
 pub mod tables;
@@ -49,6 +51,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
     further(&mut page, report);
     page.gap();
     tables::write(&mut page, report);
+    probed::write(&mut page, report);
     not_observed(&mut page, report);
     page.write(out)
 }

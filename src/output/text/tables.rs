@@ -27,12 +27,19 @@ const INDENT: usize = 12;
 /// All tables that have something to say.
 pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
     let tables = [
-        peers(report),
+        peers(report).filter(|_| report.wireguard.probes.is_empty()),
+        super::probed::table(report),
         ports(report, unicode),
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
     let captured = super::captured::tables(report);
-    tables.into_iter().flatten().chain(captured).collect()
+    let paths = super::paths::tables(report);
+    tables
+        .into_iter()
+        .flatten()
+        .chain(captured)
+        .chain(paths)
+        .collect()
 }
 
 /// What is told in a line each, by name.

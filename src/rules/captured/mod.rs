@@ -20,7 +20,7 @@ pub(super) mod view;
 mod wrong_peer_key;
 
 /// The texts of codes that a probe proves too.
-pub(super) use handshake_loss::{RULE as HANDSHAKE_LOSS, wilson};
+pub(super) use handshake_loss::RULE as HANDSHAKE_LOSS;
 pub(super) use response_rejected::RULE as RESPONSE_REJECTED;
 pub(super) use under_load::RULE as UNDER_LOAD;
 

@@ -4,9 +4,9 @@ use super::PROBE;
 use super::view::{finding, place, probes};
 use crate::finding::{Confidence, Finding, Fix, Severity};
 use crate::rules::captured::HANDSHAKE_LOSS;
-use crate::rules::captured::wilson;
 use crate::rules::{Input, Rule};
 use crate::track::probes::Probe;
+use crate::track::stats::wilson;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -34,7 +34,7 @@ fn report(probe: &Probe) -> Finding {
     let t = probe.tally();
     let all = t.silent + t.heard();
     let share = t.silent as f64 / all as f64;
-    let (low, high) = wilson(t.silent, all);
+    let (low, high) = wilson(t.silent, all).unwrap_or((0.0, 1.0));
     let mut f = finding(RULE.code, (Severity::Warning, Confidence::Certain), probe);
     f.count = u32::try_from(t.silent).unwrap_or(u32::MAX);
     f.title = format!("Handshakes with {} are lost in part", place(probe));
