@@ -432,6 +432,7 @@ impl Candidate {
             sources,
             questions,
             mtu,
+            lifetime: args.tcp.first().copied().filter(|_| args.mapping_lifetime),
             timeout: args.timeout.min(INNER_PATIENCE),
         })
     }

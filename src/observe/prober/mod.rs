@@ -14,7 +14,7 @@ mod websocket;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -57,6 +57,8 @@ pub struct InnerPlan {
     pub questions: Vec<Question>,
     /// Search for the largest packet to this address.
     pub mtu: Option<IpAddr>,
+    /// Search for the lifetime of the NAT's mapping with this server's repetitions.
+    pub lifetime: Option<SocketAddr>,
     /// How long each answer may take.
     pub timeout: Span,
 }
@@ -64,7 +66,7 @@ pub struct InnerPlan {
 impl InnerPlan {
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.questions.is_empty() && self.mtu.is_none()
+        self.questions.is_empty() && self.mtu.is_none() && self.lifetime.is_none()
     }
 }
 

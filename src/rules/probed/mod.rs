@@ -4,6 +4,7 @@
 mod endpoint_unreachable;
 mod handshake_loss;
 mod handshake_timeout;
+mod keepalive;
 mod mtu;
 mod no_route;
 mod one_way;
@@ -31,6 +32,8 @@ pub const RULES: &[Rule] = &[
     mtu::BLACKHOLE,
     mtu::TOO_LARGE,
     one_way::RULE,
+    keepalive::MISSING,
+    keepalive::SHORT,
 ];
 
 const PROBE: &[&[Source]] = &[&[Source::Probe]];
