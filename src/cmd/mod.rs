@@ -6,6 +6,7 @@ pub mod explain;
 pub mod input;
 pub mod observers;
 pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod watch;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -110,6 +112,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

@@ -10,6 +10,7 @@ pub mod host;
 pub mod log;
 pub mod packet;
 pub mod path;
+pub mod probe;
 pub mod socket;
 pub mod target;
 
@@ -64,11 +65,13 @@ pub enum Source {
     Keys,
     /// Paths to named targets, measured.
     Paths,
+    /// Active probes of peers.
+    Probe,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -82,6 +85,7 @@ impl Source {
         Self::Config,
         Self::Keys,
         Self::Paths,
+        Self::Probe,
     ];
 
     /// The name in reports and logs.
@@ -100,6 +104,7 @@ impl Source {
             Self::Config => "config",
             Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
         }
     }
 }
@@ -146,6 +151,8 @@ pub enum Body {
     Path(Box<path::PathSample>),
     /// What an earlier run measured of a target.
     PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
 }
 
 /// How well a source can see.

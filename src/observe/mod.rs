@@ -15,6 +15,7 @@ pub mod host;
 pub mod keys;
 mod pace;
 pub mod path;
+pub mod prober;
 pub mod processes;
 pub mod routes;
 pub mod sockets;

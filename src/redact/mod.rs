@@ -8,6 +8,7 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
@@ -86,6 +87,7 @@ impl Anonymiser {
             }
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
+            Body::Probe(probed) => self.probed(&mut probed.fact),
             Body::Counters(_) | Body::ConntrackStats(_) => {}
         }
         other

@@ -5,6 +5,8 @@ pub mod captured;
 mod conntrack;
 pub mod exit;
 pub mod paths;
+pub mod probed;
+mod proved;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -129,6 +131,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen by kind; `None` where the wire was not watched.
     pub messages: Option<MessageCounts>,
+    /// What was probed, in the order in which it was named.
+    pub probes: Vec<probed::ProbeRow>,
 }
 
 /// Messages seen on the wire by kind.
@@ -244,7 +248,8 @@ pub struct HandshakeRow {
     pub initiator: SocketAddr,
     /// Who was called.
     pub responder: SocketAddr,
-    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`; of a probe also `called-back`, `rejected` or
+    /// `not-sent`.
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,

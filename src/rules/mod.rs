@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod forecast;
 pub mod path;
 pub mod ports;
+pub mod probed;
 pub mod registry;
 mod shell;
 pub mod tunnel;

@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod natpool;
 pub mod opened;
 pub mod paths;
+pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -57,6 +58,8 @@ pub struct World {
     pub conntrack: conntrack::ConntrackState,
     /// Measured paths.
     pub paths: paths::PathState,
+    /// What was probed, and what came of it.
+    pub probes: probes::Probes,
 }
 
 impl World {
@@ -79,6 +82,7 @@ impl World {
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
             paths: paths::PathState::default(),
+            probes: probes::Probes::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl World {
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
+            Body::Probe(fact) => self.probes.apply(at, fact),
         }
     }
 
@@ -165,7 +170,8 @@ impl World {
             | Body::Checked(_)
             | Body::Initiations(_)
             | Body::RouteAnswer(_)
-            | Body::Status(_) => Vec::new(),
+            | Body::Status(_)
+            | Body::Probe(_) => Vec::new(),
             _ => self.requests(),
         }
     }

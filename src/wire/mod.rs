@@ -7,6 +7,7 @@ pub mod dns;
 pub mod echo;
 pub mod elf;
 pub mod fly_instances;
+pub mod flyctl;
 pub mod frame;
 pub mod icmp;
 pub mod ip;

@@ -6,6 +6,7 @@
 mod captured;
 mod finding;
 mod paths;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
@@ -13,6 +14,7 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
