@@ -3,7 +3,7 @@
 
 pub(super) mod clock_replay;
 mod duplicate_key;
-mod endpoint_unreachable;
+pub(super) mod endpoint_unreachable;
 pub(super) mod handshake_loss;
 pub(super) mod handshake_timeout;
 #[cfg(test)]

@@ -40,7 +40,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                 ..report(&initiator, &tally)
             })
         }
-        Role::Called(_) | Role::Passing => None,
+        Role::Called(_) | Role::Former | Role::Passing => None,
     });
     let mut findings: Vec<Finding> = own.collect();
     findings.extend(passing(input).iter().filter_map(|p| {

@@ -21,6 +21,8 @@ pub enum Role<'a> {
     Caller(Box<View<'a>>),
     /// A device here is called.
     Called(&'a DeviceTrack),
+    /// A device here called, from a port that it has left since.
+    Former,
     /// Neither end is a device that is known here.
     Passing,
 }
@@ -40,11 +42,17 @@ pub fn roles<'a>(input: &Input<'a>) -> impl Iterator<Item = (Initiator<'a>, Role
             None => match called(&input, &initiator).or_else(|| device_of(&input, &initiator, from)) {
                 // A device that called an endpoint which its peer has left since is judged by its new one.
                 Some(device) => Role::Called(device),
+                None if began_here(&initiator) && world.tunnels.is_endpoint(to) => Role::Former,
                 None => Role::Passing,
             },
         };
         (initiator, role)
     })
+}
+
+/// Whether none of it came in: it began on this host.
+fn began_here(initiator: &Initiator<'_>) -> bool {
+    !initiator.end.attempts().any(|a| a.taps.came_in())
 }
 
 /// The device of this host that a handshake is meant for.

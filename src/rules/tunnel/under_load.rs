@@ -51,7 +51,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                     None => rationing.push((device, vec![initiator])),
                 }
             }
-            Role::Passing => {}
+            Role::Former | Role::Passing => {}
         }
     }
     findings.extend(
