@@ -12,8 +12,8 @@ use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, processes, routes,
-    sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, processes,
+    routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::wire::wg_quick;
 
@@ -58,6 +58,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
                 Ok(keys::Keys::new(inbox, vault))
             }),
         ),
+        (Source::KernelLog, opener(kernel_log::KernelLog::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),

@@ -60,11 +60,13 @@ pub enum Source {
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -77,6 +79,7 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Keys,
+        Self::KernelLog,
     ];
 
     /// The name in reports and logs.
@@ -94,6 +97,7 @@ impl Source {
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Keys => "keys",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -118,6 +122,8 @@ pub enum Body {
     IcmpError(packet::IcmpError),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.

@@ -11,6 +11,7 @@ pub mod configured;
 pub mod conntrack;
 pub mod counters;
 pub mod host;
+pub mod kernel_log;
 pub mod keys;
 mod pace;
 pub mod processes;

@@ -4,6 +4,7 @@ use super::callers::{Caller, about, callers, subject};
 use super::words::{count, quote, time};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::observation::device::KernelReason;
 use crate::rules::{Area, Input, Rule};
 use crate::track::handshake::Outcome;
 use crate::track::opened::Replay;
@@ -28,7 +29,8 @@ pub const RULE: Rule = Rule {
                 At the responder (`doctor`) the greatest may be from before wgnat looked, and the device does not tell it. \
                 There it is found by exclusion: the message was made for this device, opens with its key, its maker is one \
                 of the peers, it reached a socket as far as the counters tell, and yet the device neither answered nor \
-                counted it. Nothing but the timestamp is left that it can have refused: likely.",
+                counted it. Nothing but the timestamp is left that it can have refused: likely, and certain where the \
+                kernel's log calls the initiation invalid.",
     fix: "Set the initiator's clock before WireGuard starts (`chronyc makestep`, or a unit that orders wg-quick after \
           time synchronisation). To let it in at once, remove the peer on the responder and add it again: that forgets \
           the greatest timestamp.",
@@ -85,9 +87,14 @@ fn excluded(input: &Input<'_>, caller: &Caller<'_>, view: &View<'_>) -> bool {
 fn report(caller: &Caller<'_>, view: &View<'_>, proven: Option<&Replay>) -> Finding {
     let (i, name) = (caller.identity, view.name());
     let from = i.last.0;
-    let confidence = match proven {
-        Some(_) => Confidence::Certain,
-        None => Confidence::Likely,
+    // The kernel's word for an unknown key, a replay, or one that comes too soon; neither of the others is left.
+    let kernel = caller
+        .world
+        .kernel_log
+        .count(name, KernelReason::InvalidInitiation, from);
+    let confidence = match (proven, kernel) {
+        (None, None) => Confidence::Likely,
+        _ => Confidence::Certain,
     };
     let mut f = about(
         RULE.code,
@@ -135,8 +142,9 @@ fn report(caller: &Caller<'_>, view: &View<'_>, proven: Option<&Replay>) -> Find
             "greatest_before",
             proven.and_then(|r| Some(r.greatest.unix(r.greatest.likely_scale())?.to_string())),
         )
+        .maybe("kernel_says_invalid_initiation", kernel)
         .with("rx_bytes_while_watched", view.peer.delta().0);
-    if proven.is_none() {
+    if confidence == Confidence::Likely {
         f.candidates = vec![Candidate {
             cause: "This host drops them between the interface and the device (an input rule)".to_owned(),
             code: Some("wg-local-drop"),

@@ -3,6 +3,7 @@
 use super::view::{View, views};
 use super::words::{count, time};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
+use crate::observation::device::KernelReason;
 use crate::rules::{Area, Input, Rule};
 
 mod causes;
@@ -170,6 +171,7 @@ fn evidence(view: &View<'_>) -> Evidence {
             view.world.counters.delta("TcpExt.IPReversePathFilter"),
         )
         .maybe("ip_out_discards", view.world.counters.delta("Ip.OutDiscards"))
+        .maybe("kernel_says_gave_up", view.kernel_says(KernelReason::GaveUp))
 }
 
 fn fixes(view: &View<'_>, only_rejected: bool) -> Vec<Fix> {

@@ -5,6 +5,7 @@ use super::view::{View, views};
 use super::words::{count, quote};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::observation::device::KernelReason;
 use crate::rules::captured::response_rejected as captured;
 use crate::rules::{Area, Input, Rule};
 use crate::track::opened::ResponseTally;
@@ -23,7 +24,9 @@ pub const RULE: Rule = Rule {
     detection: "At the initiator (`doctor`): two or more responses with the index of an attempt came in at an interface, and \
                 the device's handshake time stands still. Their first MAC is checked against the device's public key: \
                 where it verifies, the responder accepted this host's key and made them for it, and what is left that can \
-                differ is the preshared key: likely. Where the counters show that this host dropped them on the way to the \
+                differ is the preshared key: likely; certain where the kernel's log says \
+                `Invalid handshake response` of them (its debug lines are read where they are on, and never switched on). \
+                Where the counters show that this host dropped them on the way to the \
                 device, it is wg-local-drop instead.\n\n\
                 At the responder both that and a lost response look alike; see wg-response-lost.\n\n\
                 In a capture, or where handshakes are only forwarded: twice or more in a row an initiation, its response, no \
@@ -78,7 +81,13 @@ fn at_initiator(view: &View<'_>) -> Finding {
     let rejected = view.silence.rejected;
     let macs = made_for(view);
     let foreign = macs.is_some_and(|m| m.for_us == 0 && m.for_others > 0);
-    let mut f = view.finding(RULE.code, Severity::Critical, Confidence::Likely);
+    // The kernel itself says that they did not authenticate.
+    let kernel = view.kernel_says(KernelReason::InvalidResponse);
+    let confidence = match kernel {
+        Some(_) if !foreign => Confidence::Certain,
+        _ => Confidence::Likely,
+    };
+    let mut f = view.finding(RULE.code, Severity::Critical, confidence);
     f.first_seen = view.failing_since();
     f.count = u32::try_from(rejected).unwrap_or(u32::MAX);
     f.title = format!("{name} does not accept the handshake answers of {endpoint}");
@@ -98,9 +107,12 @@ fn at_initiator(view: &View<'_>) -> Finding {
     f.impact = "No new session comes up; when the old one is 180 s old nothing passes.".to_owned();
     f.evidence = evidence(view)
         .with("responses_not_accepted", rejected)
+        .maybe("kernel_says_invalid_response", kernel)
         .maybe("responses_made_for_us", macs.map(|m| m.for_us))
         .maybe("responses_made_for_others", macs.map(|m| m.for_others));
-    f.candidates = candidates(view, foreign);
+    if confidence == Confidence::Likely {
+        f.candidates = candidates(view, foreign);
+    }
     f.fixes = fixes(view);
     f
 }
@@ -221,6 +233,28 @@ mod tests {
             assert_eq!(found.evidence.get("responses_not_accepted"), Some(&3.into()));
             assert_eq!(host.codes(), (vec![RULE.code], vec!["wg-handshake-timeout"]));
         }
+    }
+
+    #[test]
+    fn the_kernels_own_word_is_certain() {
+        let mut host = rejecting(Kernel);
+        let line = |device: &str| {
+            crate::observation::Body::KernelLine(crate::observation::device::KernelLine {
+                device: device.to_owned(),
+                reason: KernelReason::InvalidResponse,
+                endpoint: Some(sock(PEER)),
+            })
+        };
+        // Of a device of that endpoint in another namespace.
+        host.see(12.0, Source::KernelLog, line("wg7"));
+        assert_eq!(host.find(RULE.code).unwrap().confidence, Confidence::Likely);
+        host.see(12.0, Source::KernelLog, line("wg0"));
+        let found = host.find(RULE.code).unwrap();
+        assert_eq!(found.confidence, Confidence::Certain);
+        assert_eq!(
+            found.evidence.get("kernel_says_invalid_response"),
+            Some(&1.into())
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::callers::{about, attempts, few, subject};
 use super::words::count;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::observation::device::KernelReason;
 use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
 use crate::track::opened::Call;
@@ -53,7 +54,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                     && !is_answered(input, call)
             });
             let found = wrong
-                .map(|call| (call.initiator, report(device, call, key)))
+                .map(|call| (call.initiator, report(input, device, call, key)))
                 .collect();
             few(device, "have the wrong public key for it", found)
         })
@@ -65,7 +66,7 @@ fn is_answered(input: &Input<'_>, call: &Call) -> bool {
     attempts(input.world, (call.initiator, call.responder)).any(|a| a.at >= call.first_at && a.is_answered())
 }
 
-fn report(device: &DeviceTrack, call: &Call, key: PublicKey) -> Finding {
+fn report(input: &Input<'_>, device: &DeviceTrack, call: &Call, key: PublicKey) -> Finding {
     let name = &device.info.name;
     let way = (call.initiator, call.responder);
     let mut f = about(
@@ -90,6 +91,13 @@ fn report(device: &DeviceTrack, call: &Call, key: PublicKey) -> Finding {
         .with("initiations", call.count)
         .with("responder_key", key.to_string())
         .maybe("made_for", call.made_for.map(|k| k.to_string()))
+        .maybe(
+            "kernel_says_invalid_mac",
+            input
+                .world
+                .kernel_log
+                .count(name, KernelReason::InvalidMac, call.initiator),
+        )
         .with("caller", call.initiator.to_string());
     f.fixes = vec![Fix {
         title: format!("On {}, set the peer's public key to that of {name}", call.initiator.ip()),

@@ -61,6 +61,13 @@ fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Tim
     let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
     let retry = |last: Timestamp| (over(last), What::Retry);
     let answer = |last: Timestamp| (over(last), What::Answer);
+    if silence.failed >= ENOUGH && silence.unanswered > 0 && (1..ENOUGH).contains(&silence.rejected) {
+        // Lost or refused? One of each does not tell.
+        return Some(match silence.pending {
+            Some(pending) => answer(pending),
+            None => retry(silence.newest?),
+        });
+    }
     if silence.failed >= ENOUGH {
         // Settled, but for one question: do attempts still leave, or did it give up before we looked?
         let counted = silence
