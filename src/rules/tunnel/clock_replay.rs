@@ -44,13 +44,21 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         .iter()
         .filter_map(|caller| {
             let view = caller.peer()?;
-            let proven = proven(caller);
-            if proven.is_none() && !excluded(input, caller, &view) {
-                return None;
-            }
-            Some(report(caller, &view, proven))
+            let proof = match proven(caller) {
+                Some(replay) => Proof::Replay(replay),
+                None => Proof::Exclusion(excluded(input, caller, &view)?),
+            };
+            Some(report(caller, &view, &proof))
         })
         .collect()
+}
+
+/// What shows it.
+enum Proof<'a> {
+    /// A message that is not later than one before it.
+    Replay(&'a Replay),
+    /// Nothing else is left; how sure that is.
+    Exclusion(Confidence),
 }
 
 /// The newest message that is not later than one before it, and got no answer.
@@ -59,11 +67,12 @@ fn proven<'a>(caller: &Caller<'a>) -> Option<&'a Replay> {
     caller.identity.replays.iter().rfind(refused)
 }
 
-/// Whether nothing but the timestamp is left for which the device can have refused its messages.
-fn excluded(input: &Input<'_>, caller: &Caller<'_>, view: &View<'_>) -> bool {
+/// How sure it is that nothing but the timestamp is left for which the device can have refused its messages; `None` where
+/// something else is.
+fn excluded(input: &Input<'_>, caller: &Caller<'_>, view: &View<'_>) -> Option<Confidence> {
     // Where handshake bytes are not counted, an accepted message cannot be told from a refused one.
     if !view.counts() || !view.info().problems.is_empty() {
-        return false;
+        return None;
     }
     let now = input.now();
     let over = |a: &&crate::track::handshake::Attempt| a.outcome(now) == Outcome::Unanswered;
@@ -74,17 +83,34 @@ fn excluded(input: &Input<'_>, caller: &Caller<'_>, view: &View<'_>) -> bool {
         .take_while(over)
         .collect();
     let needed = usize::try_from(input.thresholds.unanswered_attempts).unwrap_or(usize::MAX);
-    let Some(first) = refused.last() else { return false };
+    let first = refused.last()?;
     // What it accepts it counts as 148 bytes. Data of an older session may still come in between.
     let accepted =
         view.peer.traffic.called > 0 || view.peer.last_handshake(now).is_some_and(|at| at > first.at);
     let port = caller.identity.last.1.port();
     let v6 = caller.identity.last.1.is_ipv6();
-    let delivered = Delivery::to_port(input.world, port, v6).is_none_or(|d| d.dropped() == 0);
-    refused.len() >= needed && !accepted && delivered
+    let delivery = Delivery::to_port(input.world, port, v6)?;
+    if refused.len() < needed || accepted || delivery.dropped() > 0 {
+        return None;
+    }
+    // Where much other UDP comes, the counters would hide an input rule for this port; another peer that gets through
+    // shows that there is none.
+    let quiet = delivery.accounted <= delivery.arrived + 1;
+    let others = caller.device.present_peers();
+    let others_heard = others
+        .filter(|(key, _)| **key != view.key)
+        .any(|(_, peer)| peer.delta().0 > 0);
+    Some(match quiet || others_heard {
+        true => Confidence::Likely,
+        false => Confidence::Possible,
+    })
 }
 
-fn report(caller: &Caller<'_>, view: &View<'_>, proven: Option<&Replay>) -> Finding {
+fn report(caller: &Caller<'_>, view: &View<'_>, proof: &Proof<'_>) -> Finding {
+    let (proven, excluded) = match *proof {
+        Proof::Replay(replay) => (Some(replay), Confidence::Certain),
+        Proof::Exclusion(confidence) => (None, confidence),
+    };
     let (i, name) = (caller.identity, view.name());
     let from = i.last.0;
     // The kernel's word for an unknown key, a replay, or one that comes too soon; neither of the others is left.
@@ -92,9 +118,9 @@ fn report(caller: &Caller<'_>, view: &View<'_>, proven: Option<&Replay>) -> Find
         .world
         .kernel_log
         .count(name, KernelReason::InvalidInitiation, from);
-    let confidence = match (proven, kernel) {
-        (None, None) => Confidence::Likely,
-        _ => Confidence::Certain,
+    let confidence = match kernel {
+        Some(_) => Confidence::Certain,
+        None => excluded,
     };
     let mut f = about(
         RULE.code,
@@ -144,7 +170,7 @@ fn report(caller: &Caller<'_>, view: &View<'_>, proven: Option<&Replay>) -> Find
         )
         .maybe("kernel_says_invalid_initiation", kernel)
         .with("rx_bytes_while_watched", view.peer.delta().0);
-    if confidence == Confidence::Likely {
+    if confidence != Confidence::Certain {
         f.candidates = vec![Candidate {
             cause: "This host drops them between the interface and the device (an input rule)".to_owned(),
             code: Some("wg-local-drop"),
@@ -181,20 +207,26 @@ mod tests {
     use crate::observation::device::Implementation::{Boringtun, Kernel};
 
     /// A peer calls three times, at that clock, and is neither answered nor counted.
-    fn refused(implementation: crate::observation::device::Implementation, back: i64) -> Host {
+    fn refused(
+        implementation: crate::observation::device::Implementation,
+        back: i64,
+        datagrams: u64,
+    ) -> Host {
         let mut host = Host::new(implementation);
+        host.counters(0.0, "Udp.InDatagrams", 5);
         host.peer(0.0, peer_with(0, 0, None)).routed(0.1);
         for (index, secs) in [(1, 1), (2, 6), (3, 12)] {
             host.called(secs as f64, index);
             host.checked(secs as f64, index, Some(OURS), Some((KEY, secs - back)));
         }
+        host.counters(13.0, "Udp.InDatagrams", 5 + datagrams);
         host.peer(13.0, peer_with(0, 0, None)).until(14.0);
         host
     }
 
     #[test]
     fn what_is_neither_answered_nor_counted_is_likely_a_replay() {
-        let host = refused(Kernel, 100);
+        let host = refused(Kernel, 100, 3);
         let found = host.find(RULE.code).unwrap();
         assert_eq!(found.confidence, Confidence::Likely);
         let behind = found
@@ -221,10 +253,13 @@ mod tests {
 
     #[test]
     fn what_is_counted_uncountable_or_dropped_before_is_none() {
-        assert!(refused(Boringtun, 0).find(RULE.code).is_none());
-        let mut host = refused(Kernel, 0);
+        assert!(refused(Boringtun, 0, 3).find(RULE.code).is_none());
+        let mut host = refused(Kernel, 0, 3);
         host.peer(15.0, peer_with(148, 0, None));
         assert!(host.find(RULE.code).is_none(), "accepted");
+        // Much other UDP comes: an input rule would not show.
+        let found = refused(Kernel, 0, 500).find(RULE.code).unwrap();
+        assert_eq!(found.confidence, Confidence::Possible);
         // No UDP was delivered although three messages came.
         let mut host = Host::new(Kernel);
         host.counters(0.0, "Udp.InDatagrams", 5);
