@@ -33,29 +33,29 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
             Source::Capture,
             opener(move || {
                 let tap = capture::Capture::open()?;
-                Ok(match outbox {
-                    Some(outbox) => tap.passing_on(outbox),
+                Ok(match &outbox {
+                    Some(outbox) => tap.passing_on(outbox.clone()),
                     None => tap,
                 })
             }),
         ),
-        (Source::Host, opener(move || host::Host::open(netns_name))),
+        (Source::Host, opener(move || host::Host::open(netns_name.clone()))),
         (
             Source::WireguardNetlink,
-            opener(move || wg_netlink::WgNetlink::open(kernel)),
+            opener(move || wg_netlink::WgNetlink::open(Arc::clone(&kernel))),
         ),
         (
             Source::WireguardUapi,
-            opener(move || wg_uapi::WgUapi::open(userspace)),
+            opener(move || wg_uapi::WgUapi::open(Arc::clone(&userspace))),
         ),
         (
             Source::Keys,
             opener(move || {
-                let inbox = inbox.map_err(|errno| ObserveError::System {
+                let inbox = inbox.clone().map_err(|errno| ObserveError::System {
                     doing: "making an eventfd".to_owned(),
                     source: errno.into(),
                 })?;
-                Ok(keys::Keys::new(inbox, vault))
+                Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
             }),
         ),
         (Source::KernelLog, opener(kernel_log::KernelLog::open)),
@@ -67,16 +67,20 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (Source::Counters, opener(counters::Counters::open)),
     ];
     if !configured.is_empty() {
-        observers.push((
-            Source::Config,
-            opener(move || Ok(configured::Configured::new(configured))),
-        ));
+        observers.push((Source::Config, named(configured)));
     }
     observers
 }
 
-fn opener<O: Observer + 'static>(open: impl FnOnce() -> Result<O, ObserveError> + Send + 'static) -> Opener {
-    Box::new(move || Ok(Box::new(open()?)))
+/// The observer of peers that a wg-quick file names.
+pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
+    opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+fn opener<O: Observer + 'static>(
+    open: impl Fn() -> Result<O, ObserveError> + Send + Sync + 'static,
+) -> Opener {
+    Arc::new(move || Ok(Box::new(open()?)))
 }
 
 /// Reads wg-quick files. An error names the file, the line and the key; what was passed over is logged.

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -37,14 +37,17 @@ struct Shared {
 }
 
 /// The tap's end.
+#[derive(Clone)]
 pub struct Outbox {
     queue: SyncSender<Incoming>,
     shared: Arc<Shared>,
 }
 
-/// The observer's end.
+/// The observer's end. A clone takes from the same queue: an observer that is started anew goes on where its predecessor
+/// ended.
+#[derive(Clone)]
 pub struct Inbox {
-    queue: Receiver<Incoming>,
+    queue: Arc<Mutex<Receiver<Incoming>>>,
     shared: Arc<Shared>,
 }
 
@@ -62,7 +65,7 @@ pub fn channel() -> Result<(Outbox, Inbox), Errno> {
         shared: Arc::clone(&shared),
     };
     let inbox = Inbox {
-        queue: receiver,
+        queue: Arc::new(Mutex::new(receiver)),
         shared,
     };
     Ok((outbox, inbox))
@@ -104,7 +107,8 @@ impl Inbox {
     pub fn take(&self) -> (Vec<Incoming>, u64) {
         let _ = self.shared.wake.read();
         self.shared.woken.store(false, Ordering::Release);
-        let waiting = self.queue.try_iter().take(QUEUE).collect();
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = queue.try_iter().take(QUEUE).collect();
         (waiting, self.shared.dropped.load(Ordering::Relaxed))
     }
 
