@@ -1,5 +1,6 @@
 //! `wg-local-drop`: this host itself drops the handshake, on its way out or in.
 
+use super::response_rejected;
 use super::view::{View, views};
 use super::words::{count, here, quote};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
@@ -209,11 +210,11 @@ struct Inward {
 
 /// How sure it is that what arrived was dropped here.
 fn dropped(delivery: Delivery, needed: u64) -> Option<Confidence> {
-    if delivery.arrived < needed {
-        return None;
-    }
     if delivery.nothing_passed() {
-        return Some(Confidence::Certain);
+        return Some(match delivery.arrived >= needed {
+            true => Confidence::Certain,
+            false => Confidence::Likely,
+        });
     }
     // One datagram may be counted a little later than it came.
     (delivery.dropped() > 1).then_some(Confidence::Likely)
@@ -221,7 +222,7 @@ fn dropped(delivery: Delivery, needed: u64) -> Option<Confidence> {
 
 fn inward(view: &View<'_>, needed: u64) -> Option<Inward> {
     let rejected = view.silence.rejected;
-    if rejected < needed || !view.info().problems.is_empty() {
+    if !response_rejected::rejected(view, needed) || !view.info().problems.is_empty() {
         return None;
     }
     let local = view.wire.local?;
@@ -278,6 +279,9 @@ fn called(input: &Input<'_>, device: &DeviceTrack, needed: u64) -> Option<Findin
     callers.sort_by_key(|i| i.end.first_attempt);
     let first = callers.first()?;
     let delivery = Delivery::to_port(world, port, first.responder.is_ipv6())?;
+    if delivery.arrived < needed {
+        return None;
+    }
     let how = Inward {
         what: "initiation",
         arrived: delivery.arrived,
