@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod common;
+mod scenarios;
 
 use common::{check_file, samples};
 use serde_json::Value;
@@ -32,6 +33,11 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("without root", samples::without_root()),
         ("hostile names", samples::hostile_names()),
     ]
+}
+
+#[test]
+fn the_published_scenarios_are_current() {
+    check_file("docs/scenarios.md", &scenarios::page());
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, processes, routes,
-    sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, processes,
+    routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
 use crate::wire::wg_quick;
@@ -62,6 +62,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
                 Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
             }),
         ),
+        (Source::KernelLog, opener(kernel_log::KernelLog::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),

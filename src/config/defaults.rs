@@ -51,6 +51,11 @@ pub struct Thresholds {
     /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
     /// is not a finding.
     pub unanswered_attempts: u32,
+    /// `wg-handshake-storm` needs this many times the initiations that all peers of the device would make if none were
+    /// ever answered: reboots of whole sites stay below, floods are far above.
+    pub storm_factor: f64,
+    /// …and this many in all: fewer hurt nobody.
+    pub storm_initiations: u64,
     /// A port that changes after this long without a packet either way is a NAT's doing: Linux's conntrack forgets an
     /// unanswered UDP flow after 30 s, and cheaper NATs after 20 (RFC 4787 asks for two minutes).
     #[serde(with = "span_secs")]
@@ -102,6 +107,8 @@ impl Default for Thresholds {
             snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
             unanswered_attempts: 2,
+            storm_factor: 10.0,
+            storm_initiations: 50,
             rebinding_after: Span::from_secs(20),
             roaming_changes: 3,
             roaming_window: Span::from_secs(600),
@@ -141,13 +148,14 @@ impl Thresholds {
         }
         for (key, rate) in [
             ("churn_per_second", self.churn_per_second),
+            ("storm_factor", self.storm_factor),
             (
                 "insert_failed_critical_per_second",
                 self.insert_failed_critical_per_second,
             ),
         ] {
             if !(rate.is_finite() && rate > 0.0) {
-                return Err(format!("{key} = {rate}: expected a rate per second above 0"));
+                return Err(format!("{key} = {rate}: expected a number above 0"));
             }
         }
         for (low, low_value, high, high_value) in [

@@ -67,11 +67,13 @@ pub enum Source {
     Paths,
     /// Active probes of peers.
     Probe,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -86,6 +88,7 @@ impl Source {
         Self::Keys,
         Self::Paths,
         Self::Probe,
+        Self::KernelLog,
     ];
 
     /// The name in reports and logs.
@@ -105,6 +108,7 @@ impl Source {
             Self::Paths => "paths",
             Self::Keys => "keys",
             Self::Probe => "probe",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -129,6 +133,8 @@ pub enum Body {
     IcmpError(packet::IcmpError),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.

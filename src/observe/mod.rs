@@ -12,6 +12,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod executable;
 pub mod host;
+pub mod kernel_log;
 pub mod keys;
 mod pace;
 pub mod path;

@@ -57,6 +57,10 @@ impl Anonymiser {
                 self.payload(&mut error.quoted_payload);
             }
             Body::Checked(checked) => self.checked(checked),
+            Body::KernelLine(line) => {
+                self.names.interface(&mut line.device);
+                line.endpoint.iter_mut().for_each(|e| self.addresses.socket(e));
+            }
             Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),

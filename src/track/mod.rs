@@ -7,6 +7,7 @@ pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
+pub mod kernel_log;
 pub mod natpool;
 pub mod opened;
 pub mod paths;
@@ -44,6 +45,8 @@ pub struct World {
     pub sessions: sessions::Sessions,
     /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
+    /// Reasons in the kernel's log.
+    pub kernel_log: kernel_log::KernelLog,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -75,6 +78,7 @@ impl World {
             handshakes: handshake::Handshakes::default(),
             sessions: sessions::Sessions::default(),
             opened: opened::OpenedState::default(),
+            kernel_log: kernel_log::KernelLog::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
@@ -110,6 +114,7 @@ impl World {
             }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::KernelLine(line) => self.kernel_log.apply(line),
             Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
@@ -169,6 +174,7 @@ impl World {
             | Body::IcmpError(_)
             | Body::Checked(_)
             | Body::Initiations(_)
+            | Body::KernelLine(_)
             | Body::RouteAnswer(_)
             | Body::Status(_)
             | Body::Probe(_) => Vec::new(),

@@ -13,6 +13,7 @@ pub mod icmp;
 pub mod ip;
 pub mod key_file;
 pub mod key_ring;
+pub mod kmsg;
 pub mod mac;
 pub mod netlink;
 pub mod nf_conntrack_stat;
