@@ -22,7 +22,7 @@ const WG_QUICK_LIMIT: usize = 1024 * 1024;
 /// Every observer of a live host. Capture comes first, so that nothing that the others provoke is missed.
 pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(Source, Opener)> {
     let mut observers = vec![
-        (Source::Capture, opener(capture::Capture::open)),
+        (Source::Capture, opener(capture::Capture::with_data)),
         (Source::Host, opener(move || host::Host::open(netns_name))),
         (Source::WireguardNetlink, opener(wg_netlink::WgNetlink::open)),
         (Source::WireguardUapi, opener(wg_uapi::WgUapi::open)),

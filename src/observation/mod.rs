@@ -112,6 +112,8 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// Links, addresses, routes and rules.
     Routes(host::RouteTables),
     /// The kernel's answer to a route look-up that the core asked for.

@@ -80,7 +80,7 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
-            Body::Counters(_) | Body::ConntrackStats(_) => {}
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) => {}
         }
         other
     }

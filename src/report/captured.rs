@@ -157,7 +157,7 @@ fn tunnel(world: &World, tunnel: &Tunnel) -> TunnelRow {
         },
         rekey_after: tunnel.rekeys.shortest.zip(tunnel.rekeys.longest),
         moves: tunnel.moves().len() as u64 + tunnel.moves_forgotten,
-        also_seen_as: tunnel.aliases().to_vec(),
+        also_seen_as: tunnel.aliases().map(|alias| alias.address).collect(),
         sides,
     }
 }

@@ -16,6 +16,11 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
+/// Every rule for two captures together.
+pub fn compared() -> impl Iterator<Item = &'static Rule> {
+    captured::compared::RULES.iter()
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
     let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));

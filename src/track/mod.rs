@@ -9,6 +9,7 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod places;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -17,6 +18,7 @@ pub mod sources;
 pub mod trend;
 pub mod tunnels;
 
+use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
 
@@ -39,6 +41,10 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
+    /// What this place and a second one have in common; `None` where there is no second.
+    pub places: Option<places::Comparison>,
+    /// How their data is sampled; `None` where none is looked for.
+    pub sampling: Option<Sampling>,
     /// What given keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
@@ -67,6 +73,8 @@ impl World {
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
             sessions: sessions::Sessions::default(),
+            places: None,
+            sampling: None,
             opened: opened::OpenedState::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
@@ -96,9 +104,13 @@ impl World {
             Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
             Body::Packet(packet) => {
-                self.handshakes.apply_packet(at, packet);
+                // A sample of data says nothing about how many there were.
+                if !packet.is_data() {
+                    self.handshakes.apply_packet(at, packet);
+                }
                 self.sessions.apply_packet(at, packet);
             }
+            Body::Sampling(sampling) => self.sampling = Some(*sampling),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
@@ -151,14 +163,23 @@ impl World {
     /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
+            Body::Packet(_)
+            | Body::IcmpError(_)
+            | Body::Sampling(_)
+            | Body::RouteAnswer(_)
+            | Body::Status(_) => Vec::new(),
             _ => self.requests(),
         }
     }
 
     /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
     pub fn due(&self) -> Option<Due> {
-        self.tunnels.due(&self.handshakes, &self.routes, self.now)
+        let contest = self.sessions.contest_due(self.now).map(|at| Due {
+            at,
+            what: "whether two hosts use one key".to_owned(),
+        });
+        let tunnels = self.tunnels.due(&self.handshakes, &self.routes, self.now);
+        [tunnels, contest].into_iter().flatten().min_by_key(|due| due.at)
     }
 }
 

@@ -37,13 +37,15 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     initiators(input)
         .filter_map(|initiator| {
             let refused = refused(&initiator);
-            (refused.len() >= needed).then(|| report(&initiator, &refused))
+            // Where they were seen leaving, whether they arrive is another question.
+            (refused.len() >= needed && !super::response_lost::all_left(&refused))
+                .then(|| report(&initiator, &refused))
         })
         .collect()
 }
 
 /// The newest answered attempts in a row after which the initiator started over, without data in between.
-fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
+pub(super) fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
     let attempts: Vec<_> = i.end.attempts().collect();
     let mut refused: Vec<&Attempt> = Vec::new();
     for (n, attempt) in attempts.iter().enumerate().rev() {

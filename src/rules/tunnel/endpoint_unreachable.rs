@@ -36,7 +36,7 @@ pub const RULE: Rule = Rule {
           - prohibited: a firewall at the address that answered; allow UDP to the endpoint there.\n\
           - time exceeded: two routers send it in a circle.",
     needs: &[super::DEVICES, &[Source::Capture]],
-    explained_by: &["wg-endpoint-loop", "wg-no-route"],
+    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-stale-dns"],
     check,
 };
 

@@ -40,7 +40,12 @@ pub const RULE: Rule = Rule {
           - Responses leave and do not get here: look for a firewall or NAT between, or an answer that leaves by \
           another interface.",
     needs: &[super::DEVICES],
-    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-unreachable"],
+    explained_by: &[
+        "wg-endpoint-loop",
+        "wg-no-route",
+        "wg-endpoint-stale-dns",
+        "wg-endpoint-unreachable",
+    ],
     check,
 };
 

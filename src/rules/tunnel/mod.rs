@@ -1,14 +1,20 @@
 //! WireGuard's findings, one rule a file.
 
 mod allowed_ips_conflict;
+mod duplicate_key;
 mod endpoint_loop;
+mod endpoint_stale_dns;
 mod endpoint_unreachable;
 mod handshake_timeout;
+mod keepalive_missing;
+mod mtu_blackhole;
 mod mtu_too_large;
+mod nat_rebinding;
 mod never_connected;
 mod no_route;
 mod one_way;
 mod roamed;
+mod roaming_unstable;
 mod session_expired;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -22,20 +28,28 @@ use crate::observation::Source;
 pub const RULES: &[Rule] = &[
     endpoint_loop::RULE,
     no_route::RULE,
+    duplicate_key::RULE,
+    endpoint_stale_dns::RULE,
     endpoint_unreachable::RULE,
     handshake_timeout::RULE,
     session_expired::RULE,
+    mtu_blackhole::RULE,
     one_way::RULE,
     mtu_too_large::RULE,
     allowed_ips_conflict::RULE,
     never_connected::RULE,
+    keepalive_missing::RULE,
+    roaming_unstable::RULE,
+    nat_rebinding::RULE,
     roamed::RULE,
 ];
 
 /// The texts of codes that capture files prove too, where other things are looked at.
 pub(super) use endpoint_unreachable::RULE as ENDPOINT_UNREACHABLE;
 pub(super) use handshake_timeout::RULE as HANDSHAKE_TIMEOUT;
+pub(super) use one_way::RULE as ONE_WAY;
 pub(super) use roamed::RULE as ROAMED;
+pub(super) use session_expired::RULE as SESSION_EXPIRED;
 
 /// Either kind of device will do.
 const DEVICES: &[Source] = &[Source::WireguardNetlink, Source::WireguardUapi];

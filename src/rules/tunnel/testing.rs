@@ -206,6 +206,7 @@ impl Host {
     }
 
     pub fn configured(&mut self, peers: Vec<ConfiguredPeer>) -> &mut Self {
+        self.see(0.0, Source::Config, Body::Status(SourceStatus::ok()));
         self.see(0.0, Source::Config, Body::ConfiguredPeers(peers));
         self
     }
@@ -257,6 +258,36 @@ impl Host {
             destination: sock(destination),
             tos: 0,
             payload_len: u32::try_from(payload.len()).unwrap(),
+            payload: Bytes(payload),
+        };
+        self.see(secs, Source::Capture, Body::Packet(packet));
+        self
+    }
+
+    /// A data message that passes, of 128 bytes.
+    pub fn data(&mut self, secs: f64, way: (&str, &str), index: u32, counter: u64) -> &mut Self {
+        self.data_of(secs, way, index, counter, 128)
+    }
+
+    /// A data message that passes.
+    pub fn data_of(
+        &mut self,
+        secs: f64,
+        (from, to): (&str, &str),
+        index: u32,
+        counter: u64,
+        len: u32,
+    ) -> &mut Self {
+        let mut payload = vec![4, 0, 0, 0];
+        payload.extend(index.to_le_bytes());
+        payload.extend(counter.to_le_bytes());
+        let packet = WirePacket {
+            direction: if from == US { Direction::Out } else { Direction::In },
+            if_index: Some(ETH0),
+            source: sock(from),
+            destination: sock(to),
+            tos: 0,
+            payload_len: len,
             payload: Bytes(payload),
         };
         self.see(secs, Source::Capture, Body::Packet(packet));
