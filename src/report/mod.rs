@@ -4,6 +4,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod places;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -49,6 +50,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Two captures side by side, where the same messages passed both places.
+    pub places: Option<places::PlacesRow>,
 }
 
 impl Report {
@@ -245,6 +248,8 @@ pub struct HandshakeRow {
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,
+    /// The capture file that holds it, where two were read as two places.
+    pub capture: Option<String>,
 }
 
 /// Sockets as tables.

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use super::view::{View, views};
 use super::words::{quote, time};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::rules::{Area, Input, Rule};
 
@@ -29,7 +28,8 @@ pub const RULE: Rule = Rule {
                 question (some CDNs) can look like this.",
     fix: "Set the new address: `wg set DEVICE peer KEY endpoint HOST:PORT` resolves the name once more. For good, let a \
           timer do it (`reresolve-dns.sh` of wireguard-tools), or give the peer an address that stays.",
-    needs: &[super::DEVICES, &[Source::Config]],
+    // Without a file there is no name that could have moved.
+    needs: &[super::DEVICES],
     explained_by: &["wg-endpoint-loop"],
     check,
 };

@@ -206,7 +206,6 @@ impl Host {
     }
 
     pub fn configured(&mut self, peers: Vec<ConfiguredPeer>) -> &mut Self {
-        self.see(0.0, Source::Config, Body::Status(SourceStatus::ok()));
         self.see(0.0, Source::Config, Body::ConfiguredPeers(peers));
         self
     }

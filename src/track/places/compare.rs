@@ -19,6 +19,8 @@ const OVERHEAD: u32 = 32;
 /// How long a message may be under way between the places: one that leaves so soon before a capture's end may come after
 /// it.
 const UNDER_WAY: Span = Span::from_secs(1);
+/// Files of one tap may differ by the resolution of their times: a microsecond.
+const ONE_TAP_NANOS: u64 = 2_000;
 /// Links that are kept; further ones are left out and counted.
 const LINKS_KEPT: usize = 1024;
 
@@ -40,6 +42,8 @@ pub struct Comparison {
     pub links_left_out: u64,
     /// Messages that both places saw.
     pub common: u64,
+    /// Of these, those that passed both at one moment and between the same addresses, as when one tap was written twice.
+    pub at_once: u64,
     /// Of each session's data one message in so many was compared.
     pub one_in: u64,
 }
@@ -97,16 +101,26 @@ impl Comparison {
         Self {
             clocks,
             common: links.iter().map(|l| l.common).sum(),
+            at_once: seen.iter().filter(|s| is_at_once(s)).count() as u64,
             links,
             links_left_out,
             one_in: mask(first.power.max(second.power)) + 1,
         }
     }
 
-    /// Whether the same messages passed both places, so that they are two.
+    /// Whether the same messages passed both places, one after the other, so that they are two.
     pub fn is_of_two_places(&self) -> bool {
-        self.common > 0
+        self.common > self.at_once
     }
+}
+
+/// Whether one tap may have seen both: no way between two places is that short.
+fn is_at_once(s: &Seen) -> bool {
+    let (Some(a), Some(b)) = (s.first, s.second) else {
+        return false;
+    };
+    let same = (a.source, a.destination) == (b.source, b.destination);
+    same && difference(a.at, b.at).unsigned_abs() < ONE_TAP_NANOS
 }
 
 /// Every message that can be compared, once. Data counts only where the two places share enough of its session, or a

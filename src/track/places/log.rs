@@ -89,6 +89,15 @@ impl PlaceLog {
         *last = at.max(*last);
     }
 
+    /// Only every so many-th counter of each session was looked at.
+    pub fn sampled(&mut self, one_in: u32) {
+        let power = one_in.max(1).ilog2();
+        if power > self.power {
+            self.power = power;
+            self.drop_unsampled();
+        }
+    }
+
     /// Takes a message in.
     pub fn packet(&mut self, at: Timestamp, packet: &WirePacket) {
         let seen = Sighting {
@@ -151,12 +160,16 @@ impl PlaceLog {
     fn thin_out(&mut self) {
         while self.kept > KEPT / 2 && self.power < 63 {
             self.power += 1;
-            let mask = mask(self.power);
-            for stream in self.streams.values_mut() {
-                stream.samples.retain(|s| s.counter & mask == 0);
-            }
-            self.kept = self.streams.values().map(|s| s.samples.len()).sum();
+            self.drop_unsampled();
         }
+    }
+
+    fn drop_unsampled(&mut self) {
+        let mask = mask(self.power);
+        for stream in self.streams.values_mut() {
+            stream.samples.retain(|s| s.counter & mask == 0);
+        }
+        self.kept = self.streams.values().map(|s| s.samples.len()).sum();
     }
 }
 

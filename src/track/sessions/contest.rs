@@ -113,30 +113,30 @@ impl Sessions {
             let session = self.slots.get((id >> 1) as usize).and_then(Option::as_ref);
             session.map(|s| s.tunnel)
         };
-        match (contest.first, contest.second) {
-            (Some((first, _)), Some((second, since))) if first == id => {
-                if at >= since + REORDER_SLACK {
-                    contest.first = Some((second, since));
-                    contest.second = Some((id, at));
-                    return (contest, true);
-                }
-            }
-            (Some((first, since)), None) if first != id && tunnel_of(first) != tunnel_of(id) => {
-                if at >= since + REORDER_SLACK {
-                    contest.second = Some((id, at));
-                }
-            }
-            (Some((first, _)), second) if first != id => {
-                if tunnel_of(first) == tunnel_of(id) {
-                    // A new session at the first place: that host may have come back there.
-                    contest.first = Some((id, at));
-                    contest.second = None;
-                } else if second.is_some_and(|(second, _)| second != id) {
+        let Some((first, began)) = contest.first else {
+            contest.first = Some((id, at));
+            return (contest, false);
+        };
+        let late = |since: Timestamp| at >= since + REORDER_SLACK;
+        match contest.second {
+            // The first again, after the other: a proof, from which the next turn is counted.
+            Some((other, since)) if first == id => {
+                if late(since) {
+                    contest.first = Some((other, since));
                     contest.second = Some((id, at));
                 }
+                return (contest, late(since));
             }
-            (None, _) => contest.first = Some((id, at)),
-            _ => {}
+            None if first == id => {}
+            // A new session at the first place: that host may have come back there.
+            _ if tunnel_of(first) == tunnel_of(id) => {
+                contest.first = Some((id, at));
+                contest.second = None;
+            }
+            Some((other, _)) if other == id => {}
+            Some(_) => contest.second = Some((id, at)),
+            None if late(began) => contest.second = Some((id, at)),
+            None => {}
         }
         (contest, false)
     }

@@ -5,12 +5,14 @@
 
 mod captured;
 mod finding;
+mod places;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use places::{Link, Mapping, Places, Way};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
@@ -70,6 +72,8 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
 }
 
 /// The name of this contract.
@@ -207,6 +211,7 @@ impl From<&report::Report> for Report {
             nat: Nat::default(),
             paths: Vec::new(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
         }
     }
 }
