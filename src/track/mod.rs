@@ -15,6 +15,7 @@ pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
@@ -45,7 +46,7 @@ pub struct World {
     pub places: Option<places::Comparison>,
     /// How their data is sampled; `None` where none is looked for.
     pub sampling: Option<Sampling>,
-    /// What given keys opened of handshakes.
+    /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
@@ -112,6 +113,8 @@ impl World {
             }
             Body::Sampling(sampling) => self.sampling = Some(*sampling),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
                     self.tunnels.ask_again();
@@ -166,6 +169,8 @@ impl World {
             Body::Packet(_)
             | Body::IcmpError(_)
             | Body::Sampling(_)
+            | Body::Checked(_)
+            | Body::Initiations(_)
             | Body::RouteAnswer(_)
             | Body::Status(_) => Vec::new(),
             _ => self.requests(),

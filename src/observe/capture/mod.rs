@@ -1,7 +1,8 @@
 //! The wire: handshake messages and ICMP errors about WireGuard, as they pass this host's interfaces.
 //!
 //! In: a packet socket with [`filter`] in the kernel. Out: `Body::Packet` and `Body::IcmpError` with the kernel's
-//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them.
+//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them. Of a flood of
+//! initiations [`governor`] lets a part through and counts the rest.
 //!
 //! [`Capture::with_data`] adds a sample of data messages' clear headers ([`sampler`]), by which sessions are told apart,
 //! moves are seen when they happen, and what is large and never answered. What that costs: about ten instructions of the
@@ -10,10 +11,13 @@
 pub mod data_filter;
 pub mod decode;
 pub mod filter;
+pub mod governor;
 pub mod sampler;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use self::governor::Governor;
+use super::keys::inbox::Outbox;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::packet::{Direction, Sampling};
 use crate::observation::{Body, Source, SourceStatus};
@@ -38,6 +42,8 @@ const SAMPLING_INTERVAL: Span = Span::from_millis(100);
 /// The observer.
 pub struct Capture {
     socket: PacketSocket,
+    governor: Governor,
+    outbox: Option<Outbox>,
     sampler: Option<Sampler>,
     /// What was last told of the sample.
     told: Option<Sampling>,
@@ -53,6 +59,8 @@ impl Capture {
         match PacketSocket::open(&filter, RECEIVE_BUFFER) {
             Ok(socket) => Ok(Self {
                 socket,
+                governor: Governor::default(),
+                outbox: None,
                 sampler: None,
                 told: None,
                 sampled_at: None,
@@ -75,6 +83,15 @@ impl Capture {
 }
 
 impl Capture {
+    /// Also passes on what keys may open.
+    #[must_use]
+    pub fn passing_on(self, outbox: Outbox) -> Self {
+        Self {
+            outbox: Some(outbox),
+            ..self
+        }
+    }
+
     /// Opens the tap, and a second one for a sample of data. Where that fails handshakes are still seen, and the report
     /// says that data is not.
     pub fn with_data() -> Result<Self, ObserveError> {
@@ -149,7 +166,19 @@ impl Observer for Capture {
         for _ in 0..PACKETS_A_LOOK {
             let received = self.socket.receive().map_err(system("receiving packets"))?;
             let Some(packet) = received else { break };
-            packets.extend(seen(&packet));
+            let Some((at, body)) = seen(&packet) else {
+                continue;
+            };
+            if let Some(tally) = self.governor.flush(at) {
+                packets.extend(tally.map(|tally| (at, Body::Initiations(tally))));
+            }
+            if !self.governor.admits(at, &body) {
+                continue;
+            }
+            if let Some(outbox) = &self.outbox {
+                outbox.offer(at, &body);
+            }
+            packets.push((at, body));
         }
         if let Some(sampling) = sampling {
             emit.emit(clock::now(), Span::ZERO, Body::Sampling(sampling));
@@ -158,6 +187,10 @@ impl Observer for Capture {
         packets.sort_by_key(|(at, _)| *at);
         for (at, body) in packets {
             emit.emit(at, Span::ZERO, body);
+        }
+        let now = clock::now();
+        if let Some(tally) = self.governor.flush(now) {
+            tally.for_each(|tally| emit.emit(now, Span::ZERO, Body::Initiations(tally)));
         }
         let counts = self
             .socket

@@ -15,6 +15,8 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 const WANTED: f64 = 400.0;
 /// Fewer than this part of [`WANTED`] make it finer again: a step is four times as many.
 const FINER_BELOW: f64 = 1.0 / 16.0;
+/// A rate is judged over at least this long. The receive buffer bounds what comes meanwhile.
+const JUDGED_OVER: Span = Span::from_millis(500);
 /// A step: the sample becomes four times as coarse or as fine.
 const STEP: u32 = 2;
 
@@ -24,6 +26,9 @@ pub struct Sampler {
     power: u32,
     /// The coarsest that it ever was.
     coarsest: u32,
+    /// What came since the rate was last judged, and for how long.
+    taken: u64,
+    time: Span,
 }
 
 impl Sampler {
@@ -34,6 +39,8 @@ impl Sampler {
             socket: PacketSocket::open(&filter, RECEIVE_BUFFER)?,
             power: 0,
             coarsest: 0,
+            taken: 0,
+            time: Span::ZERO,
         })
     }
 
@@ -52,9 +59,16 @@ impl Sampler {
         1 << self.coarsest
     }
 
-    /// Makes the sample coarser or finer, after `taken` came (and `lost` were lost) in `time`.
+    /// Makes the sample coarser or finer, after `taken` came in `time`.
     pub fn adapt(&mut self, taken: u64, time: Span) {
-        let next = adapted(self.power, taken, time);
+        self.taken += taken;
+        self.time += time;
+        // A look that a handshake woke may be a moment after the one before: no rate comes of that.
+        if self.time < JUDGED_OVER {
+            return;
+        }
+        let next = adapted(self.power, self.taken, self.time);
+        (self.taken, self.time) = (0, Span::ZERO);
         if next == self.power {
             return;
         }

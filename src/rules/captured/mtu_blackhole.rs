@@ -89,10 +89,18 @@ impl BlackHole {
         let world = input.world;
         let t = input.thresholds;
         let answers = world.sessions.answers(tunnel, side);
-        let heard = world.sessions.last_sent(tunnel, side.other());
-        let run = answers.open()?;
+        // A handshake that the other side makes for the silence ends with a keepalive of its: that answers nothing, and
+        // goes on with what was stalled before it.
+        let said = world.sessions.last_payload(tunnel, side.other());
+        let run = match answers
+            .stalled
+            .filter(|run| said.is_none_or(|said| said < run.since))
+        {
+            Some(stalled) => answers.open().map_or(stalled, |open| stalled.with(open)),
+            None => answers.open()?,
+        };
         let renewed = tunnel.newest_began().filter(|at| *at > run.since)?;
-        let silent = heard.is_none_or(|heard| heard < run.since);
+        let silent = said.is_none_or(|said| said < run.since);
         let holds = silent
             && run.count >= t.blackhole_messages
             && world.now - run.since >= t.one_way_after

@@ -60,6 +60,8 @@ mod tests {
         other: Option<u32>,
         renewed: bool,
         whole: bool,
+        /// The peer's first word under the new session, in bytes.
+        word: Option<u32>,
     }
 
     fn host(case: &Case) -> Host {
@@ -82,6 +84,9 @@ mod tests {
             if (secs - began).abs() < 0.4 && index == 1002 {
                 host.call(16.4, 2).answered(16.45, 2);
                 counter = 0;
+                if let Some(len) = case.word {
+                    host.data_of(16.46, (PEER, US), 2, 0, len);
+                }
             }
             let len = case.other.filter(|_| n % 5 == 4).unwrap_or(case.large);
             host.data_of(secs, (US, PEER), index, counter, len);
@@ -94,6 +99,7 @@ mod tests {
     #[test]
     fn large_ones_are_never_answered() {
         let hole = Case {
+            word: None,
             small_answered: true,
             large: 1452,
             other: None,
@@ -123,6 +129,22 @@ mod tests {
                 "the path itself may be dead",
                 Case {
                     renewed: false,
+                    ..hole
+                },
+                false,
+            ),
+            (
+                "the peer confirms the new session with a keepalive",
+                Case {
+                    word: Some(32),
+                    ..hole
+                },
+                true,
+            ),
+            (
+                "the peer has something to say",
+                Case {
+                    word: Some(96),
                     ..hole
                 },
                 false,

@@ -214,6 +214,13 @@ impl Sessions {
         Some((tunnel, tunnel.side_at(remote)?.other()))
     }
 
+    /// When `side` last sent something in `tunnel` that is no keepalive, by its live sessions.
+    pub fn last_payload(&self, tunnel: &Tunnel, side: Side) -> Option<Timestamp> {
+        self.live(tunnel)
+            .filter_map(|s| s.sent_by(side).last_payload_at)
+            .max()
+    }
+
     /// When `side` last sent data in `tunnel`, by its live sessions.
     pub fn last_sent(&self, tunnel: &Tunnel, side: Side) -> Option<Timestamp> {
         self.live(tunnel).filter_map(|s| s.sent_by(side).last_at).max()
