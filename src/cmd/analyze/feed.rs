@@ -13,6 +13,7 @@ use crate::track::World;
 use crate::track::places::PlaceLog;
 use crate::track::sessions::DataMessage;
 use crate::types::SessionIndex;
+use crate::wire::dialect::{self, ChangedHeaders};
 use crate::wire::frame::{self, Frame, IcmpQuote};
 use crate::wire::key_ring::KeyRing;
 use crate::wire::pcap::datagram::{Datagram, Network, network};
@@ -45,6 +46,10 @@ pub struct Held {
     pub reserved: u64,
     /// Datagrams that begin as a handshake message does and hold no key material.
     pub unlikely: u64,
+    /// Handshakes whose header bytes were replaced (AmneziaWG).
+    pub changed_headers: u64,
+    /// Tailscale's disco messages.
+    pub disco: u64,
     /// Packets that a file does not date.
     pub undated: u64,
     /// Packets dated earlier than the one before.
@@ -59,6 +64,8 @@ pub struct Feed {
     pub held: Held,
     /// Keys to open handshakes with.
     keys: KeyRing,
+    /// Handshakes in other dialects.
+    changed: ChangedHeaders,
     /// What passed, to be compared with another place's; `None` where there is none.
     pub log: Option<PlaceLog>,
     /// When the first packet passed, and the latest.
@@ -74,6 +81,7 @@ impl Feed {
             world,
             held: Held::default(),
             keys,
+            changed: ChangedHeaders::default(),
             log: None,
             span: None,
         }
@@ -247,7 +255,23 @@ impl Feed {
             Shape::Standard(kind) if kind != Kind::Data => self.handshake(at, direction, datagram),
             Shape::Reserved(_) => self.held.reserved += 1,
             Shape::Unlikely(_) => self.held.unlikely += 1,
-            Shape::Standard(_) | Shape::Other => {}
+            Shape::Standard(_) => {}
+            Shape::Other => self.other(datagram),
+        }
+    }
+
+    /// What is no standard message may be something that explains what is seen beside it.
+    #[inline]
+    fn other(&mut self, datagram: &Datagram<'_>) {
+        let (payload, len) = (datagram.payload, datagram.payload_len);
+        if dialect::is_disco(payload, len) {
+            self.held.disco += 1;
+            self.world.sessions.finds_its_own_way(datagram.source);
+            self.world.sessions.finds_its_own_way(datagram.destination);
+        } else if len as usize == INITIATION_LEN || len as usize == RESPONSE_LEN {
+            self.changed
+                .note(datagram.source, datagram.destination, payload, len);
+            self.held.changed_headers = self.changed.handshakes;
         }
     }
 

@@ -183,6 +183,14 @@ fn notes(held: &Held, unconfirmed: u64) -> Vec<String> {
             "handshake messages use WireGuard's reserved bytes, as Cloudflare's WARP does: not judged",
         ),
         (
+            held.changed_headers,
+            "handshakes have other header bytes, as AmneziaWG's do: not judged",
+        ),
+        (
+            held.disco,
+            "messages are Tailscale's own (disco): its WireGuard changes addresses on purpose, which is not judged",
+        ),
+        (
             held.unlikely,
             "datagrams begin like a handshake message and hold no key material: taken for another protocol",
         ),

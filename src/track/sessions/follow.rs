@@ -48,7 +48,7 @@ impl Sessions {
         let source_moved = stream.source != m.source;
         // Of a second sighting the first has ended the silence already.
         let (gap, last_at) = (stream.gap, stream.last_at);
-        let mark = self.note(id, m);
+        let mark = self.note(id, m).map(|(mark, _)| mark);
         let other = if source_moved { m.source } else { m.destination };
         let Some(tunnel) = self.tunnels.get_mut(number) else {
             return;

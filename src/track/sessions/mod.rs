@@ -101,6 +101,8 @@ pub struct Sessions {
     expected: HashMap<(SocketAddr, SocketAddr), usize>,
     candidates: candidates::Candidates,
     contests: Vec<contest::Contest>,
+    /// Addresses whose owner looks for ways by a protocol of its own, and so moves on purpose.
+    seekers: std::collections::BTreeSet<SocketAddr>,
     /// Where the last messages belonged, by the low bits of their index.
     recent: [u32; 16],
     /// Sessions that were dropped while they may have been live.
@@ -157,6 +159,25 @@ impl Sessions {
     /// The tunnel of a number as [`Session::tunnel`] has it.
     pub fn tunnel(&self, number: usize) -> Option<&Tunnel> {
         self.tunnels.get(number)
+    }
+
+    /// Notes that whoever is at `address` looks for ways by a protocol of its own (Tailscale's disco): then its moves are
+    /// meant.
+    pub fn finds_its_own_way(&mut self, address: SocketAddr) {
+        if self.seekers.len() < TUNNELS_KEPT {
+            self.seekers.insert(address);
+        }
+    }
+
+    /// Whether one of a tunnel's ends, or where it was, moves on purpose.
+    pub fn moves_on_purpose(&self, tunnel: &Tunnel) -> bool {
+        let places = tunnel.moves().flat_map(|m| [m.from, m.to]);
+        !self.seekers.is_empty()
+            && tunnel
+                .ends
+                .into_iter()
+                .chain(places)
+                .any(|a| self.seekers.contains(&a))
     }
 
     /// The tunnel that was last seen between two addresses.
@@ -245,21 +266,25 @@ impl Sessions {
         })
     }
 
-    /// Notes a message of the stream `id`.
+    /// Notes a message of the stream `id`: what its counter is to it, and whether who sends is followed closely.
     #[inline]
-    fn note(&mut self, id: u32, m: &DataMessage) -> Option<Mark> {
+    fn note(&mut self, id: u32, m: &DataMessage) -> Option<(Mark, bool)> {
         self.data += 1;
         let [a, b] = &mut self.slots.get_mut((id >> 1) as usize)?.as_mut()?.streams;
         let (stream, other) = if id & 1 == 0 { (a, b) } else { (b, a) };
-        Some(stream.note(m.at, m.counter, m.len, other.last_at))
+        let mark = stream.note(m.at, m.counter, m.len, other.last_at);
+        Some((mark, stream.contested))
     }
 
     #[inline]
     fn note_exact(&mut self, id: u32, m: &DataMessage) {
-        if self.note(id, m) == Some(Mark::Duplicate) {
+        let Some((mark, contested)) = self.note(id, m) else {
+            return;
+        };
+        if mark == Mark::Duplicate {
             self.seen_again(id);
         }
-        if self.stream(id).is_some_and(|s| s.contested) {
+        if contested {
             self.turn(id, m);
         }
     }
