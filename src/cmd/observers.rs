@@ -36,7 +36,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (
             Source::Capture,
             opener(move || {
-                let tap = capture::Capture::open()?;
+                let tap = capture::Capture::with_data()?;
                 Ok(match &outbox {
                     Some(outbox) => tap.passing_on(outbox.clone()),
                     None => tap,

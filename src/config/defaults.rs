@@ -65,6 +65,18 @@ pub struct Thresholds {
     /// …within this time are more than a person who walks from one network to another.
     #[serde(with = "span_secs")]
     pub roaming_window: Span,
+    /// A persistent keepalive longer than this may be longer than a NAT remembers a flow: many forget after 30 s.
+    #[serde(with = "span_secs")]
+    pub keepalive_doubtful: Span,
+    /// …and longer than this it is longer than NATs need to remember one (RFC 4787, REQ-5: two minutes).
+    #[serde(with = "span_secs")]
+    pub keepalive_too_long: Span,
+    /// Large messages without an answer before a path is called a black hole for them: TCP repeats one three times within
+    /// two seconds.
+    pub blackhole_messages: u64,
+    /// …and an inner packet shorter than this is not large: every IPv4 path carries datagrams of 576 bytes (RFC 791), less
+    /// WireGuard's 60.
+    pub blackhole_min_bytes: u32,
     /// Data sent with nothing back for this long is one-way: KEEPALIVE_TIMEOUT (10 s) + REKEY_TIMEOUT (5 s).
     #[serde(with = "span_secs")]
     pub one_way_after: Span,
@@ -112,6 +124,10 @@ impl Default for Thresholds {
             rebinding_after: Span::from_secs(20),
             roaming_changes: 3,
             roaming_window: Span::from_secs(600),
+            keepalive_doubtful: Span::from_secs(30),
+            keepalive_too_long: Span::from_secs(120),
+            blackhole_messages: 3,
+            blackhole_min_bytes: 516,
             one_way_after: Span::from_secs(15),
             one_way_min_bytes: 1024,
             path_loss_share: 0.02,

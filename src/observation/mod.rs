@@ -131,6 +131,8 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
     /// A reason in the kernel's log.

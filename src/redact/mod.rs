@@ -92,7 +92,7 @@ impl Anonymiser {
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
             Body::Probe(probed) => self.probed(&mut probed.fact),
-            Body::Counters(_) | Body::ConntrackStats(_) => {}
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) => {}
         }
         other
     }

@@ -53,6 +53,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         conntrack,
         captures: Vec::new(),
         paths: paths::section(world),
+        places: None,
     }
 }
 

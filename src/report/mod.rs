@@ -5,6 +5,7 @@ pub mod captured;
 mod conntrack;
 pub mod exit;
 pub mod paths;
+pub mod places;
 pub mod probed;
 mod proved;
 #[cfg(test)]
@@ -54,6 +55,8 @@ pub struct Report {
     pub captures: Vec<captured::CaptureRow>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
+    /// Two captures side by side, where the same messages passed both places.
+    pub places: Option<places::PlacesRow>,
 }
 
 impl Report {
@@ -253,6 +256,8 @@ pub struct HandshakeRow {
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,
+    /// The capture file that holds it, where two were read as two places.
+    pub capture: Option<String>,
 }
 
 /// Sockets as tables.

@@ -14,7 +14,7 @@ pub mod registry;
 mod shell;
 pub mod tunnel;
 
-pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
+pub use evaluate::{Evaluation, NotChecked, Part, Suppressed, evaluate, evaluate_parts};
 
 use crate::config::Thresholds;
 use crate::finding::{Finding, ProcessRef};

@@ -35,6 +35,11 @@ pub fn probed() -> impl Iterator<Item = &'static Rule> {
     probed::RULES.iter()
 }
 
+/// Every rule for two captures together.
+pub fn compared() -> impl Iterator<Item = &'static Rule> {
+    captured::compared::RULES.iter()
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
     let new = |code: &str| rules().all(|live| live.code != code);

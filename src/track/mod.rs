@@ -11,6 +11,7 @@ pub mod kernel_log;
 pub mod natpool;
 pub mod opened;
 pub mod paths;
+pub mod places;
 pub mod probes;
 pub mod processes;
 pub mod routes;
@@ -21,6 +22,7 @@ pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
+use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
 
@@ -43,6 +45,10 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
+    /// What this place and a second one have in common; `None` where there is no second.
+    pub places: Option<places::Comparison>,
+    /// How their data is sampled; `None` where none is looked for.
+    pub sampling: Option<Sampling>,
     /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Reasons in the kernel's log.
@@ -77,6 +83,8 @@ impl World {
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
             sessions: sessions::Sessions::default(),
+            places: None,
+            sampling: None,
             opened: opened::OpenedState::default(),
             kernel_log: kernel_log::KernelLog::default(),
             routes: routes::RouteState::default(),
@@ -109,9 +117,13 @@ impl World {
             Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
             Body::Packet(packet) => {
-                self.handshakes.apply_packet(at, packet);
+                // A sample of data says nothing about how many there were.
+                if !packet.is_data() {
+                    self.handshakes.apply_packet(at, packet);
+                }
                 self.sessions.apply_packet(at, packet);
             }
+            Body::Sampling(sampling) => self.sampling = Some(*sampling),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Checked(checked) => self.opened.apply(at, checked),
             Body::KernelLine(line) => self.kernel_log.apply(line),
@@ -172,6 +184,7 @@ impl World {
         match observation.body {
             Body::Packet(_)
             | Body::IcmpError(_)
+            | Body::Sampling(_)
             | Body::Checked(_)
             | Body::Initiations(_)
             | Body::KernelLine(_)
@@ -184,7 +197,12 @@ impl World {
 
     /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
     pub fn due(&self) -> Option<Due> {
-        self.tunnels.due(&self.handshakes, &self.routes, self.now)
+        let contest = self.sessions.contest_due(self.now).map(|at| Due {
+            at,
+            what: "whether two hosts use one key".to_owned(),
+        });
+        let tunnels = self.tunnels.due(&self.handshakes, &self.routes, self.now);
+        [tunnels, contest].into_iter().flatten().min_by_key(|due| due.at)
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod dialect;
 pub mod dns;
 pub mod echo;
 pub mod elf;

@@ -6,6 +6,7 @@
 mod captured;
 mod finding;
 mod paths;
+mod places;
 mod probed;
 mod tables;
 
@@ -14,6 +15,7 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
@@ -74,6 +76,8 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
 }
 
 /// The name of this contract.
@@ -207,6 +211,7 @@ impl From<&report::Report> for Report {
             nat: Nat::default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct Handshake {
     pub outcome: String,
     /// From initiation to response, in seconds.
     pub rtt_seconds: Option<f64>,
+    /// The capture file that holds it, where two were read as two places; else null.
+    pub capture: Option<String>,
 }
 
 /// WireGuard messages seen on the wire by kind; each is null where the wire was not watched for it.
@@ -333,6 +335,7 @@ fn handshake(h: &report::HandshakeRow) -> Handshake {
         responder: h.responder.to_string(),
         outcome: h.outcome.to_owned(),
         rtt_seconds: h.rtt.map(|rtt| rtt.as_secs_f64()),
+        capture: h.capture.clone(),
     }
 }
 
