@@ -26,14 +26,8 @@ fn churn(lab: &Lab, to: SocketAddr, server_closes: bool) -> LoadProcess {
 /// A doctor at the client and one at the server: the client's connects are not the server's.
 #[track_caller]
 fn both(lab: &Lab, duration: &str) -> Verdict {
-    let client = Look::at(lab, lab.client())
-        .args(&["--count-connects"])
-        .duration(duration)
-        .start();
-    let server = Look::at(lab, lab.server())
-        .args(&["--count-connects"])
-        .duration(duration)
-        .start();
+    let client = Look::at(lab, lab.client()).duration(duration).start();
+    let server = Look::at(lab, lab.server()).duration(duration).start();
     let server = server.finish();
     assert_eq!(server.collector("bpf")["state"], "ok", "{}", server.everything());
     server.nothing_wrong();
@@ -158,10 +152,7 @@ fn what_another_namespace_opens_is_not_counted() {
     drop(server);
     let _echo = TcpServer::start(lab.server(), plan.to, Serve::Echo);
     let _process = LoadProcess::start(lab.server(), "node", None, Work::Churn(plan));
-    let verdict = Look::at(&lab, lab.client())
-        .args(&["--count-connects"])
-        .duration("2s")
-        .run();
+    let verdict = Look::at(&lab, lab.client()).duration("2s").run();
     assert_eq!(
         verdict.collector("bpf")["state"],
         "ok",
@@ -195,7 +186,7 @@ fn without_the_capabilities_the_reason_is_told_and_all_else_is_as_before() {
         lab.client().sockstat("TCP", "tw") > 50
     });
     let verdict = Look::with(without_bpf(&lab, lab.client()))
-        .args(&["doctor", "--json", "--count-connects", "--duration", "4s"])
+        .args(&["doctor", "--json", "--duration", "4s"])
         .run();
     let row = verdict.collector("bpf");
     assert_eq!(row["state"], "unavailable", "{}", verdict.everything());

@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod btf;
 pub mod frame;
 pub mod icmp;
 pub mod ip;

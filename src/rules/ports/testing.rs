@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
-use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Failures};
 use crate::observation::host::{HostFacts, Sysctls};
 use crate::observation::socket::{
     DestinationTally, ProcessFacts, ProcessIdentity, ProcessTable, SocketTally, StateCounts, TcpState,
@@ -289,6 +289,10 @@ pub fn opened(established: u64, closed_here: u64) -> ConnectRow {
         open: established - closed_here,
         peak: 4,
         lifetime_total: Span::from_millis(20) * u32::try_from(closed_here).unwrap(),
+        syn_retransmits: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        bursts: Bursts::default(),
         lifetimes: Vec::new(),
     }
 }
