@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod doctor;
+pub mod engine;
 pub mod explain;
 pub mod input;
 pub mod observers;

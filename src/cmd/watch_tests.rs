@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::config::Flags;
 use crate::config::file::File;
-use crate::observation::SourceState;
 use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
 use crate::observation::host::{RouteAnswer, RouteWay};
+use crate::observation::{Body, Observation, Request, SourceState, SourceStatus};
 use crate::observe::{Emit, ObserveError, Observer};
 use crate::types::PublicKey;
 
@@ -120,7 +120,7 @@ fn more_ways_are_asked_for_than_an_observer_queues() {
     ];
     let (mut watch, events) = start(&settings, observers);
     watch.until_done(&events, &mut progress);
-    let world = watch.finish(&events, &mut progress).unwrap().world;
+    let world = watch.engine.finish(&events).world;
     let known = |name: &str| {
         let way = |n: &u16| world.routes.to_endpoint(name, key(*n), endpoint(*n).ip(), 0);
         (1..=PEERS).filter(|n| way(n).is_some()).count()
@@ -132,22 +132,22 @@ fn more_ways_are_asked_for_than_an_observer_queues() {
 
 #[test]
 fn ways_that_were_not_asked_for_are_counted() {
-    let (settings, mut progress) = (settings(), Progress::new(true));
+    let settings = settings();
     let (mut watch, events) = start(
         &settings,
         vec![(Source::Routes, Box::new(|| Ok(Box::new(Routes))))],
     );
-    watch.supervisor.stop();
-    while !watch.running.is_empty() {
-        watch.take(events.recv().unwrap());
+    watch.engine.supervisor.stop();
+    while !watch.engine.running.is_empty() {
+        watch.engine.take(events.recv().unwrap());
     }
-    watch.see(&Observation {
+    watch.engine.see(&Observation {
         at: Timestamp::from_secs(101),
         took: Span::ZERO,
         source: Source::WireguardNetlink,
         body: Body::Devices(vec![device("wg0")]),
     });
-    let world = watch.finish(&events, &mut progress).unwrap().world;
+    let world = watch.engine.finish(&events).world;
     let status = world.sources.get(Source::Routes).unwrap();
     assert_eq!(status.state, SourceState::Degraded);
     let reason = status.reason.as_deref().unwrap();

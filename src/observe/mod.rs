@@ -10,6 +10,7 @@ pub mod capture_file;
 pub mod configured;
 pub mod conntrack;
 pub mod counters;
+pub mod executable;
 pub mod host;
 mod pace;
 pub mod processes;

@@ -14,6 +14,7 @@ pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod stats;
 pub mod trend;
 pub mod tunnels;
 

@@ -104,7 +104,7 @@ impl Bpf {
             return 0;
         }
         let mut unknown = 0;
-        rows.retain(|(key, tally)| match self.names.netns(counted(key, tally)) {
+        rows.retain(|(key, tally)| match self.names.netns(counted(key, tally), &tally.comm) {
             Some(theirs) => theirs == self.here,
             None => {
                 unknown += 1;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::observation::socket::ProcessIdentity;
+use crate::observe::executable::Recogniser;
 use crate::sys::netns;
 use crate::types::NetnsId;
 use crate::wire::procfs;
@@ -44,12 +45,14 @@ pub struct Names {
     known: BTreeMap<(u32, u64), Known>,
     /// Processes outside the observer's PID namespace.
     outside: BTreeSet<(u32, u64)>,
+    recogniser: Recogniser,
 }
 
 /// What `/proc` told of a process.
 #[derive(Clone, Debug, Default)]
 struct Known {
     executable: Option<String>,
+    runtime: Option<&'static str>,
     start_ticks: u64,
     netns: Option<NetnsId>,
 }
@@ -78,22 +81,22 @@ impl Names {
         let known = self
             .known
             .entry(key)
-            .or_insert_with(|| look_up(pid, process.started / TICK_NANOS));
+            .or_insert_with(|| look_up(&mut self.recogniser, pid, process.started / TICK_NANOS, comm));
         ProcessIdentity {
             pid: if pid == 0 { process.tgid } else { pid },
             start_ticks: known.start_ticks,
             comm: comm.to_owned(),
-            runtime: runtime_of(known.executable.as_deref().unwrap_or_default(), comm).map(str::to_owned),
+            runtime: known.runtime.or_else(|| runtime_of("", comm)).map(str::to_owned),
             exe: known.executable.clone(),
         }
     }
 
     /// The network namespace of a process that the kernel's program did not tell; `None` where it has ended.
-    pub fn netns(&mut self, process: Counted) -> Option<NetnsId> {
+    pub fn netns(&mut self, process: Counted, comm: &str) -> Option<NetnsId> {
         let known = self
             .known
             .entry((process.tgid, process.started))
-            .or_insert_with(|| look_up(process.tgid, 0));
+            .or_insert_with(|| look_up(&mut self.recogniser, process.tgid, 0, comm));
         known.netns
     }
 
@@ -110,12 +113,16 @@ impl Names {
 }
 
 /// `start_ticks`: 0 where it is to be learned.
-fn look_up(pid: u32, start_ticks: u64) -> Known {
+fn look_up(recogniser: &mut Recogniser, pid: u32, start_ticks: u64, comm: &str) -> Known {
     let unknown = Known {
         start_ticks,
         ..Known::default()
     };
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let exe = exe.map(|exe| exe.to_string_lossy().into_owned());
+    let runtime = exe
+        .as_deref()
+        .and_then(|exe| recogniser.runtime(pid, start_ticks, exe, comm));
     let netns = netns::of_process(pid);
     // Read after the others: if it is still the same process now, it was then.
     let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else {
@@ -123,7 +130,8 @@ fn look_up(pid: u32, start_ticks: u64) -> Known {
     };
     match procfs::process_stat(&String::from_utf8_lossy(&stat)) {
         Some(now) if start_ticks == 0 || now.start_ticks == start_ticks => Known {
-            executable: exe.map(|exe| exe.to_string_lossy().into_owned()),
+            executable: exe,
+            runtime,
             start_ticks: now.start_ticks,
             netns,
         },
@@ -187,6 +195,6 @@ mod tests {
         let mut names = Names::new(None);
         let untold = Counted { started: 0, ..this() };
         assert_eq!(names.of(untold, "x").start_ticks, this().started / TICK_NANOS);
-        assert_eq!(names.netns(untold), netns::current());
+        assert_eq!(names.netns(untold, "x"), netns::current());
     }
 }
