@@ -45,12 +45,26 @@ pub struct Denial {
     pub port: Option<u16>,
     /// Where to, for all but `bind`.
     pub destination: Option<SocketAddr>,
+    /// Who held that port when it was looked up, right after.
+    #[serde(default)]
+    pub holder: Option<PortHolder>,
     /// How often.
     pub count: u64,
     /// The first time.
     pub first: Timestamp,
     /// The last time.
     pub last: Timestamp,
+}
+
+/// A socket that holds a local port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    /// Its local address.
+    pub source: IpAddr,
+    /// Where it is connected to; `None`: it is a listener (or an unconnected UDP socket).
+    pub destination: Option<SocketAddr>,
+    /// Its inode; 0 in TIME_WAIT.
+    pub inode: u32,
 }
 
 /// A system call that takes a local port.

@@ -75,6 +75,12 @@ impl Anonymiser {
                 }
                 for denial in tally.denied.iter_mut().flatten() {
                     self.addresses.ip(&mut denial.source);
+                    if let Some(holder) = &mut denial.holder {
+                        self.addresses.ip(&mut holder.source);
+                        if let Some(destination) = &mut holder.destination {
+                            self.addresses.socket(destination);
+                        }
+                    }
                     if let Some(destination) = &mut denial.destination {
                         self.addresses.socket(destination);
                     }

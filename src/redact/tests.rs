@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::Source;
-use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial, Failures, PortCall};
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial, Failures, PortCall, PortHolder};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::observation::packet::{Direction, WirePacket};
 use crate::observation::socket::ProcessIdentity;
@@ -63,6 +63,11 @@ fn counted_connects_tell_nobodys_name() {
         source: row.source,
         port: None,
         destination: Some(row.destination),
+        holder: Some(PortHolder {
+            source: row.source,
+            destination: Some(row.destination),
+            inode: 5,
+        }),
         count: 3,
         first: Timestamp::from_secs(6),
         last: Timestamp::from_secs(7),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::holders::Holders;
 use super::load::absent;
 use super::object::{Aligned, Attached, Object, Types};
 use super::programs::{Counted, Names};
@@ -40,6 +41,7 @@ pub enum When {
 pub struct Denials {
     object: Object,
     attached: Option<Attached>,
+    holders: Holders,
 }
 
 /// Bytes into `struct pt_regs`, and system calls by number (arch/*/include/uapi/asm/ptrace.h, unistd.h).
@@ -82,6 +84,7 @@ impl Denials {
         Ok(Self {
             object: Object::open(&OBJECT.0, &globals, Some(types))?,
             attached: None,
+            holders: Holders::default(),
         })
     }
 
@@ -98,7 +101,7 @@ impl Denials {
 
     /// What was counted, those denied most first; and how many were forgotten or do not fit.
     pub(super) fn read(
-        &self,
+        &mut self,
         names: &mut Names,
         clocks: &Clocks,
         shown: &mut BTreeSet<(u32, u64)>,
@@ -126,10 +129,11 @@ impl Denials {
         let beyond = counted.len().saturating_sub(MAX_DENIALS);
         counted.truncate(MAX_DENIALS);
         shown.extend(counted.iter().map(|(want, _)| (want.tgid, want.started)));
-        let denials = counted
+        let mut denials: Vec<Denial> = counted
             .into_iter()
             .map(|(want, denied)| denial(&want, &denied, names, clocks))
             .collect();
+        self.holders.fill(&mut denials);
         Ok((denials, evicted + beyond as u64))
     }
 }
@@ -157,6 +161,7 @@ fn denial(want: &Want, denied: &Denied, names: &mut Names, clocks: &Clocks) -> D
         source: want.source.ip(),
         port: Some(want.source.port()).filter(|port| *port != 0),
         destination: asked.then_some(want.destination),
+        holder: None,
         count: denied.count,
         first: clocks.wall(denied.first),
         last: clocks.wall(denied.last),

@@ -9,6 +9,7 @@
 //! followed; the 256 rows with most attempts reported. What did not fit is counted.
 
 pub mod denials;
+mod holders;
 pub mod load;
 pub mod object;
 mod programs;
@@ -104,13 +105,15 @@ impl Bpf {
             return 0;
         }
         let mut unknown = 0;
-        rows.retain(|(key, tally)| match self.names.netns(counted(key, tally), &tally.comm) {
-            Some(theirs) => theirs == self.here,
-            None => {
-                unknown += 1;
-                false
-            }
-        });
+        rows.retain(
+            |(key, tally)| match self.names.netns(counted(key, tally), &tally.comm) {
+                Some(theirs) => theirs == self.here,
+                None => {
+                    unknown += 1;
+                    false
+                }
+            },
+        );
         unknown
     }
 
@@ -225,7 +228,7 @@ impl Observer for Bpf {
         });
         let beyond = rows.split_off(rows.len().min(MAX_ROWS));
         let mut shown: BTreeSet<_> = rows.iter().map(|(key, _)| (key.tgid, key.started)).collect();
-        let denied = match &self.loaded.denials {
+        let denied = match &mut self.loaded.denials {
             Some(denials) => {
                 let (denied, lost) = denials.read(&mut self.names, &clocks, &mut shown)?;
                 told.denials_lost = lost;

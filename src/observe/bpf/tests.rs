@@ -215,7 +215,25 @@ fn a_bind_that_gets_no_port_is_told_with_what_it_asked_for() {
                 (libc::EADDRINUSE, taken.ip(), Some(8080), None, 1)
             ]
         );
+        let holder = denied(bpf)[1].holder.clone().unwrap();
+        assert_eq!((holder.source, holder.destination), (taken.ip(), None));
+        assert!(holder.inode != 0);
         drop(held);
+    });
+}
+
+#[test]
+fn a_port_that_an_outgoing_connection_holds_is_told_with_where_it_leads() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_000);
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        let _held = TcpStream::connect(to).unwrap();
+        let service = TcpListener::bind("127.0.0.1:40000");
+        assert_eq!(service.unwrap_err().kind(), ErrorKind::AddrInUse);
+        let all = denied(bpf);
+        assert_eq!((all.len(), all[0].port), (1, Some(40_000)));
+        assert_eq!(all[0].holder.as_ref().unwrap().destination, Some(to));
     });
 }
 

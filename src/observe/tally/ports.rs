@@ -49,6 +49,12 @@ impl PortSet {
             .sum()
     }
 
+    /// The ports that are in this and not in `without`, or in `also`, ascending.
+    pub fn listed<'a>(&'a self, without: &'a Self, also: &'a Self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX)
+            .filter(move |port| self.contains(*port) && !without.contains(*port) || also.contains(*port))
+    }
+
     /// Takes all ports out.
     pub fn clear(&mut self) {
         self.0.fill(0);
