@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod bpf_tables;
 pub mod btf;
 pub mod dns;
 pub mod elf;

@@ -13,6 +13,7 @@ mod holders;
 pub mod load;
 pub mod object;
 mod programs;
+pub mod tables;
 mod words;
 
 use std::collections::BTreeSet;

@@ -49,6 +49,11 @@ impl PortSet {
             .sum()
     }
 
+    /// The ports that are in, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).filter(|port| self.contains(*port))
+    }
+
     /// The ports that are in this and not in `without`, or in `also`, ascending.
     pub fn listed<'a>(&'a self, without: &'a Self, also: &'a Self) -> impl Iterator<Item = u16> {
         (0..=u16::MAX)

@@ -86,6 +86,11 @@ impl SocketFold {
         self.usable = PortSet::usable(range, reserved);
     }
 
+    /// The ports that the kernel hands out.
+    pub fn usable(&self) -> &PortSet {
+        &self.usable
+    }
+
     /// Takes one answer's payload in.
     #[inline]
     pub fn add(&mut self, proto: Proto, payload: &[u8]) {
