@@ -376,3 +376,152 @@ fn without_the_capabilities_the_reason_is_told_and_all_else_is_as_before() {
         verdict.everything()
     );
 }
+
+/// The product where `mounts` were made first, in mount points of its own.
+fn where_mounted(lab: &Lab, ns: &Namespace, mounts: &str) -> Command {
+    let mut command = ns.command("unshare");
+    let script = format!("{mounts} && exec \"$0\" \"$@\"");
+    command.args(["--mount", "sh", "-ec", &script]);
+    command.arg(env!("CARGO_BIN_EXE_wgnat"));
+    lab.clean_environment(&mut command);
+    command
+}
+
+/// A client that is out of ports, and what doctor says of it by its way of looking.
+fn out_of_ports(lab: &Lab, command: Command) -> Verdict {
+    lab.client().set_port_range(40000, 40049);
+    let _server = TcpServer::start(lab.server(), at(lab), Serve::Echo);
+    let process = churn(lab, at(lab), false);
+    wait_until(Duration::from_secs(10), "all ports in TIME_WAIT", || {
+        lab.client().sockstat("TCP", "tw") >= 50
+    });
+    let verdict = Look::with(command)
+        .args(&["doctor", "--json", "--duration", "2s"])
+        .run();
+    let finding = verdict.says_only(&["ports-exhausted"]);
+    finding
+        .is("critical", "certain")
+        .about_destination("tcp", at(lab))
+        .evidence("in_use", 50);
+    if verdict.collector("bpf")["state"] != "unavailable" {
+        finding
+            .field("/subject/process/pid", process.pid())
+            .measures("errno_eaddrnotavail", 2.0..2000.0);
+    }
+    verdict
+}
+
+fn reason(verdict: &Verdict, collector: &str) -> String {
+    verdict.collector(collector)["reason"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+const NO_TYPES: &str = "mount -t tmpfs none /sys/kernel/btf";
+
+#[test]
+fn without_the_kernels_types_the_plain_tracepoint_counts_and_says_what_is_lost() {
+    let Some(lab) = Lab::pair() else { return };
+    let mounts = format!("{NO_TYPES} && mount -t tracefs none /sys/kernel/tracing");
+    let verdict = out_of_ports(&lab, where_mounted(&lab, lab.client(), &mounts));
+    assert_eq!(
+        verdict.collector("bpf")["state"],
+        "degraded",
+        "{}",
+        verdict.everything()
+    );
+    let told = reason(&verdict, "bpf");
+    for word in [
+        "/sys/kernel/btf/vmlinux",
+        "plain tracepoint",
+        "refused",
+        "bytes",
+        "UDP",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+#[test]
+fn without_types_and_without_tracefs_both_are_named_and_the_table_tells() {
+    let Some(lab) = Lab::pair() else { return };
+    let mounts = format!(
+        "{NO_TYPES} && mount -t tmpfs none /sys/kernel/tracing && mount -t tmpfs none /sys/kernel/debug"
+    );
+    let verdict = out_of_ports(&lab, where_mounted(&lab, lab.client(), &mounts));
+    assert_eq!(
+        verdict.collector("bpf")["state"],
+        "unavailable",
+        "{}",
+        verdict.everything()
+    );
+    let told = reason(&verdict, "bpf");
+    for word in ["/sys/kernel/btf/vmlinux", "no tracefs", "mount -t tracefs"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert!(!verdict.everything().contains("errno_eaddrnotavail"));
+    assert!(verdict.not_checked().contains(&"connect-refused"));
+}
+
+#[test]
+fn without_bpf_the_rules_that_need_it_are_not_checked() {
+    let Some(lab) = Lab::pair() else { return };
+    let verdict = Look::at(&lab, lab.client())
+        .args(&["--no-bpf"])
+        .duration("1s")
+        .run();
+    verdict.nothing_wrong();
+    for code in [
+        "connect-refused",
+        "connect-timeout",
+        "connect-burst",
+        "ports-listener-taken",
+    ] {
+        assert!(verdict.not_checked().contains(&code), "{code}");
+    }
+}
+
+#[test]
+fn in_a_pid_namespace_of_its_own_the_process_has_the_number_that_is_seen_there() {
+    let Some(lab) = Lab::pair() else { return };
+    let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
+    // A container's process that connects over and over, and a doctor beside it.
+    let to = at(&lab);
+    let script = format!(
+        "mount -t proc proc /proc; (while :; do (exec 3<>/dev/tcp/{}/{}) ; done) & echo $! > \"$1\"; shift; exec \"$@\"",
+        to.ip(),
+        to.port()
+    );
+    let file = lab.dir().join("pid-inside");
+    let mut command = lab.client().command("unshare");
+    command.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-c",
+        &script,
+        "bash",
+    ]);
+    command.arg(&file).arg(env!("CARGO_BIN_EXE_wgnat"));
+    lab.clean_environment(&mut command);
+    let verdict = Look::with(command)
+        .args(&["doctor", "--json", "--duration", "3s"])
+        .run();
+    let inside: u64 = std::fs::read_to_string(&file)
+        .expect("the shell wrote it")
+        .trim()
+        .parse()
+        .expect("a number");
+    let churn = verdict.finding("connection-churn");
+    let pid = churn.value["subject"]["process"]["pid"].as_u64().unwrap_or(0);
+    // Each connection is a process of its own there, started by the loop.
+    assert!(
+        (inside..inside + 20_000).contains(&pid),
+        "{pid} inside of {inside}.. {}",
+        verdict.everything()
+    );
+    assert!(!reason(&verdict, "bpf").contains("outside this PID namespace"));
+}

@@ -382,3 +382,63 @@ fn batch<const K: usize, const V: usize>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `BPF_EXIT` without a result.
+    fn exits_with_nothing() -> bpf_insn {
+        bpf_insn {
+            code: 0x95,
+            _bitfield_align_1: [],
+            _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+            off: 0,
+            imm: 0,
+        }
+    }
+
+    #[test]
+    fn a_refused_program_comes_back_with_the_verifiers_words() {
+        let code = [exits_with_nothing()];
+        let spec = ProgramSpec {
+            kind: RAW_TRACEPOINT,
+            attach: 0,
+            target: 0,
+            code: &code,
+            name: "wrong",
+        };
+        let refused = program_load(&spec).expect_err("it reads a register that nobody wrote");
+        assert_eq!(refused.error.raw_os_error(), Some(libc::EACCES), "{refused:?}");
+        assert!(refused.log.contains("R0 !read_ok"), "{}", refused.log);
+    }
+
+    #[test]
+    fn a_map_is_read_in_batches_and_emptied() {
+        use std::os::fd::AsFd as _;
+        let spec = MapSpec {
+            kind: 1,
+            key: 4,
+            value: 8,
+            entries: 4096,
+            flags: 0,
+        };
+        let map = map_create(&spec).expect("needs root");
+        let keys = 0..3000_u32;
+        for key in keys.clone() {
+            map_update(map.as_fd(), &key.to_ne_bytes(), &u64::from(key * 2).to_ne_bytes()).unwrap();
+        }
+        let mut seen = Vec::new();
+        let each = |key: &[u8; 4], value: &[u8; 8]| {
+            assert_eq!(
+                u64::from_ne_bytes(*value),
+                u64::from(u32::from_ne_bytes(*key)) * 2
+            );
+            seen.push(u32::from_ne_bytes(*key));
+        };
+        drain::<4, 8>(map.as_fd(), 4096, each).unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, keys.collect::<Vec<_>>());
+        for_each::<4, 8>(map.as_fd(), 4096, |_, _| panic!("it is empty")).unwrap();
+    }
+}
