@@ -97,9 +97,11 @@ impl std::fmt::Debug for Ports {
 impl Ports {
     /// The ports that are in, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u16> {
-        (0..=u16::MAX).filter(|port| {
-            let word = self.0.get(usize::from(port / 64));
-            word.is_some_and(|word| word >> (port % 64) & 1 == 1)
+        // Most words are empty.
+        let words = self.0.iter().zip(0_u16..).filter(|(word, _)| **word != 0);
+        words.flat_map(|(word, at)| {
+            let set = (0..64_u16).filter(move |bit| word >> bit & 1 == 1);
+            set.map(move |bit| at * 64 + bit)
         })
     }
 }
@@ -200,16 +202,13 @@ pub fn board(bytes: &[u8; BOARD]) -> Board {
     }
 }
 
-/// A board for the next walks: nothing is counted, `usable` are the ports that the kernel hands out, `hertz` its ticks a second
-/// (0: not known yet).
-pub fn fresh_board(usable: impl IntoIterator<Item = u16>, hertz: u32) -> Vec<u8> {
-    let mut words = [0_u64; WORDS];
-    for port in usable {
-        if let Some(word) = words.get_mut(usize::from(port / 64)) {
-            *word |= 1 << (port % 64);
-        }
+/// A board for the next walks: nothing is counted, `usable` are the ports that the kernel hands out, a bit each, `hertz` its
+/// ticks a second (0: not known yet).
+pub fn fresh_board(usable: &[u64; WORDS], hertz: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BOARD);
+    for word in usable {
+        bytes.extend(word.to_ne_bytes());
     }
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.extend((u64::from(hertz) * 10).to_ne_bytes());
     bytes.resize(BOARD, 0);
     bytes
@@ -267,15 +266,18 @@ mod tests {
 
     #[test]
     fn a_board_is_written_and_read() {
-        let mut bytes = fresh_board([1, 64, 65_535], 250);
+        let mut usable = [0; WORDS];
+        usable[0] = 2;
+        let mut bytes = fresh_board(&usable, 250);
         assert_eq!(bytes.len(), BOARD);
         assert_eq!(bytes[..8], 2_u64.to_ne_bytes());
         assert_eq!(bytes[SET..SET + 8], 2500_u64.to_ne_bytes());
         bytes[SET + 8] = 1 << 3;
+        bytes[SET + 8 + SET - 1] = 1 << 7;
         let end = BOARD - 8;
         bytes[end..end + 4].copy_from_slice(&9_u32.to_ne_bytes());
         let read = board(bytes[..].first_chunk().unwrap());
-        assert_eq!(read.tcp_served.iter().collect::<Vec<_>>(), [3]);
+        assert_eq!(read.tcp_served.iter().collect::<Vec<_>>(), [3, 65_535]);
         assert_eq!((read.udp, read.udp_served.iter().count()), (9, 0));
     }
 

@@ -100,7 +100,7 @@ impl Tables {
     }
 
     fn wipe(&self, usable: &PortSet) -> Result<(), String> {
-        let fresh = records::fresh_board(usable.iter(), self.hertz.unwrap_or(0));
+        let fresh = records::fresh_board(usable.words(), self.hertz.unwrap_or(0));
         bpf::map_update(self.object.map("board")?, &KEY, &fresh).map_err(|e| failed(&e))?;
         bpf::drain::<20, 4>(self.object.map("specific")?, ENTRIES, |_, _| {}).map_err(|e| failed(&e))
     }
