@@ -129,9 +129,12 @@ pub struct Doctor {
     /// Also measure the path to this target (as `wgnat path` takes it; may be repeated)
     #[arg(long, value_name = "TARGET", conflicts_with = "replay")]
     pub target: Vec<Target>,
-    /// Count each connect and close in the kernel with eBPF while watching: names who runs out of ports, and who opens
-    /// connections too short to be seen otherwise; takes some 36 MiB more memory
-    #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
+    /// Do not count connects and closes in the kernel with eBPF, which names who runs out of ports and whose connections are
+    /// too short to be seen otherwise, where CAP_BPF and CAP_PERFMON are held
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
+    /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
+    #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]

@@ -77,9 +77,8 @@ fn live(
     let paths = observers::paths(&args.target, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured);
     observers.extend(paths);
-    if !args.count_connects || settings.duration.is_zero() {
-        // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
-        // from its start on, so one look would show nothing.
+    if args.no_bpf || settings.duration.is_zero() {
+        // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);
     }
     watch(

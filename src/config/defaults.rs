@@ -30,6 +30,17 @@ pub struct Thresholds {
     /// and reuse would save little.
     #[serde(with = "span_secs")]
     pub churn_max_lifetime: Span,
+    /// `connect-refused` and `connect-timeout` need this share of a minute's connects to a destination to fail: a few fail
+    /// wherever servers restart.
+    pub connect_failed_share: f64,
+    /// …and at least so many: one is an accident, and two may be one that was tried again.
+    pub connect_failed_least: u64,
+    /// `connect-burst` needs so many bursts (16 connects or more within a quarter of a second)…
+    pub bursts_least: u64,
+    /// …that hold this share of all connects to the destination…
+    pub bursts_share: f64,
+    /// …and take up no more than this share of the time: else it is a load that is always high.
+    pub bursts_time: f64,
     /// `fd-limit` is a warning at this share of a process's soft limit.
     pub fd_warning: f64,
     /// …and critical at this one.
@@ -110,6 +121,11 @@ impl Default for Thresholds {
             time_wait_range_share: 0.10,
             churn_per_second: 5.0,
             churn_max_lifetime: Span::from_secs(10),
+            connect_failed_share: 0.10,
+            connect_failed_least: 3,
+            bursts_least: 3,
+            bursts_share: 0.80,
+            bursts_time: 0.30,
             fd_warning: 0.80,
             fd_critical: 0.95,
             fd_socket_share: 0.5,
@@ -148,6 +164,9 @@ impl Thresholds {
             ("ports_critical", self.ports_critical),
             ("time_wait_share", self.time_wait_share),
             ("time_wait_range_share", self.time_wait_range_share),
+            ("connect_failed_share", self.connect_failed_share),
+            ("bursts_share", self.bursts_share),
+            ("bursts_time", self.bursts_time),
             ("fd_warning", self.fd_warning),
             ("fd_critical", self.fd_critical),
             ("fd_socket_share", self.fd_socket_share),
@@ -198,6 +217,9 @@ impl Thresholds {
         if !(self.path_latency_factor.is_finite() && self.path_latency_factor >= 1.0) {
             let factor = self.path_latency_factor;
             return Err(format!("path_latency_factor = {factor}: expected at least 1"));
+        }
+        if self.connect_failed_least == 0 || self.bursts_least == 0 {
+            return Err("connect_failed_least and bursts_least: expected at least 1".to_owned());
         }
         if self.roaming_changes == 0 {
             return Err("roaming_changes = 0: expected at least 1".to_owned());

@@ -82,6 +82,20 @@ impl Anonymiser {
                     self.names
                         .process(&mut row.process.comm, row.process.exe.as_mut());
                 }
+                for denial in tally.denied.iter_mut().flatten() {
+                    self.addresses.ip(&mut denial.source);
+                    if let Some(holder) = &mut denial.holder {
+                        self.addresses.ip(&mut holder.source);
+                        if let Some(destination) = &mut holder.destination {
+                            self.addresses.socket(destination);
+                        }
+                    }
+                    if let Some(destination) = &mut denial.destination {
+                        self.addresses.socket(destination);
+                    }
+                    self.names
+                        .process(&mut denial.process.comm, denial.process.exe.as_mut());
+                }
             }
             Body::ConntrackTally(tally) => {
                 for snat in &mut tally.snat {

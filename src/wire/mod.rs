@@ -3,6 +3,8 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod bpf_tables;
+pub mod btf;
 pub mod dialect;
 pub mod dns;
 pub mod echo;
