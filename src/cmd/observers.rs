@@ -11,8 +11,8 @@ use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, processes, routes, sockets,
-    wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, nat_rules, processes,
+    routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::wire::wg_quick;
 
@@ -29,6 +29,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
+        (Source::NatRules, opener(nat_rules::NatRulesObserver::open)),
         (Source::Processes, opener(processes::Processes::open)),
         (Source::Bpf, opener(bpf::Bpf::open)),
         (Source::Counters, opener(counters::Counters::open)),

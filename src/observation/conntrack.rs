@@ -75,6 +75,10 @@ pub struct CtTally {
     pub inexact: bool,
 }
 
+/// Ports that NAT's search tries in a row, each row from a random port, before it gives up: 248 in all (`NF_NAT_MAX_ATTEMPTS`,
+/// net/netfilter/nf_nat_core.c, since 5.0).
+pub const ROWS: [u32; 5] = [128, 64, 32, 16, 8];
+
 /// Port use of one NAT address towards one destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnatTally {
@@ -99,4 +103,8 @@ pub struct SnatTally {
     pub closing: u32,
     /// Entries that have seen no reply.
     pub unreplied: u32,
+    /// How the ports in use lie together, where that was looked at: for each of [`ROWS`], the ports at which a row of that many
+    /// begins that are all in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<[u32; 5]>,
 }

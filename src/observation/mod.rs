@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat;
 pub mod packet;
 pub mod socket;
 
@@ -50,6 +51,8 @@ pub enum Source {
     Sockets,
     /// Conntrack statistics and table by ctnetlink.
     Conntrack,
+    /// Source NAT rules by nf_tables' netlink.
+    NatRules,
     /// Protocol counters from `/proc/net`.
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
@@ -62,7 +65,7 @@ pub enum Source {
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -70,6 +73,7 @@ impl Source {
         Self::Routes,
         Self::Sockets,
         Self::Conntrack,
+        Self::NatRules,
         Self::Counters,
         Self::Processes,
         Self::Bpf,
@@ -86,6 +90,7 @@ impl Source {
             Self::Routes => "routes",
             Self::Sockets => "sockets",
             Self::Conntrack => "conntrack",
+            Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
             Self::Bpf => "bpf",
@@ -128,6 +133,8 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// Source NAT rules.
+    NatRules(nat::NatRules),
 }
 
 /// How well a source can see.

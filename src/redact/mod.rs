@@ -14,6 +14,7 @@ use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
+use crate::observation::nat::NatRules;
 use crate::observation::packet::Bytes;
 use crate::observation::{Body, Observation, RoutePurpose, RouteQuery, SourceStatus};
 use crate::types::PublicKey;
@@ -80,9 +81,35 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::NatRules(rules) => self.nat_rules(rules),
             Body::Counters(_) | Body::ConntrackStats(_) => {}
         }
         other
+    }
+
+    /// A condition's number could be tried against names; only which are the same matters.
+    fn nat_rules(&mut self, rules: &mut NatRules) {
+        let mut seen: Vec<u64> = Vec::new();
+        for rule in &mut rules.rules {
+            self.names.replace("table", &mut rule.table);
+            self.names.replace("chain", &mut rule.chain);
+            if let Some((first, last)) = &mut rule.addresses {
+                self.addresses.ip(first);
+                self.addresses.ip(last);
+                // What is replaced keeps a common prefix, not its order.
+                if last < first {
+                    std::mem::swap(first, last);
+                }
+            }
+            rule.destination.iter_mut().for_each(|d| self.addresses.ip(d));
+            for condition in &mut rule.conditions {
+                let at = seen.iter().position(|c| c == condition).unwrap_or_else(|| {
+                    seen.push(*condition);
+                    seen.len() - 1
+                });
+                *condition = at as u64;
+            }
+        }
     }
 
     fn status(&mut self, status: &mut SourceStatus) {

@@ -9,6 +9,7 @@ use std::ops::AddAssign;
 
 use super::trend::{Trend, moved32};
 use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
+use crate::observation::nat::NatRules;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
 
@@ -114,6 +115,7 @@ pub struct ConntrackState {
     total: Moved,
     tally: Option<(Timestamp, CtTally)>,
     ports: BTreeMap<NatKey, VecDeque<(Timestamp, u32)>>,
+    rules: Option<NatRules>,
 }
 
 impl ConntrackState {
@@ -150,6 +152,16 @@ impl ConntrackState {
             self.ports.insert(key(row), seen);
         }
         self.tally = Some((at, tally.clone()));
+    }
+
+    /// Takes NAT rules in.
+    pub fn apply_rules(&mut self, rules: &NatRules) {
+        self.rules = Some(rules.clone());
+    }
+
+    /// The newest NAT rules; `None` where they could not be read.
+    pub fn rules(&self) -> Option<&NatRules> {
+        self.rules.as_ref()
     }
 
     /// Where the count of NAT ports in use towards one destination is going, over the tables that were read.
@@ -300,6 +312,7 @@ mod tests {
             rewritten: None,
             closing: 0,
             unreplied: 0,
+            runs: None,
         };
         let mut state = ConntrackState::default();
         for i in 0..200_u32 {

@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod handshake;
 pub mod natpool;
+pub mod natrules;
 pub mod opened;
 pub mod processes;
 pub mod routes;
@@ -112,6 +113,7 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::NatRules(rules) => self.conntrack.apply_rules(rules),
         }
     }
 
