@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::duration;
+use crate::config::{duration, share};
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -125,6 +125,10 @@ pub struct Doctor {
     /// connections too short to be seen otherwise; takes some 36 MiB more memory
     #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
     pub count_connects: bool,
+    /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
+    /// any case [default: 1%]
+    #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,

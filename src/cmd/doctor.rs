@@ -9,6 +9,7 @@ use super::{observers, print, text_options};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
+use crate::observe::dump_plan::Budget;
 use crate::output;
 use crate::redact::Anonymiser;
 use crate::report::{self, exit};
@@ -75,6 +76,7 @@ fn live(
         netns.enter()?;
     }
     let mut observers = observers::all(args.netns.clone(), configured);
+    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
     if !args.count_connects || settings.duration.is_zero() {
         // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
         // from its start on, so one look would show nothing.

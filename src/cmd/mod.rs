@@ -95,8 +95,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            cpu_budget,
             ..
         }) => Flags {
+            cpu_budget: *cpu_budget,
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,

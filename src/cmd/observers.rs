@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observe::dump_plan::Budget;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
     ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, nat_rules, processes,
@@ -41,6 +42,16 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         ));
     }
     observers
+}
+
+/// Replaces the observer of conntrack by one that spends at most `budget`.
+pub fn set_budget(observers: &mut [(Source, Opener)], budget: Budget) {
+    for (_, open) in observers
+        .iter_mut()
+        .filter(|(source, _)| *source == Source::Conntrack)
+    {
+        *open = opener(move || conntrack::ConntrackObserver::open_with(budget));
+    }
 }
 
 fn opener<O: Observer + 'static>(open: impl FnOnce() -> Result<O, ObserveError> + Send + 'static) -> Opener {

@@ -10,6 +10,10 @@ pub const DOCTOR_DURATION: Span = Span::from_secs(5);
 /// How long doctor watches at most: the 15 s after which silence is abnormal, and a retry.
 pub const DOCTOR_MAX_DURATION: Span = Span::from_secs(20);
 
+/// What reading the conntrack table may cost on average, as a share of a core over a minute: a hundredth is seen by nobody, and
+/// reads a table of 100,000 entries twice a minute.
+pub const CPU_BUDGET: f64 = 0.01;
+
 /// The numbers that rules compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

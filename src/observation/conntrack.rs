@@ -43,6 +43,13 @@ pub struct CtCpuStats {
     pub chain_toolong: u32,
 }
 
+/// By how much a counter of 32 bits moved; `None` where it must have been reset, since none moves by half its range
+/// between two looks.
+pub fn moved32(before: u32, after: u32) -> Option<u64> {
+    let moved = after.wrapping_sub(before);
+    (moved <= u32::MAX / 2).then_some(moved.into())
+}
+
 /// The table at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CtTally {
@@ -107,4 +114,21 @@ pub struct SnatTally {
     /// begins that are all in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<[u32; 5]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moved32;
+
+    #[test]
+    fn counters_wrap_and_are_reset() {
+        for (before, after, expected) in [
+            (5, 9, Some(4)),
+            (u32::MAX - 1, 3, Some(5)),
+            (5000, 3, None),
+            (0, 0, Some(0)),
+        ] {
+            assert_eq!(moved32(before, after), expected);
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod capture_file;
 pub mod configured;
 pub mod conntrack;
 pub mod counters;
+pub mod dump_plan;
 pub mod host;
 pub mod nat_rules;
 mod pace;

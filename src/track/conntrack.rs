@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::AddAssign;
 
-use super::trend::{Trend, moved32};
-use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
+use super::trend::Trend;
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally, moved32};
 use crate::observation::nat::NatRules;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
