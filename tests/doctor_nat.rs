@@ -40,7 +40,7 @@ fn a_block_of_kept_ports_fails_although_ports_are_free() {
         .fill_conntrack(CtFill::translated(60_000, NAT_AT, server(&lab)));
     let flows = UdpFlows::open(lab.client(), at(&lab), 200);
     let load = Repeat::every(Duration::from_millis(200), move || flows.send());
-    let verdict = router(&lab, "snat-ports-exhausted-clustered", "4s");
+    let verdict = router(&lab, "snat-ports-exhausted-clustered", "6s");
     verdict
         .says_only(&["snat-ports-exhausted"])
         .is("critical", "likely")
@@ -51,8 +51,13 @@ fn a_block_of_kept_ports_fails_although_ports_are_free() {
         .measures("search_fails", 0.6..0.8)
         .field("/fixes/0/title", "Pick NAT ports at random");
     drop(load);
-    // The fix, as given: the same ports are in use, and new flows find one.
+    // The fix, as given, when what was there has ended: as many ports are in use, and every new flow finds one.
     lab.set_nat(Nat::FullyRandom);
+    lab.router().conntrack_flush();
+    lab.router().fill_conntrack(CtFill {
+        spread: true,
+        ..CtFill::translated(60_000, NAT_AT, server(&lab))
+    });
     let fresh = UdpFlows::open(lab.client(), at(&lab), 100);
     assert_eq!(fresh.answered(SOON), 100);
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::dump_plan::{Budget, Decision, DumpPlan};
+use super::dump_plan::{Budget, Decision, DumpPlan, Reading, Why};
 use super::pace::Pace;
 use super::tally::conntrack::{CtFold, WATCHED};
 use super::{Emit, ObserveError, Observer, sysctl};
@@ -27,7 +27,7 @@ use crate::wire::nf_conntrack_stat;
 const INTERVAL: Span = Span::from_secs(1);
 /// Limit of each wait for the kernel.
 const ANSWER_WITHIN: Span = Span::from_secs(5);
-/// A paced dump should be done within this.
+/// A paced dump should be done within this; one that somebody waits for is not paced.
 const DUMP_WITHIN: Span = Span::from_secs(2);
 /// A dump that used more CPU time than this is not made again for being asked to look fully.
 const TOO_DEAR: Span = Span::from_secs(1);
@@ -125,17 +125,17 @@ impl ConntrackObserver {
         })
     }
 
-    /// Emits the folded table of about `entries`. Entries that could not be read come back.
-    fn dump(&mut self, entries: u32, emit: &mut Emit<'_>) -> Result<u64, NetlinkError> {
+    /// Emits the folded table of about `entries`, which should be read `within` this. Entries that could not be read come back.
+    fn dump(&mut self, entries: u32, within: Span, emit: &mut Emit<'_>) -> Result<u64, NetlinkError> {
         let Way::Netlink(netlink) = &mut self.way else {
             return Ok(0);
         };
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
-        let folded = match fold_table(netlink, new_fold(&self.closer), entries) {
+        let folded = match fold_table(netlink, new_fold(&self.closer), entries, within) {
             Err(NetlinkError::Overrun { .. } | NetlinkError::Malformed { .. }) => {
                 // A new socket: the old one's dump is still under way.
                 *netlink = open()?;
-                fold_table(netlink, new_fold(&self.closer), entries)
+                fold_table(netlink, new_fold(&self.closer), entries, within)
             }
             other => other,
         };
@@ -148,7 +148,6 @@ impl ConntrackObserver {
 
     fn told(&mut self, tally: CtTally, took: Span, cost: Span, emit: &mut Emit<'_>) {
         let nat = !tally.snat.is_empty();
-        self.plan.read(clock::monotonic(), tally.entries, nat, cost);
         self.dumped = Some(cost);
         let crowded = tally
             .snat
@@ -156,6 +155,13 @@ impl ConntrackObserver {
             .take(WATCHED)
             .filter(|row| row.ports >= CLOSER_FROM);
         self.closer = crowded.cloned().collect();
+        let reading = Reading {
+            entries: tally.entries,
+            nat,
+            unclear: self.closer.iter().any(|row| row.runs.is_none()),
+            cpu: cost,
+        };
+        self.plan.read(clock::monotonic(), reading);
         emit.emit(clock::now(), took, Body::ConntrackTally(tally));
     }
 
@@ -227,12 +233,14 @@ impl ConntrackObserver {
         }
         let read = if table {
             self.slices = None;
-            self.dump(entries, emit)
+            // Somebody waits for this one.
+            self.dump(entries, Span::ZERO, emit)
         } else {
             match decision {
                 Decision::Whole(why) => {
                     tracing::debug!("reading the conntrack table: {why:?}");
-                    self.dump(entries, emit)
+                    let urgent = why == Why::Closer;
+                    self.dump(entries, if urgent { Span::ZERO } else { DUMP_WITHIN }, emit)
                 }
                 Decision::Slices(why) => {
                     tracing::debug!("reading the conntrack table in slices: {why:?}");
@@ -315,12 +323,17 @@ fn new_fold(closer: &[SnatTally]) -> CtFold {
     CtFold::new(timeout).watching(closer)
 }
 
-fn fold_table(netlink: &mut Netlink, mut fold: CtFold, entries: u32) -> Result<(CtTally, u64), NetlinkError> {
+fn fold_table(
+    netlink: &mut Netlink,
+    mut fold: CtFold,
+    entries: u32,
+    within: Span,
+) -> Result<(CtTally, u64), NetlinkError> {
     let mut interrupted = false;
     // An empty table's dump would still walk every bucket.
     if entries > 0 {
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
-        let mut pace = Pace::new(entries, DUMP_WITHIN);
+        let mut pace = Pace::new(entries, within);
         let end = netlink.request_paced(
             wire::GET,
             DUMP,

@@ -23,6 +23,9 @@ const COLLISIONS_PER_SECOND: f64 = 10.0;
 /// The same reason does not make the table be read again sooner than after this, while it goes on.
 const AGAIN: Span = Span::from_secs(10);
 
+/// Two readings for one who waits are at least so far apart.
+const SOON: Span = Span::from_millis(500);
+
 /// Entries more or less since the last reading that make it old: a tenth of the limit, or a quarter of what there was and
 /// at least a thousand.
 const OF_LIMIT: f64 = 0.10;
@@ -31,6 +34,10 @@ const AT_LEAST: f64 = 1000.0;
 
 /// From this share of the limit on, what fills the table is followed.
 const NEAR_FULL: f64 = 0.75;
+
+/// What is read once more although it costs more than may be spent, for somebody who waits while NAT fails: no more than this,
+/// or the answer would be late.
+const CLOSER_AT_MOST: Span = Span::from_secs(2);
 
 /// How much may be spent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,6 +90,8 @@ pub enum Why {
     Collisions,
     /// The count of entries is another than at the last reading, or near the limit.
     Filling,
+    /// NAT fails, and how its ports lie together was not looked at.
+    Closer,
     /// There is NAT, and the burst allows to follow it.
     Follow,
 }
@@ -120,6 +129,21 @@ struct Read {
     count: u32,
     /// Whether it showed source NAT.
     nat: bool,
+    /// Whether it showed crowded ports that were not looked at closely.
+    unclear: bool,
+}
+
+/// What a reading showed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// Entries.
+    pub entries: u64,
+    /// Whether there was source NAT among them.
+    pub nat: bool,
+    /// Whether ports were crowded of which it was not looked at how they lie together; the next reading does.
+    pub unclear: bool,
+    /// CPU time that it took in all.
+    pub cpu: Span,
 }
 
 impl DumpPlan {
@@ -145,12 +169,20 @@ impl DumpPlan {
             return Decision::Rest;
         };
         let cost = self.per_entry.saturating_mul(stats.count).as_secs_f64();
-        if cost <= self.purse || (self.budget.eager && why == Why::Start) {
+        let dear = match why {
+            Why::Start => self.budget.eager,
+            Why::Closer => cost <= CLOSER_AT_MOST.as_secs_f64(),
+            _ => false,
+        };
+        if cost <= self.purse || dear {
             return Decision::Whole(why);
         }
         // What nobody needs is not read in slices, and what can be paid for soon is waited for.
         let largest = BUCKET.mul_f64(self.budget.share).max(self.budget.burst);
-        if why == Why::Follow || cost <= largest.as_secs_f64() || self.allowance().is_none() {
+        if matches!(why, Why::Follow | Why::Closer)
+            || cost <= largest.as_secs_f64()
+            || self.allowance().is_none()
+        {
             return Decision::Rest;
         }
         Decision::Slices(why)
@@ -180,19 +212,17 @@ impl DumpPlan {
         self.purse -= cpu.as_secs_f64();
     }
 
-    /// Says that the table was read whole: `entries` of it, with source NAT among them or not, for `cpu` in all.
-    pub fn read(&mut self, now: Span, entries: u64, nat: bool, cpu: Span) {
-        if let Some(each) = u32::try_from(entries)
-            .ok()
-            .filter(|n| *n >= 1000)
-            .map(|n| cpu / n)
-        {
+    /// Says that the table was read whole.
+    pub fn read(&mut self, now: Span, reading: Reading) {
+        let entries = u32::try_from(reading.entries).ok().filter(|n| *n >= 1000);
+        if let Some(each) = entries.map(|n| reading.cpu / n) {
             self.per_entry = each;
         }
         self.read = Some(Read {
             at: now,
             count: self.before.as_ref().map_or(0, |(_, stats)| stats.count),
-            nat,
+            nat: reading.nat,
+            unclear: reading.unclear,
         });
         self.failing = false;
         self.collisions_per_second = 0.0;
@@ -227,7 +257,10 @@ impl DumpPlan {
             return Some(Why::Start);
         };
         let since = now.saturating_sub(read.at);
-        if self.budget.eager && read.nat && since >= Span::from_millis(500) && stats.count != read.count {
+        if self.budget.eager && self.failing && read.unclear && since >= SOON {
+            return Some(Why::Closer);
+        }
+        if self.budget.eager && read.nat && since >= SOON && stats.count != read.count {
             // Dearer reasons give the same reading.
             return Some(Why::Follow);
         }

@@ -19,11 +19,20 @@ fn stats(count: u32, found: u32, insert_failed: u32) -> CtStats {
     }
 }
 
+fn reading(entries: u64, nat: bool, millis: u64) -> Reading {
+    Reading {
+        entries,
+        nat,
+        unclear: false,
+        cpu: Span::from_millis(millis),
+    }
+}
+
 /// A plan whose table of `count` was read at zero, for nothing.
 fn read(budget: Budget, count: u32, nat: bool) -> DumpPlan {
     let mut plan = DumpPlan::new(budget);
     plan.look(Span::ZERO, &stats(count, 0, 0));
-    plan.read(Span::ZERO, 0, nat, Span::ZERO);
+    plan.read(Span::ZERO, reading(0, nat, 0));
     plan
 }
 
@@ -128,7 +137,7 @@ fn again_only_when_something_moved() {
         let mut plan = DumpPlan::new(Budget::steady(0.05));
         let of = |(count, found, failed)| stats(count, found, failed);
         plan.look(Span::ZERO, &of(then));
-        plan.read(Span::ZERO, 0, true, Span::ZERO);
+        plan.read(Span::ZERO, reading(0, true, 0));
         let expected = expected.map_or(Decision::Rest, Decision::Whole);
         assert_eq!(plan.look(secs(after), &of(now)), expected, "{name}");
     }
@@ -143,7 +152,7 @@ fn a_failure_that_came_too_soon_is_not_forgotten() {
         plan.look(secs(11.0), &stats(1000, 0, 5)),
         Decision::Whole(Why::Failing)
     );
-    plan.read(secs(11.0), 1000, true, Span::from_millis(4));
+    plan.read(secs(11.0), reading(1000, true, 4));
     assert_eq!(plan.look(secs(30.0), &stats(1000, 0, 5)), Decision::Rest);
 }
 
@@ -155,7 +164,7 @@ fn doctor_follows_nat_while_its_burst_lasts() {
         let now = secs(f64::from(second));
         if plan.look(now, &stats(100_000 + second, 0, 0)) == Decision::Whole(Why::Follow) {
             plan.spent(Span::from_millis(300));
-            plan.read(now, 100_000, true, Span::from_millis(300));
+            plan.read(now, reading(100_000, true, 300));
             readings += 1;
         }
     }
@@ -172,6 +181,31 @@ fn doctor_follows_nat_while_its_burst_lasts() {
         Decision::Rest,
         "nothing moved"
     );
+}
+
+#[test]
+fn crowded_ports_are_looked_at_closer_while_nat_fails() {
+    let unclear = |entries, cpu| Reading {
+        unclear: true,
+        ..reading(entries, true, cpu)
+    };
+    let next = |budget, cpu, failed| {
+        let mut plan = DumpPlan::new(budget);
+        plan.look(Span::ZERO, &stats(60_000, 0, 0));
+        plan.spent(Span::from_millis(cpu));
+        plan.read(Span::ZERO, unclear(60_000, cpu));
+        plan.look(secs(1.0), &stats(60_000, 0, failed))
+    };
+    let doctor = Budget::once(0.01);
+    assert_eq!(next(doctor, 240, 5), Decision::Whole(Why::Closer));
+    assert_eq!(
+        next(doctor, 1200, 5),
+        Decision::Whole(Why::Closer),
+        "beyond what may be spent"
+    );
+    assert_eq!(next(doctor, 4000, 5), Decision::Rest, "the answer would be late");
+    assert_eq!(next(doctor, 240, 0), Decision::Rest, "nothing fails");
+    assert_eq!(next(Budget::steady(0.01), 240, 5), Decision::Rest, "in its turn");
 }
 
 #[test]
@@ -218,7 +252,13 @@ fn ten_minutes(count: u32, per_entry: Span) -> (f64, f64) {
             minute += slice.as_secs_f64();
             left = left.map(|l| l.saturating_sub(slice)).filter(|l| !l.is_zero());
             if left.is_none() {
-                plan.read(now, count.into(), true, whole);
+                plan.read(
+                    now,
+                    Reading {
+                        cpu: whole,
+                        ..reading(count.into(), true, 0)
+                    },
+                );
             }
         }
     }
@@ -249,7 +289,7 @@ proptest! {
             let now = secs(f64::from(at));
             if plan.look(now, &stats(count, found, failed)) != Decision::Rest {
                 plan.spent(Span::from_millis(3));
-                plan.read(now, count.into(), true, Span::from_millis(3));
+                plan.read(now, reading(count.into(), true, 3));
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct CtFill {
     pub timeout: u32,
     /// Source-translated to this address: one client, whose ports from 1024 up NAT has kept; 64,512 at most.
     pub nat: Option<Ipv4Addr>,
+    /// Such ports are spread over the range rather than side by side.
+    pub spread: bool,
 }
 
 impl CtFill {
@@ -54,10 +56,11 @@ impl CtFill {
             to,
             timeout: 600,
             nat: None,
+            spread: false,
         }
     }
 
-    /// UDP through a NAT towards `to`, answered, ports kept from 1024 up.
+    /// UDP through a NAT towards `to`, answered, ports kept from 1024 up side by side.
     pub fn translated(count: u32, nat: Ipv4Addr, to: (Ipv4Addr, u16)) -> Self {
         Self {
             tcp: false,
@@ -145,9 +148,11 @@ fn message(out: &mut Vec<u8>, fill: CtFill, number: u32) {
     out.extend([0; 8]);
     out.extend([AF_INET, 0, 0, 0]);
     let ports = if fill.nat.is_some() { 64_512 } else { PORTS };
+    // A stride that has no divisor in common with the range meets each port once.
+    let place = if fill.spread { number * 7919 } else { number };
     let client = (
         Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 0).to_bits() + number / ports),
-        u16::try_from(1024 + number % ports).expect("it is at most 65,535"),
+        u16::try_from(1024 + place % ports).expect("it is at most 65,535"),
     );
     tuple(out, 1, fill.tcp, client, fill.to);
     let outside = (fill.nat.unwrap_or(client.0), client.1);
