@@ -59,7 +59,10 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
 fn anything_seen(world: &World) -> bool {
     world.sources.iter().any(|(source, status)| {
         status.state != SourceState::Unavailable
-            && !matches!(source, Source::Host | Source::NatRules | Source::Config)
+            && !matches!(
+                source,
+                Source::Host | Source::NatRules | Source::Config | Source::Keys
+            )
     })
 }
 
