@@ -109,6 +109,9 @@ pub struct Doctor {
     /// Observe another network namespace: a name (ip netns), a path or a process id
     #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
     pub netns: Option<String>,
+    /// Also look at the sockets, conntrack and NAT of every other network namespace of this host (needs CAP_SYS_ADMIN)
+    #[arg(long, conflicts_with_all = ["netns", "replay", "record", "anonymise"], env = "WGNAT_ALL_NETNS")]
+    pub all_netns: bool,
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
@@ -25,6 +26,8 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     } else {
         None
     };
+    // Before the watch, so that both see the same time; its threads start in this namespace.
+    let namespaces = args.all_netns.then(|| Namespaces::start(settings.cpu_budget));
     let judged = match &args.replay {
         Some(path) => {
             let (judged, note) = replay(path, anonymiser)?;
@@ -42,7 +45,12 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         thresholds: &settings.thresholds,
     };
     let evaluation = rules::evaluate(&catalogue, &input);
-    let report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    if let Some(namespaces) = namespaces {
+        let watched = namespaces.finish(&settings.thresholds);
+        report.collectors.push((Source::Namespaces, watched.status));
+        report.add_namespaces(watched.judged);
+    }
     let mut text = Vec::new();
     output::render(
         &report,

@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod namespaces;
 pub mod observers;
 pub mod progress;
 pub mod record;

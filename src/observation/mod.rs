@@ -59,6 +59,8 @@ pub enum Source {
     Processes,
     /// Connects and closes, counted in the kernel by eBPF.
     Bpf,
+    /// Every other network namespace of the host, with `--all-netns`.
+    Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
@@ -67,7 +69,7 @@ pub enum Source {
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -79,6 +81,7 @@ impl Source {
         Self::Counters,
         Self::Processes,
         Self::Bpf,
+        Self::Namespaces,
         Self::Config,
         Self::Keys,
     ];
@@ -96,6 +99,7 @@ impl Source {
             Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Keys => "keys",

@@ -44,12 +44,29 @@ const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// The observer.
 pub struct ConntrackObserver {
     way: Way,
-    plan: DumpPlan,
+    memory: Memory,
     slices: Option<Slices>,
+}
+
+/// What an observer knows of its table, for another that goes on in its place.
+#[derive(Debug)]
+pub struct Memory {
+    plan: DumpPlan,
     /// CPU time that the last dump used.
     dumped: Option<Span>,
     /// The rows of the last table whose ports are worth a closer look.
     closer: Vec<SnatTally>,
+}
+
+impl Memory {
+    /// Of a table that was not looked at yet.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            plan: DumpPlan::new(budget),
+            dumped: None,
+            closer: Vec::new(),
+        }
+    }
 }
 
 /// A table that is being read in slices.
@@ -75,12 +92,20 @@ impl ConntrackObserver {
 
     /// Opens it in the calling thread's namespace.
     pub fn open_with(budget: Budget) -> Result<Self, ObserveError> {
+        Self::open_remembering(Memory::new(budget))
+    }
+
+    /// What another needs to go on in its place.
+    pub fn into_memory(self) -> Memory {
+        self.memory
+    }
+
+    /// Opens it in the calling thread's namespace, to go on where another ended.
+    pub fn open_remembering(memory: Memory) -> Result<Self, ObserveError> {
         let new = |way| Self {
             way,
-            plan: DumpPlan::new(budget),
+            memory,
             slices: None,
-            dumped: None,
-            closer: Vec::new(),
         };
         let proc_sys = Path::new("/proc/sys/net");
         if proc_sys.exists() && !Path::new(COUNT).exists() && !Path::new(STAT).exists() {
@@ -131,16 +156,16 @@ impl ConntrackObserver {
             return Ok(0);
         };
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
-        let folded = match fold_table(netlink, new_fold(&self.closer), entries, within) {
+        let folded = match fold_table(netlink, new_fold(&self.memory.closer), entries, within) {
             Err(NetlinkError::Overrun { .. } | NetlinkError::Malformed { .. }) => {
                 // A new socket: the old one's dump is still under way.
                 *netlink = open()?;
-                fold_table(netlink, new_fold(&self.closer), entries, within)
+                fold_table(netlink, new_fold(&self.memory.closer), entries, within)
             }
             other => other,
         };
         let cost = clock::thread_cpu().saturating_sub(cpu);
-        self.plan.spent(cost);
+        self.memory.plan.spent(cost);
         let (tally, malformed) = folded?;
         self.told(tally, clock::instant().duration_since(begun), cost, emit);
         Ok(malformed)
@@ -148,20 +173,20 @@ impl ConntrackObserver {
 
     fn told(&mut self, tally: CtTally, took: Span, cost: Span, emit: &mut Emit<'_>) {
         let nat = !tally.snat.is_empty();
-        self.dumped = Some(cost);
+        self.memory.dumped = Some(cost);
         let crowded = tally
             .snat
             .iter()
             .take(WATCHED)
             .filter(|row| row.ports >= CLOSER_FROM);
-        self.closer = crowded.cloned().collect();
+        self.memory.closer = crowded.cloned().collect();
         let reading = Reading {
             entries: tally.entries,
             nat,
-            unclear: self.closer.iter().any(|row| row.runs.is_none()),
+            unclear: self.memory.closer.iter().any(|row| row.runs.is_none()),
             cpu: cost,
         };
-        self.plan.read(clock::monotonic(), reading);
+        self.memory.plan.read(clock::monotonic(), reading);
         emit.emit(clock::now(), took, Body::ConntrackTally(tally));
     }
 
@@ -171,7 +196,7 @@ impl ConntrackObserver {
         self.slices = Some(Slices {
             dump: netlink.begin(wire::GET, DUMP, &wire::REQUEST)?,
             netlink,
-            fold: new_fold(&self.closer),
+            fold: new_fold(&self.memory.closer),
             begun: clock::instant(),
             cpu: Span::ZERO,
         });
@@ -184,7 +209,7 @@ impl ConntrackObserver {
             return Ok(0);
         };
         let began = clock::thread_cpu();
-        let allowance = self.plan.allowance().unwrap_or_default();
+        let allowance = self.memory.plan.allowance().unwrap_or_default();
         let mut used = Span::ZERO;
         let mut finished = false;
         while !finished && used < allowance {
@@ -193,9 +218,9 @@ impl ConntrackObserver {
             } = &mut slices;
             let step = netlink.step(dump, |_, payload| fold.add(payload));
             used = clock::thread_cpu().saturating_sub(began);
-            finished = step.inspect_err(|_| self.plan.spent(used))?;
+            finished = step.inspect_err(|_| self.memory.plan.spent(used))?;
         }
-        self.plan.spent(used);
+        self.memory.plan.spent(used);
         slices.cpu += used;
         if !finished {
             self.slices = Some(slices);
@@ -218,10 +243,10 @@ impl ConntrackObserver {
         let decision = match (&self.way, &self.slices, table) {
             (Way::Proc(_), ..) => Decision::Rest,
             (_, Some(_), false) => {
-                self.plan.refill(now);
+                self.memory.plan.refill(now);
                 Decision::Rest
             }
-            _ => self.plan.look(now, &stats),
+            _ => self.memory.plan.look(now, &stats),
         };
         emit.emit(
             clock::now(),
@@ -279,7 +304,7 @@ impl Observer for ConntrackObserver {
     }
 
     fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        self.look_at(self.dumped.is_none_or(|cost| cost < TOO_DEAR), emit)
+        self.look_at(self.memory.dumped.is_none_or(|cost| cost < TOO_DEAR), emit)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod namespaces;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -49,6 +50,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Other network namespaces of the host, where they were looked at.
+    pub namespaces: Vec<namespaces::NamespaceRow>,
 }
 
 impl Report {

@@ -12,8 +12,8 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use tables::{
-    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
-    ProcessRow, Sockets, Wireguard,
+    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
+    Peer, ProcessRow, Sockets, Wireguard,
 };
 
 use schemars::JsonSchema;
@@ -70,6 +70,9 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
+    /// `evidence.netns`.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// The name of this contract.
@@ -207,6 +210,7 @@ impl From<&report::Report> for Report {
             nat: Nat::default(),
             paths: Vec::new(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }
 }
