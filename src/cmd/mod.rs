@@ -4,6 +4,7 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod namespaces;
 pub mod observers;
 pub mod path;
 pub mod probe;
@@ -99,8 +100,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            cpu_budget,
             ..
         }) => Flags {
+            cpu_budget: *cpu_budget,
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,
