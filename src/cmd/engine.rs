@@ -90,6 +90,11 @@ impl Engine {
         self.no_first_look.is_empty() && self.all_answered()
     }
 
+    /// How many sources have not looked yet.
+    pub fn awaited(&self) -> usize {
+        self.no_first_look.len()
+    }
+
     fn all_answered(&self) -> bool {
         self.unanswered.values().all(|n| *n == 0)
     }
