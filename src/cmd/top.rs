@@ -1,6 +1,7 @@
 //! `wgnat top`: the live view. Reads the keyboard and the observers, and draws.
 
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
@@ -77,10 +78,11 @@ pub fn run(args: &Top, settings: &Settings) -> anyhow::Result<u8> {
 }
 
 /// The terminal in the state that a full screen needs. Dropping it, and a panic, give it back as it was.
-struct Screen(DefaultTerminal);
+pub struct Screen(DefaultTerminal);
 
 impl Screen {
-    fn open() -> anyhow::Result<Self> {
+    /// Takes the terminal. Called once: a hook for panics stays.
+    pub fn open() -> anyhow::Result<Self> {
         let hook = std::panic::take_hook();
         let drawing = std::thread::current().id();
         std::panic::set_hook(Box::new(move |panic| {
@@ -90,6 +92,7 @@ impl Screen {
                 hook(panic);
             }
         }));
+        TAKEN.store(true, Ordering::SeqCst);
         enable_raw_mode().context("the terminal cannot be set to tell each key")?;
         let opened = execute!(io::stdout(), EnterAlternateScreen)
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
@@ -109,8 +112,14 @@ impl Drop for Screen {
     }
 }
 
+/// Whether the terminal is ours. To give it back twice would put the cursor where it was at first, onto what was written since.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// Whatever fails of it, the rest is still worth doing, and there is nobody to tell.
 fn restore() {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = disable_raw_mode();
     let _ = execute!(
         io::stdout(),

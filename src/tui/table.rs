@@ -85,6 +85,8 @@ pub struct Column {
     pub number: bool,
     /// It may be cut to so many columns; one that may not is as wide as its widest cell.
     pub least: Option<usize>,
+    /// It is read from its beginning: cut at its end, and before anything else.
+    pub prose: bool,
     /// Where there is no room the highest goes first; 0 stays.
     pub rank: u8,
 }
@@ -94,7 +96,15 @@ const fn text(name: &'static str, least: usize, rank: u8) -> Column {
         name,
         number: false,
         least: Some(least),
+        prose: false,
         rank,
+    }
+}
+
+const fn prose(name: &'static str, least: usize, rank: u8) -> Column {
+    Column {
+        prose: true,
+        ..text(name, least, rank)
     }
 }
 
@@ -103,6 +113,7 @@ const fn number(name: &'static str, rank: u8) -> Column {
         name,
         number: true,
         least: None,
+        prose: false,
         rank,
     }
 }
@@ -112,6 +123,7 @@ const fn word(name: &'static str, rank: u8) -> Column {
         name,
         number: false,
         least: None,
+        prose: false,
         rank,
     }
 }
@@ -300,8 +312,8 @@ fn destinations(snapshot: &Snapshot) -> Table {
     Table {
         columns: vec![
             text("process", 9, 0),
-            text("from", 9, 7),
-            text("towards", 15, 0),
+            text("from", 15, 7),
+            text("towards", 21, 0),
             number("held", 0),
             number("used", 3),
             number("open", 5),
@@ -343,8 +355,8 @@ fn processes(snapshot: &Snapshot) -> Table {
     let rows: Vec<Row> = rows.collect();
     let mut summary = human::counted(
         rows.len() as u64,
-        "process that holds sockets",
-        "processes that hold sockets",
+        "process with many sockets or files",
+        "processes with many sockets or files",
     );
     left_out(&mut summary, sockets.processes_left_out);
     Table {
@@ -428,7 +440,7 @@ fn conntrack(snapshot: &Snapshot) -> Table {
                 note,
             );
         }
-        if let Some(t) = &c.tally {
+        if let Some(t) = c.tally.as_ref().filter(|t| t.entries > 0) {
             for (name, n) in [
                 ("TCP", t.tcp),
                 ("TCP established", t.tcp_established),
@@ -477,7 +489,7 @@ fn peers(snapshot: &Snapshot) -> Table {
     Table {
         columns: vec![
             text("peer", 8, 0),
-            text("endpoint", 15, 2),
+            text("endpoint", 21, 2),
             word("handshake", 1),
             number("received", 3),
             number("sent", 3),
@@ -585,7 +597,7 @@ fn findings(snapshot: &Snapshot) -> Table {
     Table {
         columns: vec![
             word("", 0),
-            text("finding", 18, 0),
+            prose("finding", 40, 0),
             text("code", 12, 2),
             word("confidence", 4),
             word("since", 3),
@@ -620,7 +632,7 @@ fn sources(snapshot: &Snapshot) -> Table {
             word("sees", 0),
             number("CPU time", 2),
             number("lost", 3),
-            text("what is missing, and why", 14, 1),
+            prose("what is missing, and why", 40, 1),
         ],
         rows: rows.collect(),
         summary: "what wgnat looks at, and what it could not see".to_owned(),

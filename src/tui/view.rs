@@ -144,14 +144,18 @@ impl Canvas<'_, '_> {
     }
 
     fn text(&mut self, tone: Tone, text: &str) {
-        let text = cut(&self.look.shown(text), usize::from(self.area.width));
+        let text = cut(
+            &self.look.shown(text),
+            usize::from(self.area.width),
+            self.look.unicode,
+        );
         let style = self.look.style(tone);
         self.line(TextLine::styled(text, style));
     }
 }
 
 /// The start of `text` that fits, with an ellipsis where something is gone.
-fn cut(text: &str, columns: usize) -> String {
+fn cut(text: &str, columns: usize, unicode: bool) -> String {
     if clean::width(text) <= columns {
         return text.to_owned();
     }
@@ -164,7 +168,7 @@ fn cut(text: &str, columns: usize) -> String {
         }
         out = wider;
     }
-    out.push(if text.is_ascii() { '~' } else { '…' });
+    out.push(if unicode { '…' } else { '~' });
     out
 }
 
@@ -182,10 +186,8 @@ fn title(model: &Model, look: Look, width: usize) -> TextLine<'static> {
                     .map(|name| format!("netns {}", clean::line(name))),
             );
         }
-        left.push(format!(
-            "watched {}",
-            human::span(crate::time::Span::from_secs(report.duration.as_secs()))
-        ));
+        let watched = human::span(crate::time::Span::from_secs(report.duration.as_secs()));
+        left.push(format!("watched {}", watched.replace(".0 s", " s")));
         if let Some(host) = &report.host {
             left.push(format!("kernel {}", clean::line(&host.kernel)));
         }
@@ -393,7 +395,18 @@ fn columns(table: &Table, sort: Option<(usize, bool)>, width: usize, look: Look)
     kept.sort_unstable();
     let room = |gap: usize| width.saturating_sub(2 + gap * kept.len().saturating_sub(1));
     let wanted: usize = kept.iter().map(|at| natural[*at]).sum();
-    let gap = if wanted <= room(2) { 2 } else { 1 };
+    // Prose is cut before the spaces are.
+    let close: usize = kept
+        .iter()
+        .map(|at| {
+            if table.columns[*at].prose {
+                least(*at)
+            } else {
+                natural[*at]
+            }
+        })
+        .sum();
+    let gap = if close <= room(2) { 2 } else { 1 };
     let mut widths: Vec<usize> = kept.iter().map(|at| natural[*at]).collect();
     for _ in room(gap)..wanted {
         // The widest of those that may be cut gives a column.
@@ -426,11 +439,12 @@ fn row_line(
 ) -> TextLine<'static> {
     let mut spans = vec![TextSpan::raw(gutter.to_owned())];
     for (column, (text, tone)) in shown.iter().zip(cells) {
-        // ASCII has no ellipsis of one column.
-        let text = if look.unicode {
+        // Prose tells most at its beginning; and ASCII has no ellipsis of one column.
+        let prose = table.columns[column.at].prose;
+        let text = if look.unicode && !prose {
             clean::elide(&text, column.width).into_owned()
         } else {
-            cut(&text, column.width)
+            cut(&text, column.width, look.unicode)
         };
         let pad = " ".repeat(column.width.saturating_sub(clean::width(&text)));
         let gap = " ".repeat(column.gap);
@@ -470,7 +484,7 @@ fn news(canvas: &mut Canvas<'_, '_>, model: &Model, look: Look, rows: u16, width
             look.span(Tone::Dim, &format!("{at} ")),
             look.span(tone, word),
             TextSpan::raw(" "),
-            TextSpan::raw(cut(&look.shown(&title), width.saturating_sub(used))),
+            TextSpan::raw(cut(&look.shown(&title), width.saturating_sub(used), look.unicode)),
         ]));
     }
     if !any {
