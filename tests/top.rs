@@ -1,5 +1,8 @@
 //! `wgnat top` in a real terminal, over real load.
 
+// What is on the screen is for the person who reads the output.
+#![allow(clippy::print_stdout)]
+
 mod lab;
 
 use lab::{ChurnPlan, Lab, LoadProcess, Namespace, Serve, TcpServer, Terminal, Work, exec, hold};

@@ -2,7 +2,6 @@
 
 pub mod analyze;
 pub mod doctor;
-pub mod engine;
 pub mod explain;
 pub mod input;
 pub mod observers;

@@ -2,7 +2,6 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -13,16 +12,16 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::{DefaultTerminal, Terminal, backend::CrosstermBackend};
 
-use super::engine::{Engine, Start};
 use super::{colour, observers, utf8_locale};
 use crate::cli::Top;
 use crate::config::Settings;
+use crate::engine::{Engine, Step};
 use crate::observation::Source;
-use crate::observe::supervisor::Event;
 use crate::rules::{self, Input as Facts};
 use crate::sys::clock;
 use crate::sys::netns::Netns;
 use crate::time::Span;
+use crate::track::World;
 use crate::tui::model::Model;
 use crate::tui::view::{self, Look};
 use crate::tui::{Key, Snapshot};
@@ -30,6 +29,9 @@ use crate::{report, rules::ports};
 
 /// How often the tables are made anew.
 const REFRESH: Span = Span::from_secs(1);
+
+/// Observations that are taken in between two looks at the keyboard.
+const STEPS: usize = 8192;
 
 /// How long to wait for a key before observers are heard again. Their queue holds 4,096 observations.
 const WAIT: Span = Span::from_millis(100);
@@ -58,17 +60,13 @@ pub fn run(args: &Top, settings: &Settings) -> anyhow::Result<u8> {
         color: colour(settings.color, &io::stdout()),
         unicode: utf8_locale(),
     };
-    let (engine, events) = Engine::start(Start {
-        started: clock::now(),
-        observers,
-        recorder: None,
-        anonymiser: None,
-    });
+    let world = World::new(clock::now());
+    let engine = Engine::start_for_good(observers);
     observers::on_interrupt(engine.interrupter())?;
     let mut screen = Screen::open()?;
     Live {
         engine,
-        events,
+        world,
         settings,
         model: Model::default(),
         refreshed: None,
@@ -130,7 +128,7 @@ fn restore() {
 
 struct Live<'a> {
     engine: Engine,
-    events: Receiver<Event>,
+    world: World,
     settings: &'a Settings,
     model: Model,
     refreshed: Option<Instant>,
@@ -153,13 +151,20 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Takes in what the observers have told.
+    /// Takes in what the observers have told, and asks for what would tell more.
     fn hear(&mut self) {
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => self.engine.take(event),
-                // All observers have ended: what is known stays on the screen, and Sources says why.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+        // Whatever a flood brings, keys are heard in between.
+        for _ in 0..STEPS {
+            match self.engine.wait(Span::ZERO) {
+                Step::Seen(observation) => {
+                    self.world.apply(&observation);
+                    for request in self.world.requests_after(&observation) {
+                        self.engine.ask(request);
+                    }
+                }
+                Step::Moved => {}
+                // Where all observers have ended, what is known stays on the screen, and Sources says why.
+                Step::Quiet | Step::Over => return,
             }
         }
     }
@@ -167,16 +172,16 @@ impl Live<'_> {
     /// A new snapshot each second, and the first as soon as there is something to see.
     fn refresh(&mut self) -> bool {
         let due = match self.refreshed {
-            None => self.engine.can_foretell(),
+            None => self.engine.can_tell(),
             Some(at) => clock::instant() - at >= REFRESH,
         };
         if !due {
             return false;
         }
         self.refreshed = Some(clock::instant());
-        let now = clock::now().max(self.engine.world.now);
-        self.engine.world.handle_timeout(now);
-        let world = &self.engine.world;
+        let now = clock::now().max(self.world.now);
+        self.world.handle_timeout(now);
+        let world = &self.world;
         let catalogue: Vec<_> = rules::registry::rules().collect();
         let facts = Facts {
             world,
@@ -187,7 +192,7 @@ impl Live<'_> {
         let snapshot = Snapshot {
             report: report::build::build(world, evaluation, env!("CARGO_PKG_VERSION")),
             advice,
-            awaited: self.engine.awaited(),
+            looking: !self.engine.has_looked(),
         };
         self.model.look(snapshot);
         true

@@ -58,11 +58,13 @@ pub enum Source {
     Bpf,
     /// Peers named on the command line or in a wg-quick file.
     Config,
+    /// What the devices' own keys open of the handshakes that reach them.
+    Keys,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -74,6 +76,7 @@ impl Source {
         Self::Processes,
         Self::Bpf,
         Self::Config,
+        Self::Keys,
     ];
 
     /// The name in reports and logs.
@@ -90,6 +93,7 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Keys => "keys",
         }
     }
 }
@@ -112,6 +116,10 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// What keys say of a handshake message.
+    Checked(packet::CheckedMessage),
+    /// Initiations that were only counted.
+    Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
     Routes(host::RouteTables),
     /// The kernel's answer to a route look-up that the core asked for.

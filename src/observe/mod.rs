@@ -12,6 +12,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod executable;
 pub mod host;
+pub mod keys;
 mod pace;
 pub mod processes;
 pub mod routes;

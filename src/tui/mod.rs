@@ -20,8 +20,8 @@ pub struct Snapshot {
     pub report: Report,
     /// What would help each of the busiest destinations.
     pub advice: Vec<(Tuple, Advice)>,
-    /// Sources that have not looked yet.
-    pub awaited: usize,
+    /// A source has not looked yet, or a request is unanswered.
+    pub looking: bool,
 }
 
 /// A key, as far as it means something here.

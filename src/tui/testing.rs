@@ -22,7 +22,7 @@ pub fn snapshot(report: Report) -> Snapshot {
     Snapshot {
         report,
         advice: Vec::new(),
-        awaited: 0,
+        looking: false,
     }
 }
 

@@ -200,7 +200,12 @@ fn title(model: &Model, look: Look, width: usize) -> TextLine<'static> {
         if right.is_empty() {
             right.push((
                 Tone::Good,
-                if snapshot.awaited > 0 { "looking" } else { "ok" }.to_owned(),
+                match (snapshot.looking, unseen::gaps(report).is_empty()) {
+                    (true, _) => "looking",
+                    (false, true) => "ok",
+                    (false, false) => "ok as far as seen",
+                }
+                .to_owned(),
             ));
         }
     } else {
