@@ -122,16 +122,21 @@ fn the_advice_holds(client: &Client) {
     let server = BatchServer::start(lab.server(), to, BATCH);
     let doctor = Look::at(&lab, lab.client())
         .args(&["--count-connects"])
-        .duration("5s")
+        .duration("120s")
         .start()
         .await_watching();
     let churning = Running::start(client, &lab, &server.url(), None);
-    churning.await_number("failed", 1);
+    // Two rounds that found no port.
+    churning.await_number("failed", 2 * BATCH as u64);
     let failures = churning.told();
     assert!(
         failures["errors"]["EADDRNOTAVAIL"].as_u64() >= Some(1),
         "{failures}"
     );
+    // Told to end, it looks a last time.
+    let mut interrupt = Command::new("kill");
+    interrupt.args(["-INT", &doctor.pid().to_string()]);
+    exec::run(interrupt);
     let verdict = doctor.finish();
     drop(churning);
     let finding = advice(&verdict, to);
