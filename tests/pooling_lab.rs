@@ -9,7 +9,7 @@
 mod lab;
 mod truth;
 
-use lab::{BatchServer, Lab, exec, wait};
+use lab::{BatchServer, Lab, Serve, TcpServer, exec, wait};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -133,10 +133,7 @@ fn the_advice_holds(client: &Client) {
         failures["errors"]["EADDRNOTAVAIL"].as_u64() >= Some(1),
         "{failures}"
     );
-    // Told to end, it looks a last time.
-    let mut interrupt = Command::new("kill");
-    interrupt.args(["-INT", &doctor.pid().to_string()]);
-    exec::run(interrupt);
+    interrupt(doctor.pid());
     let verdict = doctor.finish();
     drop(churning);
     let finding = advice(&verdict, to);
@@ -238,4 +235,70 @@ fn build_go(dir: &Path, snippet: Option<&str>) -> PathBuf {
     let built = exec::output_within(build, None, Duration::from_secs(300));
     assert_eq!(built.code, 0, "{}", built.stderr);
     program
+}
+
+/// A script in a loop, as cron, CGI or a deploy hook is: each process opens one connection and ends.
+const ONE_EACH: &str = "while :; do
+    bash -c 'exec 3<>/dev/tcp/$HOST/8080 && printf hello >&3 && read -r -N 5 <&3' || exit 1
+done";
+
+#[test]
+fn processes_that_end_at_once_are_not_told_to_pool() {
+    let Some(lab) = Lab::pair() else { return };
+    let to = SocketAddr::new(lab.server_ip(), 8080);
+    let server = TcpServer::start(lab.server(), to, Serve::Echo);
+    let doctor = Look::at(&lab, lab.client())
+        .args(&["--count-connects"])
+        .duration("120s")
+        .start()
+        .await_watching();
+    let mut script = lab.client().command("sh");
+    script
+        .args(["-c", ONE_EACH])
+        .env("HOST", lab.server_ip().to_string());
+    let mut script = Script(script.stdin(Stdio::null()).spawn().expect("there is a shell"));
+    // Enough processes, over enough looks, to be a habit.
+    let watch = lab::Watch::start();
+    wait::wait_until(PATIENCE, "a hundred processes", || {
+        assert!(
+            script.0.try_wait().expect("it is our child").is_none(),
+            "the script failed"
+        );
+        server.accepted() >= 100 && watch.elapsed() >= Duration::from_secs(5)
+    });
+    interrupt(doctor.pid());
+    let verdict = doctor.finish();
+    let finding = advice(&verdict, to);
+    let everything = verdict.everything();
+    assert_eq!(finding["code"], "connection-churn", "{everything}");
+    let fix = &finding["fixes"][0];
+    assert_eq!(
+        fix["title"], "Keep the connections outside of the short-lived processes",
+        "{everything}"
+    );
+    assert!(
+        fix["snippet"].as_str().is_some_and(|s| s.contains("keepalive")),
+        "{everything}"
+    );
+    assert!(
+        fix["why"].as_str().is_some_and(|s| s.contains("1 at most each")),
+        "{everything}"
+    );
+}
+
+/// A script that ends with its handle.
+struct Script(Child);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Told to end, doctor looks a last time.
+fn interrupt(pid: u32) {
+    let mut kill = Command::new("kill");
+    kill.args(["-INT", &pid.to_string()]);
+    exec::run(kill);
 }
