@@ -9,7 +9,9 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -60,11 +62,13 @@ pub enum Source {
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// Paths to named targets, measured.
+    Paths,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -77,6 +81,7 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Keys,
+        Self::Paths,
     ];
 
     /// The name in reports and logs.
@@ -93,6 +98,7 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Paths => "paths",
             Self::Keys => "keys",
         }
     }
@@ -136,6 +142,10 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
 }
 
 /// How well a source can see.

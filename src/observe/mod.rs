@@ -14,6 +14,7 @@ pub mod executable;
 pub mod host;
 pub mod keys;
 mod pace;
+pub mod path;
 pub mod processes;
 pub mod routes;
 pub mod sockets;

@@ -4,6 +4,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod paths;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -49,6 +50,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Measured paths.
+    pub paths: Vec<paths::PathRow>,
 }
 
 impl Report {

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -54,6 +55,8 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// Measured paths.
+    pub paths: paths::PathState,
 }
 
 impl World {
@@ -75,6 +78,7 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            paths: paths::PathState::default(),
         }
     }
 
@@ -115,6 +119,8 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
         }
     }
 
