@@ -23,8 +23,8 @@ use truth::{Look, Verdict};
 const BATCH: usize = 12;
 /// Local ports that the client has.
 const PORTS: u16 = 300;
-/// A round at most so often: some hundred requests a second.
-const ROUND_MS: &str = "100";
+/// Between two rounds: some hundred requests a second.
+const PAUSE_MS: &str = "80";
 /// A starved machine makes a few rounds a second.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -47,7 +47,7 @@ impl Running {
         let mut command = lab.client().command(made.get_program());
         command
             .args(made.get_args())
-            .args([url, &BATCH.to_string(), ROUND_MS]);
+            .args([url, &BATCH.to_string(), PAUSE_MS]);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().to_ascii_lowercase().ends_with("_proxy") {
                 command.env_remove(name);

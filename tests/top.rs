@@ -5,7 +5,9 @@
 
 mod lab;
 
-use lab::{ChurnPlan, Lab, LoadProcess, Namespace, Serve, TcpServer, Terminal, Work, exec, hold};
+use lab::{
+    ChurnPlan, Lab, LoadProcess, Namespace, Nat, Serve, TcpServer, Terminal, Tunnel, Work, exec, hold,
+};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -279,4 +281,41 @@ fn a_panic_gives_the_terminal_back() {
         "{screen}"
     );
     as_before(&terminal);
+}
+
+#[test]
+fn peers_and_source_nat_are_shown() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    let terminal = Terminal::open(lab.client(), 80, 24, &[]);
+    terminal.line(TOP);
+    terminal.keys(&["4"]);
+    let screen = terminal.await_screen("a peer that is up", |s| {
+        s.contains("wg0 ") && s.contains(" up") && s.contains(&format!("{}:", lab.server_ip()))
+    });
+    show("peers", &screen);
+    terminal.keys(&["Enter"]);
+    show(
+        "a peer",
+        &terminal.await_screen("the peer in full", |s| {
+            s.contains("AllowedIPs") && s.contains("Handshake")
+        }),
+    );
+    drop(terminal);
+
+    let server = TcpServer::start(lab.server(), at(&lab, 9000), Serve::Echo);
+    let _held = hold(lab.client(), server.address(), 30);
+    let terminal = Terminal::open(lab.router(), 80, 24, &[]);
+    terminal.line(TOP);
+    terminal.keys(&["3"]);
+    let screen = terminal.await_screen("NAT ports towards the server", |s| {
+        let row = |l: &str| l.contains(" → ") && l.contains(":9000") && l.contains(" 30 ");
+        s.lines().any(row) && s.contains("TCP established")
+    });
+    show("conntrack", &screen);
+    terminal.keys(&["Enter"]);
+    show("a NAT", &terminal.await_text("30 NAT ports"));
 }

@@ -1,6 +1,6 @@
 //! One row in full: its numbers, what is found of it, and what to change.
 
-use super::table::{RowId, identity, process_name, tuple};
+use super::table::{RowId, identity, process_name, snat_name, tuple};
 use super::{Snapshot, Tone};
 use crate::finding::{Finding, Fix, Subject};
 use crate::output::{clean, evidence, human, told, unseen};
@@ -79,7 +79,7 @@ pub fn of(id: &RowId, snapshot: &Snapshot) -> Vec<Line> {
             all.find(|f| identity(f) == *wanted).map(|f| finding(f, report))
         }
         RowId::Source(name) => Some(source(name, report)),
-        RowId::Conntrack(name) => conntrack(name, report),
+        RowId::Conntrack(name) => conntrack(name, snapshot),
     };
     lines.unwrap_or_else(|| vec![heading("It is no longer there.", Tone::Dim)])
 }
@@ -283,12 +283,47 @@ fn peer(p: &PeerRow, report: &Report) -> Vec<Line> {
     lines
 }
 
-fn conntrack(name: &str, report: &Report) -> Option<Vec<Line>> {
-    report.conntrack.as_ref()?;
+fn conntrack(name: &str, snapshot: &Snapshot) -> Option<Vec<Line>> {
+    let report = &snapshot.report;
+    let conntrack = report.conntrack.as_ref()?;
     let mut lines = vec![heading(name, Tone::Strong)];
+    if let Some(row) = conntrack.snat.iter().find(|row| snat_name(row) == name) {
+        let t = &row.tally;
+        let range = match row.range {
+            Some(range) if row.range_inferred => {
+                format!("about {} ports, as those in use show", human::count(range))
+            }
+            Some(range) => human::counted(range, "port", "ports"),
+            None => "not known".to_owned(),
+        };
+        lines.extend([
+            line("Held", human::counted(row.held, "NAT port", "NAT ports")),
+            line("Range", range),
+            line("In use", format!("{} to {}", t.min_port, t.max_port)),
+            line(
+                "Preserved",
+                format!(
+                    "{} kept the port that the client chose",
+                    human::count(t.preserved)
+                ),
+            ),
+            line("Closing", human::count(t.closing)),
+            line("No reply", human::count(t.unreplied)),
+        ]);
+    } else {
+        let table = super::table::of(super::table::Tab::Conntrack, snapshot);
+        let row = table
+            .rows
+            .iter()
+            .find(|row| row.id == RowId::Conntrack(name.to_owned()))?;
+        for (label, cell) in ["", "Count", "Share", ""].iter().zip(&row.cells).skip(1) {
+            lines.push(line(label, cell.text.as_str()));
+        }
+    }
     let about = |f: &&Finding| matches!(f.subject, Subject::Conntrack | Subject::Nat { .. });
     let found: Vec<&Finding> = report.findings.iter().filter(about).collect();
     if found.is_empty() {
+        lines.push(gap());
         lines.push(line("", "Nothing is found of conntrack or of source NAT."));
     }
     for f in found {

@@ -396,6 +396,12 @@ impl Cell {
     }
 }
 
+/// From which NAT address towards which destination.
+pub fn snat_name(row: &SnatRow) -> String {
+    let t = &row.tally;
+    format!("{} → {}", t.nat_address, towards(t.proto, t.destination))
+}
+
 fn conntrack(snapshot: &Snapshot) -> Table {
     let mut rows = Vec::new();
     let mut summary = "not observed (see Sources)".to_owned();
@@ -420,9 +426,8 @@ fn conntrack(snapshot: &Snapshot) -> Table {
             });
         };
         for row in &c.snat {
-            let t = &row.tally;
             line(
-                &format!("{} → {}", t.nat_address, towards(t.proto, t.destination)),
+                &snat_name(row),
                 Cell::count(row.held.into()),
                 Cell::share(row.held.into(), row.range.map(u64::from)),
                 Cell::of_range(row),

@@ -1,5 +1,5 @@
 // A Go program that asks a server for many things at a time, round after round.
-// churn URL REQUESTS-A-ROUND MILLISECONDS-A-ROUND; the advice, where there is one, replaces the marked line.
+// churn URL REQUESTS-A-ROUND MILLISECONDS-BETWEEN-ROUNDS; the advice, where there is one, replaces the marked line.
 package main
 
 import (
@@ -43,7 +43,6 @@ func main() {
 		}
 	}
 	for {
-		next := time.After(time.Duration(pause) * time.Millisecond)
 		var round sync.WaitGroup
 		for i := 0; i < batch; i++ {
 			round.Add(1)
@@ -55,6 +54,6 @@ func main() {
 		round.Wait()
 		told, _ := json.Marshal(map[string]any{"done": done, "failed": failed, "errors": kinds})
 		fmt.Println(string(told))
-		<-next
+		time.Sleep(time.Duration(pause) * time.Millisecond)
 	}
 }

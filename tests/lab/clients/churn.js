@@ -1,5 +1,5 @@
 // A Node.js program that asks a server for many things at a time, round after round.
-// node churn.js URL REQUESTS-A-ROUND MILLISECONDS-A-ROUND; the advice, where there is one, is in $SNIPPET.
+// node churn.js URL REQUESTS-A-ROUND MILLISECONDS-BETWEEN-ROUNDS; the advice, where there is one, is in $SNIPPET.
 'use strict'
 const http = require('http')
 const [url, batch, pause] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])]
@@ -28,10 +28,10 @@ function one() {
 
 async function rounds() {
   for (;;) {
-    const next = new Promise((resolve) => setTimeout(resolve, pause))
     await Promise.all(Array.from({ length: batch }, one))
     console.log(JSON.stringify(told))
-    await next
+    // After the round: what it has done with is closed by then, however slow the machine.
+    await new Promise((resolve) => setTimeout(resolve, pause))
   }
 }
 rounds()

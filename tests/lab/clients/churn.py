@@ -1,6 +1,6 @@
 """A Python program that asks a server for many things at a time, round after round.
 
-churn.py URL REQUESTS-A-ROUND MILLISECONDS-A-ROUND; the advice, where there is one, is in $SNIPPET."""
+churn.py URL REQUESTS-A-ROUND MILLISECONDS-BETWEEN-ROUNDS; the advice, where there is one, is in $SNIPPET."""
 import json
 import os
 import sys
@@ -29,7 +29,6 @@ def one(_):
 
 with ThreadPoolExecutor(batch) as pool:
     while True:
-        began = time.monotonic()
         for error in pool.map(one, range(batch)):
             if error is None:
                 told["done"] += 1
@@ -37,4 +36,4 @@ with ThreadPoolExecutor(batch) as pool:
                 told["failed"] += 1
                 told["errors"][error] = told["errors"].get(error, 0) + 1
         print(json.dumps(told), flush=True)
-        time.sleep(max(0, pause - (time.monotonic() - began)))
+        time.sleep(pause)
