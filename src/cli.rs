@@ -81,6 +81,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
+    Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
     /// Measure loss, latency, jitter, MTU and hops to several targets at once, side by side
@@ -146,6 +148,24 @@ pub struct Doctor {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys: ? shows them all, q ends. top only looks, as doctor does. Needs a terminal; without root it shows what it can and
+says what is missing. Exit codes: 0, and 3 where there is no terminal or the invocation is wrong.")]
+pub struct Top {
+    /// Observe another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// Also look at the peers of this wg-quick file (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Count each connect and close in the kernel with eBPF: exact rates, and owners of closed connections; takes some 36 MiB
+    /// more memory
+    #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
+    pub count_connects: bool,
 }
 
 /// `wgnat analyze`.

@@ -10,6 +10,7 @@ pub mod path;
 pub mod probe;
 pub mod progress;
 pub mod record;
+pub mod top;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -28,13 +29,17 @@ const CONFIG_LIMIT: usize = 1024 * 1024;
 /// Runs the command and says the exit code.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     let settings = settings(&cli)?;
-    logging::init(
-        &cli.global,
-        settings.log_format,
-        colour(settings.color, &io::stderr()),
-    );
+    // What is logged onto a screen that is drawn on would spoil it.
+    if !(matches!(cli.command, Command::Top(_)) && io::stderr().is_terminal()) {
+        logging::init(
+            &cli.global,
+            settings.log_format,
+            colour(settings.color, &io::stderr()),
+        );
+    }
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Path(args) => path::run(args, &cli.global, &settings),
         Command::Probe(args) => probe::run(args, &cli.global, &settings),
@@ -108,6 +113,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration: *max_duration,
             fail_on: *fail_on,
             wg_config: wg_config.clone(),
+            ..common
+        },
+        Command::Top(args) => Flags {
+            wg_config: args.wg_config.clone(),
             ..common
         },
         Command::Path(args) => Flags {
