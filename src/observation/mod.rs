@@ -8,7 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
-pub mod nat;
+pub mod nat_rules;
 pub mod packet;
 pub mod path;
 pub mod probe;
@@ -171,7 +171,7 @@ pub enum Body {
     /// What an active probe saw.
     Probe(probe::ProbeFact),
     /// Source NAT rules.
-    NatRules(nat::NatRules),
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

@@ -15,7 +15,7 @@ use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
-use crate::observation::nat::NatRules;
+use crate::observation::nat_rules::NatRules;
 use crate::observation::packet::{Bytes, CheckedMessage};
 use crate::observation::path::{Failure, PathSample};
 use crate::observation::target::{Method, Target};
