@@ -4,9 +4,11 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod nat;
 pub mod observers;
 pub mod progress;
 pub mod record;
+pub mod reflect;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -33,6 +35,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Nat(args) => nat::run(args, &cli.global, &settings),
+        Command::Reflect(args) => reflect::run(args),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -104,6 +108,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Nat(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

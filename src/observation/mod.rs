@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat;
 pub mod packet;
 pub mod socket;
 
@@ -58,11 +59,13 @@ pub enum Source {
     Bpf,
     /// Peers named on the command line or in a wg-quick file.
     Config,
+    /// Behaviour discovery of the NAT in front, against STUN servers.
+    Nat,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -74,6 +77,7 @@ impl Source {
         Self::Processes,
         Self::Bpf,
         Self::Config,
+        Self::Nat,
     ];
 
     /// The name in reports and logs.
@@ -90,6 +94,7 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Nat => "nat",
         }
     }
 }
@@ -128,6 +133,8 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// What discovery found out about the NAT in front.
+    Nat(nat::NatFacts),
 }
 
 /// How well a source can see.

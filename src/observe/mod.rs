@@ -11,6 +11,7 @@ pub mod configured;
 pub mod conntrack;
 pub mod counters;
 pub mod host;
+pub mod nat;
 mod pace;
 pub mod processes;
 pub mod routes;

@@ -16,6 +16,15 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
+/// Every rule for what `nat` discovers.
+pub fn nat() -> impl Iterator<Item = &'static Rule> {
+    rules().filter(|rule| {
+        rule.needs
+            .iter()
+            .any(|group| group.contains(&crate::observation::Source::Nat))
+    })
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
     let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));

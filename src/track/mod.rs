@@ -7,6 +7,7 @@ pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
+pub mod natclass;
 pub mod natpool;
 pub mod opened;
 pub mod processes;
@@ -53,6 +54,8 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// The NAT in front, as discovered.
+    pub nat: natclass::NatState,
 }
 
 impl World {
@@ -74,6 +77,7 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            nat: natclass::NatState::default(),
         }
     }
 
@@ -112,6 +116,7 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Nat(facts) => self.nat.apply(at, facts),
         }
     }
 

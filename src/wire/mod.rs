@@ -17,6 +17,7 @@ pub mod proc_net;
 pub mod procfs;
 pub mod runtime_name;
 pub mod shape;
+pub mod stun;
 pub mod tai64n;
 pub mod uapi;
 pub mod wg_quick;

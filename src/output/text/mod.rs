@@ -6,6 +6,7 @@
 
 mod captured;
 mod finding;
+mod nat;
 pub mod page;
 pub mod prose;
 pub mod table;

@@ -5,12 +5,14 @@
 
 mod captured;
 mod finding;
+mod nat;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
@@ -173,10 +175,6 @@ pub struct NotChecked {
     pub reason: Option<String>,
 }
 
-/// NAT in front of this host.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct Nat {}
-
 /// A measured path.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Path {}
@@ -204,7 +202,7 @@ impl From<&report::Report> for Report {
             wireguard: tables::wireguard(&r.wireguard),
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
-            nat: Nat::default(),
+            nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
             paths: Vec::new(),
             captures: r.captures.iter().map(captured::capture).collect(),
         }
