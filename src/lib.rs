@@ -22,6 +22,7 @@ extern crate self as wgnat;
 pub mod cli;
 pub mod cmd;
 pub mod config;
+pub mod engine;
 pub mod finding;
 pub mod logging;
 pub mod observation;

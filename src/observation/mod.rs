@@ -61,11 +61,13 @@ pub enum Source {
     Config,
     /// Behaviour discovery of the NAT in front, against STUN servers.
     Nat,
+    /// What the devices' own keys open of the handshakes that reach them.
+    Keys,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -78,6 +80,7 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Nat,
+        Self::Keys,
     ];
 
     /// The name in reports and logs.
@@ -95,6 +98,7 @@ impl Source {
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Nat => "nat",
+            Self::Keys => "keys",
         }
     }
 }
@@ -117,6 +121,10 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// What keys say of a handshake message.
+    Checked(packet::CheckedMessage),
+    /// Initiations that were only counted.
+    Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
     Routes(host::RouteTables),
     /// The kernel's answer to a route look-up that the core asked for.

@@ -15,7 +15,7 @@ use names::Names;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
 use crate::observation::nat::NatFacts;
-use crate::observation::packet::Bytes;
+use crate::observation::packet::{Bytes, CheckedMessage};
 use crate::observation::{Body, Observation, RoutePurpose, RouteQuery, SourceStatus};
 use crate::types::PublicKey;
 
@@ -54,6 +54,8 @@ impl Anonymiser {
                 self.addresses.socket(&mut error.quoted_destination);
                 self.payload(&mut error.quoted_payload);
             }
+            Body::Checked(checked) => self.checked(checked),
+            Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),
             Body::Sockets(tally) => {
@@ -232,6 +234,19 @@ impl Anonymiser {
 
     fn optional_key(&mut self, key: &mut Option<PublicKey>) {
         key.iter_mut().for_each(|k| self.key(k));
+    }
+
+    fn checked(&mut self, checked: &mut CheckedMessage) {
+        self.addresses.socket(&mut checked.source);
+        self.addresses.socket(&mut checked.destination);
+        self.optional_key(&mut checked.reached);
+        self.optional_key(&mut checked.made_for);
+        if let Some(opened) = &mut checked.opened {
+            self.key(&mut opened.initiator);
+        }
+        // As in the message itself, so that the two still belong together.
+        let mac = self.addresses.keyed(b"mac", &checked.mac1.0);
+        checked.mac1.0 = mac.first_chunk::<16>().unwrap_or(&[0; 16]).to_vec();
     }
 
     /// Keeps a message's type and indices (and a data message's counter), replaces each MAC by another of its own

@@ -59,7 +59,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
 /// Whether any source saw something of the network. The host's name and what a file says about peers is not that.
 fn anything_seen(world: &World) -> bool {
     world.sources.iter().any(|(source, status)| {
-        status.state != SourceState::Unavailable && !matches!(source, Source::Host | Source::Config)
+        status.state != SourceState::Unavailable
+            && !matches!(source, Source::Host | Source::Config | Source::Keys)
     })
 }
 

@@ -6,6 +6,7 @@
 pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
+pub mod forecast;
 pub mod ports;
 pub mod registry;
 mod shell;

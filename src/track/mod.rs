@@ -15,6 +15,7 @@ pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
@@ -40,7 +41,7 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
-    /// What given keys opened of handshakes.
+    /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
@@ -104,6 +105,8 @@ impl World {
                 self.sessions.apply_packet(at, packet);
             }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
                     self.tunnels.ask_again();
@@ -156,7 +159,12 @@ impl World {
     /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
+            Body::Packet(_)
+            | Body::IcmpError(_)
+            | Body::Checked(_)
+            | Body::Initiations(_)
+            | Body::RouteAnswer(_)
+            | Body::Status(_) => Vec::new(),
             _ => self.requests(),
         }
     }

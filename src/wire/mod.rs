@@ -3,6 +3,9 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod dns;
+pub mod elf;
+pub mod fly_instances;
 pub mod frame;
 pub mod icmp;
 pub mod ip;
@@ -15,10 +18,12 @@ pub mod noise;
 pub mod pcap;
 pub mod proc_net;
 pub mod procfs;
+pub mod resolv_conf;
 pub mod runtime_name;
 pub mod shape;
 pub mod stun;
 pub mod tai64n;
+pub mod target;
 pub mod uapi;
 pub mod wg_quick;
 pub mod wireguard;
