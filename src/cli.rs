@@ -102,7 +102,7 @@ pub enum Command {
 #[command(after_help = "\
 Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be observed, or the
 invocation is wrong). doctor only looks: it changes no setting and sends no packet, but that with --wg-config it asks the
-system's resolver for the endpoints' names.")]
+system's resolver for the endpoints' names, and with --stun the servers that you name.")]
 pub struct Doctor {
     /// Watch at least this long; 0 takes one look [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, env = "WGNAT_DURATION")]
@@ -116,6 +116,13 @@ pub struct Doctor {
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
+    /// Also ask this STUN server what the NAT in front does (may be repeated): sends some dozens of datagrams to it
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',', conflicts_with = "replay")]
+    pub stun: Vec<String>,
+    /// What the NAT in front allows: fly-static-egress, aws-nat-gateway, gcp-cloud-nat, gcp-cloud-nat-dynamic, azure-lb,
+    /// azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
+    #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE", conflicts_with = "replay")]
+    pub nat_profile: Option<crate::observation::nat::Budget>,
     /// Write every observation to this file, for --replay
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -165,6 +172,15 @@ pub struct Nat {
     /// Also measure how long an idle mapping lives, up to this long (2m10s unless told): takes as long
     #[arg(long, value_name = "TIME", value_parser = duration::parse, num_args = 0..=1, default_missing_value = "130s")]
     pub lifetime: Option<Span>,
+    /// Open up to this many flows, 100 a second, to a `wgnat reflect` of yours: tells port blocks, quota and overloading
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=i64::from(crate::observe::nat::quota::MOST)))]
+    pub port_quota: Option<u32>,
+    /// After a quota was met, wait up to this long for room, which tells how long the NAT holds a port
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "port_quota")]
+    pub port_hold: Option<Span>,
+    /// Ask again and again for this long, and tell changes of the external address
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with_all = ["lifetime", "port_quota"])]
+    pub watch: Option<Span>,
     /// Ask from another network namespace: a name (ip netns), a path or a process id
     #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
     pub netns: Option<String>,

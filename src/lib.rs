@@ -19,6 +19,7 @@
 #[cfg(test)]
 extern crate self as wgnat;
 
+pub mod budgets;
 pub mod cli;
 pub mod cmd;
 pub mod config;

@@ -74,7 +74,15 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
-    let mut observers = observers::all(args.netns.clone(), configured);
+    let mut observers = observers::all(args.netns.clone(), configured.clone());
+    if settings.nat_profile.is_some() {
+        observers.retain(|(source, _)| *source != Source::Config);
+        let opener = observers::named_with(configured, settings.nat_profile.clone());
+        observers.push((Source::Config, opener));
+    }
+    if !settings.stun.is_empty() {
+        observers.push((Source::Nat, observers::nat(settings.stun.clone())));
+    }
     if !args.count_connects || settings.duration.is_zero() {
         // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
         // from its start on, so one look would show nothing.

@@ -99,12 +99,16 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            stun,
+            nat_profile,
             ..
         }) => Flags {
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,
             wg_config: wg_config.clone(),
+            stun: stun.clone(),
+            nat_profile: nat_profile.clone(),
             ..common
         },
         Command::Analyze(args) => Flags {

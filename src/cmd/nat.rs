@@ -16,6 +16,9 @@ use crate::sys::netns::Netns;
 use crate::time::Span;
 use crate::track::World;
 
+/// Between two discoveries of a watch: each asks the servers some thirty times.
+const WATCH_PAUSE: Span = Span::from_secs(5);
+
 /// Runs the command.
 pub fn run(args: &Nat, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
     let mut progress = Progress::new(global.quiet);
@@ -25,6 +28,8 @@ pub fn run(args: &Nat, global: &Global, settings: &Settings) -> anyhow::Result<u
     let wanted = Wanted {
         servers: servers(&args.stun, &mut progress)?,
         lifetime: args.lifetime,
+        flows: args.port_quota,
+        hold: args.port_hold,
     };
     let mut world = World::new(clock::now());
     let mut tell = |took: Span, body: Body| {
@@ -37,7 +42,14 @@ pub fn run(args: &Nat, global: &Global, settings: &Settings) -> anyhow::Result<u
     };
     let started = clock::instant();
     let cpu = clock::process_cpu();
-    let facts = nat::discover(&wanted)?;
+    let mut facts = nat::discover(&wanted)?;
+    let until = args.watch.map(|time| started + time);
+    while let Some(left) = until.and_then(|u| u.checked_duration_since(clock::instant())) {
+        tell(clock::instant() - started, Body::Nat(facts));
+        tracing::info!("asked; once more after a pause");
+        std::thread::sleep(left.min(WATCH_PAUSE));
+        facts = nat::discover(&wanted)?;
+    }
     let status = SourceStatus {
         cost_cpu: clock::process_cpu().saturating_sub(cpu),
         ..nat::status(&facts)

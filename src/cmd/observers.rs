@@ -10,10 +10,11 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::nat::Budget;
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, processes, routes,
-    sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, nat, processes,
+    routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::wire::wg_quick;
 
@@ -74,6 +75,16 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
 /// The observer of peers that a wg-quick file names.
 pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
     opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+/// The same with what the user says of the NAT in front.
+pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<Budget>) -> Opener {
+    opener(move || Ok(configured::Configured::new(configured.clone()).with_budget(budget.clone())))
+}
+
+/// The observer of the NAT in front, by way of these STUN servers.
+pub fn nat(stun: Vec<String>) -> Opener {
+    opener(move || nat::NatObserver::named(&stun))
 }
 
 fn opener<O: Observer + 'static>(

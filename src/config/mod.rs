@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub use defaults::Thresholds;
 
 use crate::cli::{ColorWhen, LogFormat};
+use crate::observation::nat::Budget;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -30,6 +31,10 @@ pub struct Flags {
     pub fail_on: Option<FailOn>,
     /// `--wg-config`.
     pub wg_config: Vec<PathBuf>,
+    /// `--stun`.
+    pub stun: Vec<String>,
+    /// `--nat-profile`.
+    pub nat_profile: Option<Budget>,
 }
 
 /// What holds.
@@ -49,6 +54,10 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// wg-quick files to look at.
     pub wg_config: Vec<PathBuf>,
+    /// STUN servers to ask what the NAT in front does.
+    pub stun: Vec<String>,
+    /// What the NAT in front allows, as the user says.
+    pub nat_profile: Option<Budget>,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -77,6 +86,12 @@ impl Settings {
             max_duration: max_duration.max(duration),
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
+            stun: if flags.stun.is_empty() {
+                file.doctor.stun
+            } else {
+                flags.stun.clone()
+            },
+            nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
             thresholds: file.thresholds,
         }
     }

@@ -83,6 +83,11 @@ impl Source {
         Self::Keys,
     ];
 
+    /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
+    pub const fn on_request(self) -> bool {
+        matches!(self, Self::Nat)
+    }
+
     /// The name in reports and logs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -143,6 +148,8 @@ pub enum Body {
     ConntrackTally(conntrack::CtTally),
     /// What discovery found out about the NAT in front.
     Nat(nat::NatFacts),
+    /// How many flows the NAT in front allows, as the user says.
+    NatBudget(nat::Budget),
 }
 
 /// How well a source can see.

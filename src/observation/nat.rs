@@ -254,6 +254,38 @@ pub struct QuotaFacts {
     pub hold_seconds: Option<f64>,
 }
 
+/// What a limit of the NAT in front counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Flows to one address, port and protocol.
+    Destination,
+    /// Flows to one address.
+    Address,
+    /// All flows of this host.
+    Host,
+}
+
+/// How many flows the NAT in front allows, as the user says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// What `--nat-profile` says.
+    pub profile: String,
+    /// What people call that NAT.
+    pub title: String,
+    /// Concurrent flows in each scope.
+    pub flows: u32,
+    /// What is counted together.
+    pub scope: Scope,
+    /// How long it holds a port after the connection has closed.
+    #[serde(with = "span_secs")]
+    pub hold: Span,
+    /// A common value, not that NAT's own.
+    pub assumed: bool,
+    /// What gives more, in a sentence.
+    pub more: String,
+}
+
 /// RFC 6598's shared address space, which carriers use between their customers' routers and their own NAT.
 pub const fn is_shared(address: IpAddr) -> bool {
     match address {

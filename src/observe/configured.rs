@@ -7,6 +7,7 @@ use std::net::ToSocketAddrs;
 
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::nat::Budget;
 use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::time::Span;
@@ -14,6 +15,7 @@ use crate::time::Span;
 /// The observer.
 pub struct Configured {
     peers: Vec<ConfiguredPeer>,
+    budget: Option<Budget>,
     told: bool,
     unresolved: Vec<String>,
 }
@@ -23,9 +25,17 @@ impl Configured {
     pub fn new(peers: Vec<ConfiguredPeer>) -> Self {
         Self {
             peers,
+            budget: None,
             told: false,
             unresolved: Vec::new(),
         }
+    }
+
+    /// With what the user says of the NAT in front.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Option<Budget>) -> Self {
+        self.budget = budget;
+        self
     }
 
     fn resolve(&mut self) {
@@ -52,6 +62,9 @@ impl Observer for Configured {
         if !self.told {
             self.told = true;
             let at = clock::now();
+            if let Some(budget) = &self.budget {
+                emit.emit(at, Span::ZERO, Body::NatBudget(budget.clone()));
+            }
             self.resolve();
             emit.emit(at, clock::now() - at, Body::ConfiguredPeers(self.peers.clone()));
         }

@@ -5,4 +5,5 @@
 
 pub mod limiter;
 pub mod natdisc;
+pub mod quota;
 pub mod reflector;

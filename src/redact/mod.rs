@@ -84,7 +84,7 @@ impl Anonymiser {
                 }
             }
             Body::Nat(facts) => self.nat(facts),
-            Body::Counters(_) | Body::ConntrackStats(_) => {}
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::NatBudget(_) => {}
         }
         other
     }

@@ -41,6 +41,10 @@ pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
         let missing = missing(rule, input);
+        let not_asked = |s: &Source| s.on_request() && input.world.sources.get(*s).is_none();
+        if missing.iter().any(not_asked) {
+            continue;
+        }
         if !missing.is_empty() {
             not_checked.push(NotChecked {
                 code: rule.code,

@@ -11,6 +11,7 @@ pub mod ports;
 pub mod registry;
 mod shell;
 pub mod tunnel;
+pub mod upstream;
 
 pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
 
@@ -46,6 +47,8 @@ pub enum Area {
     Ports,
     /// Conntrack and NAT on this host.
     Conntrack,
+    /// The NAT upstream.
+    Upstream,
 }
 
 impl Area {
@@ -55,6 +58,7 @@ impl Area {
             Self::Wireguard => "WireGuard",
             Self::Ports => "Sockets and ephemeral ports",
             Self::Conntrack => "Conntrack and NAT on this host",
+            Self::Upstream => "The NAT upstream",
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, ports, tunnel};
+use super::{Rule, captured, conntrack, ports, tunnel, upstream};
 
 /// Every area's rules, as a live host is judged by.
-pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
+pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES, upstream::RULES];
 
 /// Every rule for a live host.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
@@ -33,6 +33,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(only_captured)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
+        .chain(upstream::RULES)
 }
 
 /// The rule with `code`.

@@ -120,6 +120,7 @@ impl World {
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::Nat(facts) => self.nat.apply(at, facts),
+            Body::NatBudget(budget) => self.nat.apply_budget(budget),
         }
     }
 

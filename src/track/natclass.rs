@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::observation::nat::{Family, NatFacts};
+use crate::observation::nat::{Budget, Family, NatFacts};
 use crate::time::Timestamp;
 
 /// Changes remembered; the oldest makes room, and [`NatState::changes_left_out`] counts it.
@@ -33,6 +33,7 @@ pub struct NatState {
     newest: Option<(Timestamp, NatFacts)>,
     changes: VecDeque<Change>,
     changes_left_out: u64,
+    budget: Option<Budget>,
 }
 
 impl NatState {
@@ -65,6 +66,16 @@ impl NatState {
             }
         }
         self.newest = Some((at, facts.clone()));
+    }
+
+    /// Takes in what the user says of it.
+    pub fn apply_budget(&mut self, budget: &Budget) {
+        self.budget = Some(budget.clone());
+    }
+
+    /// How many flows it allows, as the user says.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
     }
 
     /// The newest discovery and when it ended.

@@ -50,13 +50,13 @@ pub fn pool(persistent: bool) -> String {
 /// A firewall that drops UDP in both directions, with NAT.
 pub fn udp_dropped() -> String {
     table(&format!(
-        "chain drop {{ type filter hook forward priority filter; meta l4proto udp drop; }}\n{POST}"
+        "chain no_udp {{ type filter hook forward priority filter; meta l4proto udp drop; }}\n{POST}"
     ))
 }
 
 /// A NAT that lets through so many new flows a second.
 pub fn rate_limited(per_second: u32) -> String {
     table(&format!(
-        "chain limit {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
+        "chain slow {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
     ))
 }

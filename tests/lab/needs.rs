@@ -10,6 +10,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wireguard-go", "wireguard-go"),
     ("conntrack", "conntrack"),
     ("tcpdump", "tcpdump"),
+    ("turnserver", "coturn"),
+    ("turnutils_natdiscovery", "coturn"),
+    ("stun", "stun-client"),
 ];
 
 /// True when the lab can run. `WGNAT_LAB=skip` makes it print `skipped: …` and return false.

@@ -141,3 +141,44 @@ pub fn stun_client(ns: &Namespace, server: &str) -> String {
     let out = exec::output_within(command, None, Duration::from_secs(60));
     format!("{}{}", out.stdout, out.stderr)
 }
+
+/// A gateway that answers NAT-PMP's question for its external address (RFC 6886) on a thread of its own.
+#[derive(Debug)]
+pub struct NatPmp {
+    stop: Option<std::io::PipeWriter>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl NatPmp {
+    /// At this inside address, with that outside address.
+    #[track_caller]
+    pub fn start(ns: &Namespace, inside: &str, outside: [u8; 4]) -> Self {
+        let socket = ns
+            .run(|| UdpSocket::bind((inside, 5351)))
+            .expect("the port is free");
+        let (stopped, stop) = std::io::pipe().expect("a pipe can be made");
+        let thread = std::thread::spawn(move || {
+            let mut question = [0; 64];
+            while super::udp::readable_before(&socket, &stopped) {
+                if let Ok((2.., from)) = socket.recv_from(&mut question) {
+                    let mut answer = vec![0, 128, 0, 0, 0, 0, 0, 9];
+                    answer.extend(outside);
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for NatPmp {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -106,7 +106,7 @@ fn perform(
 }
 
 /// A socket at the address that this host has towards `toward`: its own address must be known to be compared.
-fn open(toward: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) fn open(toward: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match toward {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

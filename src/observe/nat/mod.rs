@@ -4,12 +4,15 @@
 //! each; nobody is asked who was not named. The tests themselves are `probe::natdisc`; here are their sockets.
 
 mod driver;
+mod gateway;
+mod hops;
+pub mod quota;
 pub mod resolve;
 mod tcp;
 
 use super::{Emit, ObserveError, Observer};
 use crate::observation::nat::NatFacts;
-use crate::observation::{Body, Source, SourceStatus};
+use crate::observation::{Body, Source, SourceState, SourceStatus};
 use crate::probe::natdisc::Plan;
 use crate::sys::{clock, random};
 use crate::time::Span;
@@ -22,6 +25,10 @@ pub struct Wanted {
     pub servers: Vec<Server>,
     /// Measure the mapping's lifetime, up to so long.
     pub lifetime: Option<Span>,
+    /// Open so many flows to the first server, which has to be our own.
+    pub flows: Option<u32>,
+    /// Wait so long for room after a quota.
+    pub hold: Option<Span>,
 }
 
 /// How often the NAT is asked again: it seldom changes, and the servers are somebody's.
@@ -30,15 +37,31 @@ const INTERVAL: Span = Span::from_secs(600);
 /// The observer.
 pub struct NatObserver {
     wanted: Wanted,
+    /// Why some of the named servers are not asked.
+    failed: Vec<String>,
     looked: Option<std::time::Instant>,
     status: SourceStatus,
 }
 
 impl NatObserver {
-    /// With servers to ask.
-    pub fn open(wanted: Wanted) -> Result<Self, ObserveError> {
+    /// With servers to ask, by their names. One that cannot be resolved is left out; none that can is an error.
+    pub fn named(names: &[String]) -> Result<Self, ObserveError> {
+        let mut wanted = Wanted::default();
+        let mut failed = Vec::new();
+        for name in names {
+            match resolve::resolve(name) {
+                Ok(servers) => wanted.servers.extend(servers),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        if wanted.servers.is_empty() {
+            return Err(ObserveError::Absent {
+                what: failed.join("; "),
+            });
+        }
         Ok(Self {
             wanted,
+            failed,
             looked: None,
             status: SourceStatus::ok(),
         })
@@ -67,6 +90,9 @@ impl Observer for NatObserver {
         })?;
         self.looked = Some(clock::instant());
         self.status = status(&facts);
+        if self.status.state == SourceState::Ok && !self.failed.is_empty() {
+            self.status = SourceStatus::degraded(self.failed.join("; "));
+        }
         emit.emit(clock::now(), clock::instant() - started, Body::Nat(facts));
         Ok(self.status.clone())
     }
@@ -83,7 +109,27 @@ pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
         key: random::key()?,
         lifetime: wanted.lifetime,
     };
-    driver::run(plan)
+    // Beside the tests: both take a second or so, and neither waits for the other.
+    let first = wanted.servers.first().map(|s| s.address);
+    let around = std::thread::Builder::new()
+        .name("nat-around".to_owned())
+        .stack_size(512 * 1024)
+        .spawn(move || {
+            let hops = first.map(hops::find).unwrap_or_default();
+            let gateways = gateway::default_gateway().map(gateway::ask).unwrap_or_default();
+            (hops, gateways)
+        })?;
+    let facts = driver::run(plan);
+    let (hops, gateways) = around.join().unwrap_or_default();
+    let mut facts = facts?;
+    (facts.hops, facts.gateways) = (hops, gateways);
+    if let Some(flows) = wanted.flows {
+        let answering = facts.servers.iter().find(|s| s.udp_rtt.is_some());
+        if let Some(server) = answering {
+            facts.quota = Some(quota::measure(server, flows, wanted.hold)?);
+        }
+    }
+    Ok(facts)
 }
 
 /// How well a discovery could see: not at all where no server answered.

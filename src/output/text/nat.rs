@@ -18,6 +18,7 @@ pub fn tables(report: &Report) -> Vec<Table> {
         .families
         .iter()
         .filter_map(|f| family(facts, f))
+        .chain(quota(facts))
         .chain(servers(facts))
         .collect()
 }
@@ -176,6 +177,60 @@ fn filtering(behaviour: Behaviour) -> &'static str {
         Behaviour::AddressAndPortDependent => "only who was called may answer, port and all",
         Behaviour::Unknown => "not known",
     }
+}
+
+fn quota(facts: &NatFacts) -> Option<Table> {
+    let q = facts.quota.as_ref()?;
+    let mut rows = Rows(Vec::new());
+    let all = format!(
+        "{} of {} flows were answered",
+        human::count(q.answered),
+        human::count(q.tried)
+    );
+    rows.say("flows", all, "");
+    match q.quota {
+        Some(n) => rows.say(
+            "limit",
+            format!("no more than {} at once", human::count(n)),
+            "quota",
+        ),
+        None => rows.say("limit", "none was met", "quota"),
+    }
+    if let Some((low, high)) = q.ports {
+        rows.say("ports", format!("{low} to {high}"), "external ports");
+    }
+    if let Some((first, size)) = q.block {
+        rows.say(
+            "block",
+            format!("{} ports from {first}", human::count(size)),
+            "aligned port block",
+        );
+    }
+    match q.overloading {
+        Some(true) => rows.say(
+            "sharing",
+            "one outside port serves several destinations",
+            "port overloading",
+        ),
+        Some(false) => rows.say(
+            "sharing",
+            "each flow has an outside port of its own",
+            "no port overloading",
+        ),
+        None => {}
+    }
+    if let Some(hold) = q.hold_seconds.and_then(|s| Span::try_from_secs_f64(s).ok()) {
+        rows.say(
+            "hold",
+            format!("a port was free again after {}", human::span(hold)),
+            "hold time",
+        );
+    }
+    Some(Table {
+        columns: columns("Flows".to_owned()),
+        rows: rows.0,
+        note: None,
+    })
 }
 
 fn servers(facts: &NatFacts) -> Option<Table> {

@@ -1,7 +1,7 @@
 //! NAT behaviour discovery (RFC 5780) as a state machine.
 //!
 //! In: which servers to ask, opened sockets, datagrams, TCP's outcomes, time. Out: [`Effect`]s for a driver, and
-//! [`NatFacts`] at the end. All tests of a family run at once, each kind from a socket of its own: an unsolicited answer
+//! [`NatFacts`] at the end. Tests of a family run side by side, each kind from a socket of its own: an unsolicited answer
 //! that a filtering test provokes makes some NATs (Linux's among them) give that socket another mapping towards its
 //! sender, so a shared socket would turn a filter into a "symmetric" NAT.
 
@@ -118,6 +118,7 @@ pub(crate) struct State {
     pub control: BTreeMap<Change, bool>,
     pub hairpin: Option<bool>,
     pub hairpin_begun: bool,
+    pub mapping_begun: bool,
     /// Responses in which MAPPED-ADDRESS and XOR-MAPPED-ADDRESS agree, and those in which not.
     pub alg: (u32, u32),
     pub lifetime: Option<Lifetime>,

@@ -294,17 +294,24 @@ impl Discovery {
         }
     }
 
-    /// Uses the other addresses of this server.
-    fn take_primary(&mut self, family: Family, place: usize) {
-        let Some(server) = self.servers.get(place) else {
+    /// Asks the primary's other addresses, after the filtering tests: some NATs let in whoever any socket of this host has
+    /// called.
+    fn begin_mapping(&mut self, family: Family) {
+        let filtering = |p: &Purpose| matches!(p, Purpose::Filter(_) | Purpose::Control(_));
+        if self.transactions.any(filtering) {
             return;
-        };
-        let (first, Some(other)) = (server.address, server.other) else {
-            return;
-        };
-        if let Some(state) = self.families.get_mut(&family) {
-            state.primary = Some(place);
         }
+        let Some(state) = self.families.get_mut(&family) else {
+            return;
+        };
+        let server = state.primary.and_then(|place| self.servers.get(place));
+        let Some((first, other)) = server.and_then(|s| Some((s.address, s.other?))) else {
+            return;
+        };
+        if state.mapping_begun {
+            return;
+        }
+        state.mapping_begun = true;
         let mut others = vec![
             other,
             SocketAddr::new(other.ip(), first.port()),
@@ -315,6 +322,19 @@ impl Discovery {
         others.dedup();
         for to in others {
             self.ask(family, Role::Main, to, Ask::default(), Purpose::Mapping);
+        }
+    }
+
+    /// Uses the other addresses of this server.
+    fn take_primary(&mut self, family: Family, place: usize) {
+        let Some(server) = self.servers.get(place) else {
+            return;
+        };
+        let (first, Some(other)) = (server.address, server.other) else {
+            return;
+        };
+        if let Some(state) = self.families.get_mut(&family) {
+            state.primary = Some(place);
         }
         for change in CHANGES {
             let possible =
@@ -365,6 +385,7 @@ impl Discovery {
     fn settle(&mut self, family: Family) {
         let contacting = self.transactions.any(|p| matches!(p, Purpose::First(_)));
         if contacting || self.families.get(&family).is_none_or(|s| s.primary.is_some()) {
+            self.begin_mapping(family);
             self.begin_lifetime(family);
             return;
         }
@@ -375,6 +396,7 @@ impl Discovery {
         if let Some(place) = with_ports {
             self.take_primary(family, place);
         }
+        self.begin_mapping(family);
         self.begin_lifetime(family);
     }
 

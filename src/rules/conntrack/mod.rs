@@ -6,7 +6,7 @@
 
 use super::Rule;
 
-mod counters;
+pub(super) mod counters;
 mod full;
 mod insert_failed;
 mod low;

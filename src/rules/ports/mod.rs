@@ -11,9 +11,9 @@ mod exhausted;
 mod fd_limit;
 mod low;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod timewait;
-mod tuple;
+pub(super) mod tuple;
 
 /// The rules, in their reviewed order: causes before symptoms.
 pub const RULES: &[Rule] = &[
