@@ -15,7 +15,12 @@ pub struct IcmpOffence {
     pub kind: u8,
     /// ICMP's code.
     pub code: u8,
+    /// The beginning of the datagram's payload, as far as the error quotes it.
+    pub quoted: [u8; QUOTED],
 }
+
+/// Bytes of the payload that are kept.
+pub const QUOTED: usize = 16;
 
 /// Asks the kernel to queue errors of this socket.
 pub fn enable(socket: &UdpSocket) -> io::Result<()> {
@@ -75,11 +80,12 @@ pub fn take(socket: &UdpSocket) -> io::Result<Option<IcmpOffence>> {
             || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR);
         if about {
             // SAFETY: `header` is a header as above; its data begin behind it.
-            let (start, data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(header)) };
+            let (start, control_data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(header)) };
             let bytes = length.saturating_sub(start).min(size_of_val(&control));
             // SAFETY: the kernel wrote `cmsg_len` bytes there, header included, inside the control buffer.
-            let bytes = unsafe { std::slice::from_raw_parts(data, bytes) };
-            return Ok(offence(bytes));
+            let bytes = unsafe { std::slice::from_raw_parts(control_data, bytes) };
+            let length = usize::try_from(got).unwrap_or(0);
+            return Ok(offence(bytes, data_of(&data, length)));
         }
         // SAFETY: as for CMSG_FIRSTHDR; `header` is one that it or this returned.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
@@ -87,8 +93,16 @@ pub fn take(socket: &UdpSocket) -> io::Result<Option<IcmpOffence>> {
     Ok(None)
 }
 
+fn data_of(data: &[u8], length: usize) -> [u8; QUOTED] {
+    let mut quoted = [0; QUOTED];
+    for (to, from) in quoted.iter_mut().zip(data.iter().take(length)) {
+        *to = *from;
+    }
+    quoted
+}
+
 /// `struct sock_extended_err` (linux/errqueue.h) and the offender's address behind it.
-fn offence(bytes: &[u8]) -> Option<IcmpOffence> {
+fn offence(bytes: &[u8], quoted: [u8; QUOTED]) -> Option<IcmpOffence> {
     const ORIGIN_ICMP: u8 = 2;
     const ORIGIN_ICMP6: u8 = 3;
     let (error, offender) = bytes.split_at_checked(16)?;
@@ -107,5 +121,6 @@ fn offence(bytes: &[u8]) -> Option<IcmpOffence> {
         from,
         kind: error[5],
         code: error[6],
+        quoted,
     })
 }

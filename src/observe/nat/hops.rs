@@ -23,66 +23,76 @@ const TIME_EXCEEDED: [u8; 2] = [11, 3];
 
 /// The routers on the way to `server`; those that stay silent are absent.
 pub fn find(server: SocketAddr) -> Vec<Hop> {
-    let sockets: Vec<(u8, UdpSocket)> = (1..=HOPS)
-        .filter_map(|ttl| Some((ttl, send(server, ttl).ok()?)))
-        .collect();
+    // One socket for all: each would be a flow of its own at the NAT, and some allow few new ones a second.
+    let Ok(socket) = open(server) else {
+        return Vec::new();
+    };
     let started = clock::instant();
-    let mut hops: Vec<Hop> = Vec::new();
-    let mut open: Vec<&(u8, UdpSocket)> = sockets.iter().collect();
-    while !open.is_empty() {
-        let Some(left) = PATIENCE
+    let left = || {
+        PATIENCE
             .checked_sub(clock::instant() - started)
             .filter(|l| !l.is_zero())
-        else {
-            break;
-        };
+    };
+    let mut hops: Vec<Hop> = Vec::new();
+    for ttl in 1..=HOPS {
+        // An error that is queued already is reported by the next send.
+        for _ in 0..2 {
+            if send(&socket, server, ttl).is_ok() {
+                break;
+            }
+            collect(&socket, &mut hops);
+        }
+    }
+    while let Some(left) = left().filter(|_| hops.len() < usize::from(HOPS)) {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
-        let mut fds: Vec<PollFd<'_>> = open
-            .iter()
-            .map(|(_, s)| PollFd::new(s.as_fd(), PollFlags::POLLIN))
-            .collect();
         if poll(&mut fds, PollTimeout::from(millis)).is_err() {
             break;
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        let mut still = Vec::new();
-        for (one, ready) in open.into_iter().zip(ready) {
-            let (ttl, socket) = one;
-            if !ready {
-                still.push(one);
-                continue;
-            }
-            // An answer of the server itself, or another error, ends the wait for this TTL.
-            if let Ok(Some(offence)) = errqueue::take(socket)
-                && TIME_EXCEEDED.contains(&offence.kind)
-            {
-                hops.push(Hop {
-                    ttl: *ttl,
-                    address: offence.from,
-                });
-            }
-        }
-        open = still;
+        collect(&socket, &mut hops);
+        // What reached the server is answered; the answers tell nothing of the way.
+        while socket.recv(&mut [0; 64]).is_ok() {}
     }
     hops.sort_by_key(|h| h.ttl);
     hops
 }
 
-fn send(server: SocketAddr, ttl: u8) -> std::io::Result<UdpSocket> {
+/// Takes what routers complained of, each once.
+fn collect(socket: &UdpSocket, hops: &mut Vec<Hop>) {
+    while let Ok(Some(offence)) = errqueue::take(socket) {
+        let ttl = offence.quoted.get(TRANSACTION).copied().unwrap_or(0);
+        let known = (1..=HOPS).contains(&ttl) && hops.iter().all(|h| h.ttl != ttl);
+        if known && TIME_EXCEEDED.contains(&offence.kind) {
+            hops.push(Hop {
+                ttl,
+                address: offence.from,
+            });
+        }
+    }
+}
+
+/// Where the transaction's identity begins in a message: it is the TTL, twelve times over, so that the quoted datagram
+/// tells which it was.
+const TRANSACTION: usize = 8;
+
+fn open(server: SocketAddr) -> std::io::Result<UdpSocket> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
     errqueue::enable(&socket)?;
-    let options = socket2::SockRef::from(&socket);
+    socket.set_nonblocking(true)?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+fn send(socket: &UdpSocket, server: SocketAddr, ttl: u8) -> std::io::Result<usize> {
+    let options = socket2::SockRef::from(socket);
     match server {
         SocketAddr::V4(_) => options.set_ttl_v4(ttl.into())?,
         SocketAddr::V6(_) => options.set_unicast_hops_v6(ttl.into())?,
     }
-    socket.set_nonblocking(true)?;
-    socket.connect(server)?;
-    // A request that nobody will read: what reaches the server is a valid one.
-    socket.send(&request(TransactionId::new([ttl; 12]), server, Ask::default()))?;
-    Ok(socket)
+    // A request that nobody needs to read: what reaches the server is a valid one.
+    socket.send(&request(TransactionId::new([ttl; 12]), server, Ask::default()))
 }

@@ -85,11 +85,7 @@ fn family(facts: &NatFacts, f: &FamilyFacts) -> Option<Table> {
         rows.say("idle", words, "mapping lifetime");
     }
     if f.udp_blocked == Some(true) {
-        rows.say(
-            "UDP",
-            "nothing comes back; TCP to the same servers works",
-            "UDP blocked",
-        );
+        rows.say("UDP", "nothing comes back; TCP works", "UDP blocked");
     }
     gateway(&mut rows, facts, f);
     for test in &f.left_out {

@@ -25,8 +25,9 @@ are open go on as before. Seen from this host it looks like many servers that ar
     detection: "An inference, likely at most. It needs: SYN_SENT sockets at two looks 2 s apart towards three or more outside addresses; SYNs \
 repeated (TcpExt.TCPSynRetrans); at one of these addresses a connection that is established, and segments arriving; ports, conntrack and NAT of \
 this host not near their limits, and no packet dropped by its own firewall (Ip.OutDiscards). It is likely where new \
-connections now and then still succeed at the same addresses, as freed ports are given out again; else a firewall that lets no new \
-connection out cannot be told from it, and it is a hint. Where more addresses take new connections than not, it is a path or a server and not \
+connections now and then still succeed at the same addresses, as many as others end there: freed ports are given out again. Where none \
+succeeds a firewall that lets no new connection out looks the same, and where ever more do a NAT that limits the rate of new flows: then it is \
+a hint. Where more addresses take new connections than not, it is a path or a server and not \
 the NAT. With `--stun` a new flow to a server outside settles it.",
     fix: "- Reuse connections, so that fewer flows are needed.\n- More addresses or ports at that NAT (`wgnat explain \
 upstream-budget-low`).\n- `wgnat nat --port-quota` against a reflector of yours measures the limit.",
@@ -52,6 +53,8 @@ struct Address {
     established: u32,
     /// New connections became established, or came and went.
     taken: u32,
+    /// Established at the first recent look.
+    at_first: u32,
     since: Option<Timestamp>,
 }
 
@@ -84,7 +87,10 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let taken: u32 = failing.iter().map(|(_, a)| a.taken).sum();
-    let likely = taken > 0 || probe == Probe::QuotaReached;
+    // A full NAT takes as many as others leave; one that takes ever more is not full but slow.
+    let sum = |of: fn(&Address) -> u32| failing.iter().map(|(_, a)| of(a)).sum::<u32>();
+    let grown = sum(|a| a.established).saturating_sub(sum(|a| a.at_first));
+    let likely = (taken > 0 && grown * 2 <= taken) || probe == Probe::QuotaReached;
     vec![finding(input, &failing, mixed, taken, repeated, probe, likely)]
 }
 
@@ -109,6 +115,9 @@ fn addresses(input: &Input<'_>) -> BTreeMap<IpAddr, Address> {
                 address.since = Some(address.since.map_or(sample.at, |s| s.min(sample.at)));
             }
             // Growth of what is established is a new connection that got through.
+            if before.is_none() {
+                address.at_first += sample.established;
+            }
             if let Some(before) = before {
                 address.taken += sample.established.saturating_sub(before);
             }
@@ -258,6 +267,11 @@ fn candidates() -> Vec<Candidate> {
             cause: "A firewall or an egress policy upstream lets no new connection out".to_owned(),
             code: None,
             settle: "close some connections: a full NAT then takes as many new ones, a firewall none".to_owned(),
+        },
+        Candidate {
+            cause: "A NAT or firewall upstream limits the rate of new connections".to_owned(),
+            code: None,
+            settle: "whether connections that wait get through in the end, ever more of them".to_owned(),
         },
         Candidate {
             cause: "The path to these destinations is down for new and old alike".to_owned(),

@@ -45,15 +45,15 @@ fn tally(rows: &[Row]) -> SocketTally {
 impl Case {
     /// New connections to three addresses hang, each of which has established ones; one more got through.
     fn full() -> Self {
-        let rows = |extra: u32| {
+        let rows = |ended: u32, new: u32| {
             vec![
-                ("198.51.100.1", 3, 5),
-                ("198.51.100.2", 2, 4 + extra),
+                ("198.51.100.1", 3, 5 - ended),
+                ("198.51.100.2", 2, 4 + new),
                 ("203.0.113.3", 4, 6),
             ]
         };
         Self {
-            looks: vec![(1, rows(0)), (3, rows(0)), (5, rows(1))],
+            looks: vec![(1, rows(0, 0)), (3, rows(1, 0)), (5, rows(1, 1))],
             retransmits: 20,
             segments: 100,
             discards: 0,
@@ -124,8 +124,17 @@ fn a_full_nat_is_likely_at_most() {
 #[test]
 fn without_any_that_gets_through_it_may_be_a_firewall() {
     let mut case = Case::full();
-    let first = case.looks[0].1.clone();
-    case.looks[2].1 = first;
+    let before = case.looks[1].1.clone();
+    case.looks[2].1 = before;
+    assert_eq!(case.check(), HINT);
+}
+
+#[test]
+fn ever_more_that_get_through_may_be_a_limit_of_their_rate() {
+    let mut case = Case::full();
+    for (n, (_, rows)) in (0..).zip(&mut case.looks) {
+        rows.iter_mut().for_each(|row| row.2 = 5 + 3 * n);
+    }
     assert_eq!(case.check(), HINT);
 }
 
