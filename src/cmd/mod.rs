@@ -6,6 +6,7 @@ pub mod explain;
 pub mod input;
 pub mod nat;
 pub mod observers;
+pub mod path;
 pub mod progress;
 pub mod record;
 pub mod reflect;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Nat(args) => nat::run(args, &cli.global, &settings),
         Command::Reflect(args) => reflect::run(args),
+        Command::Path(args) => path::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -109,6 +111,10 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: wg_config.clone(),
             stun: stun.clone(),
             nat_profile: nat_profile.clone(),
+            ..common
+        },
+        Command::Path(args) => Flags {
+            fail_on: args.fail_on,
             ..common
         },
         Command::Analyze(args) => Flags {

@@ -11,11 +11,15 @@ use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observation::nat::Budget;
+use crate::observation::target::Target;
+use crate::observe::path::observer::PathObserver;
+use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
     ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, nat, processes,
     routes, sockets, wg_netlink, wg_uapi,
 };
+use crate::time::Span;
 use crate::wire::wg_quick;
 
 /// No wg-quick file is larger: it has room for some five thousand peers.
@@ -85,6 +89,25 @@ pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<Budget>) -> Op
 /// The observer of the NAT in front, by way of these STUN servers.
 pub fn nat(stun: Vec<String>) -> Opener {
     opener(move || nat::NatObserver::named(&stun))
+}
+
+/// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
+const ATTEMPTS: u32 = 10;
+
+/// The observer of the paths to `targets`, where some are named.
+pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)> {
+    if targets.is_empty() {
+        return None;
+    }
+    let plan = Plan {
+        aims: plan::aims(targets.to_vec(), &plan::name_servers(netns)),
+        count: ATTEMPTS,
+        interval: Span::from_millis(200),
+        timeout: Span::from_secs(1),
+        mtu: false,
+        hops: false,
+    };
+    Some((Source::Paths, opener(move || Ok(PathObserver::new(plan.clone())))))
 }
 
 fn opener<O: Observer + 'static>(

@@ -10,7 +10,9 @@ pub mod host;
 pub mod log;
 pub mod nat;
 pub mod packet;
+pub mod path;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -63,11 +65,13 @@ pub enum Source {
     Nat,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// Paths to named targets, measured.
+    Paths,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -81,6 +85,7 @@ impl Source {
         Self::Config,
         Self::Nat,
         Self::Keys,
+        Self::Paths,
     ];
 
     /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
@@ -103,6 +108,7 @@ impl Source {
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Nat => "nat",
+            Self::Paths => "paths",
             Self::Keys => "keys",
         }
     }
@@ -150,6 +156,10 @@ pub enum Body {
     Nat(nat::NatFacts),
     /// How many flows the NAT in front allows, as the user says.
     NatBudget(nat::Budget),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
 }
 
 /// How well a source can see.

@@ -15,6 +15,7 @@ pub mod host;
 pub mod keys;
 pub mod nat;
 mod pace;
+pub mod path;
 pub mod processes;
 pub mod routes;
 pub mod sockets;

@@ -7,3 +7,4 @@ pub mod limiter;
 pub mod natdisc;
 pub mod quota;
 pub mod reflector;
+pub mod size_search;

@@ -4,6 +4,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod paths;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -52,6 +53,8 @@ pub struct Report {
     pub nat: Option<NatFacts>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Measured paths.
+    pub paths: Vec<paths::PathRow>,
 }
 
 impl Report {

@@ -7,6 +7,7 @@ pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
 pub mod forecast;
+pub mod path;
 pub mod ports;
 pub mod registry;
 mod shell;
@@ -49,6 +50,8 @@ pub enum Area {
     Conntrack,
     /// The NAT upstream.
     Upstream,
+    /// Paths and names.
+    Paths,
 }
 
 impl Area {
@@ -59,6 +62,7 @@ impl Area {
             Self::Ports => "Sockets and ephemeral ports",
             Self::Conntrack => "Conntrack and NAT on this host",
             Self::Upstream => "The NAT upstream",
+            Self::Paths => "Paths and names",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, ports, tunnel, upstream};
+use super::{Rule, captured, conntrack, path, ports, tunnel, upstream};
+use crate::observation::Source;
+use crate::track::World;
 
 /// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES, upstream::RULES];
@@ -11,6 +13,17 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
 }
 
+/// Every rule that there is something to judge by in `world`: those for a live host, and those for what was asked for beside.
+pub fn of(world: &World) -> impl Iterator<Item = &'static Rule> + use<> {
+    let measured = world.sources.get(Source::Paths).is_some();
+    rules().chain(paths().filter(move |_| measured))
+}
+
+/// Every rule for measured paths: only where targets were named is there something to judge.
+pub fn paths() -> impl Iterator<Item = &'static Rule> {
+    path::RULES.iter()
+}
+
 /// Every rule for capture files.
 pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
@@ -18,11 +31,7 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
 
 /// Every rule for what `nat` discovers.
 pub fn nat() -> impl Iterator<Item = &'static Rule> {
-    rules().filter(|rule| {
-        rule.needs
-            .iter()
-            .any(|group| group.contains(&crate::observation::Source::Nat))
-    })
+    rules().filter(|rule| rule.needs.iter().any(|group| group.contains(&Source::Nat)))
 }
 
 /// One rule for each code that there is.
@@ -34,6 +43,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(ports::RULES)
         .chain(conntrack::RULES)
         .chain(upstream::RULES)
+        .chain(path::RULES)
 }
 
 /// The rule with `code`.

@@ -10,4 +10,5 @@ pub mod errqueue;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod pmtu;
 pub mod random;

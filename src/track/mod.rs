@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod natclass;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -57,6 +58,8 @@ pub struct World {
     pub conntrack: conntrack::ConntrackState,
     /// The NAT in front, as discovered.
     pub nat: natclass::NatState,
+    /// Measured paths.
+    pub paths: paths::PathState,
 }
 
 impl World {
@@ -79,6 +82,7 @@ impl World {
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
             nat: natclass::NatState::default(),
+            paths: paths::PathState::default(),
         }
     }
 
@@ -121,6 +125,8 @@ impl World {
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::Nat(facts) => self.nat.apply(at, facts),
             Body::NatBudget(budget) => self.nat.apply_budget(budget),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
         }
     }
 

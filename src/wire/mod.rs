@@ -4,6 +4,7 @@
 pub(crate) mod boring;
 pub mod bpf_records;
 pub mod dns;
+pub mod echo;
 pub mod elf;
 pub mod fly_instances;
 pub mod frame;
@@ -24,7 +25,6 @@ pub mod runtime_name;
 pub mod shape;
 pub mod stun;
 pub mod tai64n;
-pub mod target;
 pub mod uapi;
 pub mod upnp;
 pub mod wg_quick;

@@ -8,6 +8,7 @@ mod captured;
 mod finding;
 mod nat;
 pub mod page;
+mod paths;
 pub mod prose;
 pub mod table;
 pub mod tables;

@@ -50,6 +50,7 @@ pub fn empty() -> Report {
         conntrack: None,
         nat: None,
         captures: Vec::new(),
+        paths: Vec::new(),
     }
 }
 

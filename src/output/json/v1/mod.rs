@@ -6,6 +6,7 @@
 mod captured;
 mod finding;
 mod nat;
+mod paths;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
@@ -13,6 +14,7 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
+pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
@@ -175,10 +177,6 @@ pub struct NotChecked {
     pub reason: Option<String>,
 }
 
-/// A measured path.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Path {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -203,7 +201,7 @@ impl From<&report::Report> for Report {
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
             nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
-            paths: Vec::new(),
+            paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
         }
     }
