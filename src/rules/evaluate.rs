@@ -90,6 +90,10 @@ fn gather(rules: &[&Rule], input: &Input<'_>) -> (Vec<(usize, Finding)>, Vec<Not
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
         let missing = missing(rule, input);
+        let not_asked = |s: &Source| s.on_request() && input.world.sources.get(*s).is_none();
+        if missing.iter().any(not_asked) {
+            continue;
+        }
         if !missing.is_empty() {
             not_checked.push(NotChecked {
                 code: rule.code,
