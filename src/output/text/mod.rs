@@ -6,8 +6,10 @@
 
 mod captured;
 mod finding;
+mod nat;
 pub mod page;
 mod paths;
+mod places;
 mod probed;
 pub mod prose;
 pub mod table;

@@ -4,7 +4,7 @@ use super::PROBE;
 use super::view::{finding, place, probes};
 use crate::finding::{Confidence, Finding, Fix, Severity};
 use crate::observation::probe::Lifetime;
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel, upstream};
 use crate::track::probes::{Probe, keepalive_for};
 
 /// What is short: RFC 4787 (REQ-5) asks a NAT for two minutes at least, and the usual keepalive of 25 s is made for NATs that keep
@@ -13,38 +13,18 @@ const SHORT_SECONDS: f64 = 30.0;
 
 /// The tunnel has no keepalive, or a longer one.
 pub const MISSING: Rule = Rule {
-    code: "wg-keepalive-missing",
-    area: Area::Wireguard,
-    severity: "warning",
-    holds_when: "this side is behind a NAT (or its mapping lifetime is known), the peer must be able to reach us, and persistent \
-                 keepalive is off or longer than the mapping lifetime",
-    meaning: "A NAT remembers a flow for a while after its last packet, then forgets it. From then on what the peer sends does not \
-              get through until this side sends again. WireGuard is silent when it has nothing to send, so an idle tunnel behind a \
-              NAT can be opened from one side only. A persistent keepalive sends an empty packet often enough that the NAT \
-              remembers.",
-    detection: "The NAT's patience was measured: after a known silence on our side a server inside the tunnel sent, and it did or \
-                did not arrive (see `wgnat probe --mapping-lifetime`). The tunnel's configured keepalive is off or longer.",
-    fix: "Set `PersistentKeepalive` on the side behind the NAT, below the lifetime: 25 is right for most NATs.",
     needs: PROBE,
     explained_by: &[],
     check: missing,
+    ..tunnel::KEEPALIVE_MISSING
 };
 
 /// The mapping lives shorter than the usual keepalive is made for.
 pub const SHORT: Rule = Rule {
-    code: "nat-mapping-short",
-    area: Area::Wireguard,
-    severity: "warning",
-    holds_when: "UDP mapping lifetime under the keepalive in use, or under 30 s",
-    meaning: "The NAT on the way forgets a UDP flow sooner than others do: RFC 4787 asks for at least two minutes. The usual \
-              keepalive of 25 s is too slow for it, so what comes in after a short silence is lost although a keepalive is set.",
-    detection: "By silences of known length, after which something had to come in through the mapping: the longest that it outlived \
-                and the shortest that it did not.",
-    fix: "Set a `PersistentKeepalive` below the lifetime. Where the NAT is yours raise its time-out: on Linux \
-          `net.netfilter.nf_conntrack_udp_timeout_stream`.",
     needs: PROBE,
     explained_by: &[],
     check: short,
+    ..upstream::MAPPING_SHORT
 };
 
 fn measured<'a>(input: &Input<'a>) -> impl Iterator<Item = (&'a Probe, &'a Lifetime, f64)> + use<'a> {

@@ -4,7 +4,7 @@ use super::PROBE;
 use super::view::{finding, place, probes};
 use crate::finding::{Confidence, Finding, Fix, Severity};
 use crate::observation::probe::Mtu;
-use crate::rules::{Area, Input, Rule, tunnel};
+use crate::rules::{Input, Rule, tunnel};
 use crate::track::probes::Probe;
 
 /// What WireGuard's devices have unless told otherwise (kernel device.c, wireguard-go).
@@ -12,23 +12,10 @@ const DEFAULT_MTU: u32 = 1420;
 
 /// Nobody says that they are too large.
 pub const BLACKHOLE: Rule = Rule {
-    code: "wg-mtu-blackhole",
-    area: Area::Wireguard,
-    severity: "critical",
-    holds_when: "the handshake and small packets pass through the tunnel, packets over a size do not, and no ICMP error says so",
-    meaning: "Every link has a largest packet (its MTU). WireGuard adds 60 bytes around each packet over IPv4, 80 over IPv6, so \
-              a tunnel whose own MTU is too large sends packets that a link on the way cannot carry. A router there should \
-              answer with an ICMP error that names its size; where it does not, or a firewall swallows that error, large \
-              packets vanish. Connections come up, small requests work, and everything large hangs: pages load in part, \
-              `scp` and TLS stall.",
-    detection: "Echo requests of growing size through the tunnel, with fragmentation forbidden: the largest that is answered and \
-                the smallest that is not, each tried three times and the last one six, so loss is not taken for a limit. No \
-                ICMP error (\"fragmentation needed\", \"packet too big\") came for the ones that were lost.",
-    fix: "Give the tunnel an MTU that passes, on both sides: `MTU =` in the `[Interface]` section, or `ip link set dev wg0 mtu \
-          N`. Where only TCP matters, clamping its segment size on the router does too.",
     needs: PROBE,
     explained_by: &[],
     check: blackholes,
+    ..tunnel::MTU_BLACKHOLE
 };
 
 /// Somebody does.
