@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate self as wgnat;
 
+pub mod agent;
 pub mod cli;
 pub mod cmd;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod pooling;
 pub mod redact;
 pub mod report;
 pub mod rules;
+pub mod store;
 pub mod sys;
 pub mod time;
 pub mod track;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Thresholds;
+use super::agent::AgentSection;
 use crate::cli::{ColorWhen, LogFormat};
 use crate::output::Format;
 use crate::report::exit::FailOn;
@@ -22,6 +23,8 @@ pub struct File {
     pub log_format: Option<LogFormat>,
     /// `[doctor]`.
     pub doctor: DoctorSection,
+    /// `[agent]`.
+    pub agent: AgentSection,
     /// `[thresholds]`.
     pub thresholds: Thresholds,
 }
@@ -42,7 +45,7 @@ pub struct DoctorSection {
     pub wg_config: Vec<PathBuf>,
 }
 
-fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+pub(super) fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
     let text = String::deserialize(d)?;
     super::duration::parse(&text)
         .map(Some)
@@ -71,10 +74,12 @@ pub enum FileError {
         hint: String,
     },
     /// A value that makes no sense.
-    #[error("configuration file {}: [thresholds] {message}", path.display())]
-    Threshold {
+    #[error("configuration file {}: [{section}] {message}", path.display())]
+    Value {
         /// Which file.
         path: PathBuf,
+        /// Where in it.
+        section: &'static str,
         /// Which key, and what was expected.
         message: String,
     },
@@ -87,10 +92,16 @@ pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
         message: error.to_string().trim_end().to_owned(),
         hint: hint(error.message()),
     })?;
-    file.thresholds.check().map_err(|message| FileError::Threshold {
-        path: path.to_owned(),
-        message,
-    })?;
+    for (section, checked) in [
+        ("thresholds", file.thresholds.check()),
+        ("agent", file.agent.check()),
+    ] {
+        checked.map_err(|message| FileError::Value {
+            path: path.to_owned(),
+            section,
+            message,
+        })?;
+    }
     Ok(file)
 }
 

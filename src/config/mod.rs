@@ -1,11 +1,13 @@
 //! Settings. Reading comes first (command line, environment, file), then a pure build: first said wins.
 
+pub mod agent;
 pub mod defaults;
 pub mod duration;
 pub mod file;
 
 use std::path::PathBuf;
 
+pub use agent::AgentSettings;
 pub use defaults::Thresholds;
 
 use crate::cli::{ColorWhen, LogFormat};
@@ -14,7 +16,7 @@ use crate::report::exit::FailOn;
 use crate::time::Span;
 
 /// What the command line and the environment said (clap merges the two, the command line first).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--format`, `--json`.
     pub format: Option<Format>,
@@ -30,6 +32,8 @@ pub struct Flags {
     pub fail_on: Option<FailOn>,
     /// `--wg-config`.
     pub wg_config: Vec<PathBuf>,
+    /// `wgnat agent`'s own.
+    pub agent: agent::AgentFlags,
 }
 
 /// What holds.
@@ -49,6 +53,8 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// wg-quick files to look at.
     pub wg_config: Vec<PathBuf>,
+    /// `wgnat agent`'s own.
+    pub agent: AgentSettings,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -77,6 +83,7 @@ impl Settings {
             max_duration: max_duration.max(duration),
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
+            agent: AgentSettings::build(&flags.agent, file.agent),
             thresholds: file.thresholds,
         }
     }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod human;
 pub mod json;
 pub mod markdown;
+pub mod prometheus;
 pub mod text;
 pub mod unseen;
 

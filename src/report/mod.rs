@@ -1,5 +1,6 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
+pub mod agent;
 pub mod build;
 pub mod captured;
 mod conntrack;

@@ -37,9 +37,15 @@ pub struct NotChecked {
 
 /// Evaluates `rules` over `input`.
 pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
+    evaluate_by(rules, |_| input)
+}
+
+/// Evaluates each of `rules` over the input that belongs to it.
+pub fn evaluate_by<'a>(rules: &[&Rule], input_of: impl Fn(&Rule) -> &'a Input<'a>) -> Evaluation {
     let mut all = Vec::new();
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
+        let input = input_of(rule);
         let missing = missing(rule, input);
         if !missing.is_empty() {
             not_checked.push(NotChecked {
