@@ -39,6 +39,7 @@ need_lab() {
     need setpriv util-linux
     need tcpdump tcpdump
     need pgrep procps # kill, for tests that interrupt a child
+    need promtool prometheus # the agent's metrics, checked and scraped
 }
 
 # What the virtual machine needs beside the lab: QEMU, busybox and a kernel, unpacked below the build directory and not

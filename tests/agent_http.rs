@@ -253,7 +253,7 @@ fn a_thousand_scrapes_at_once_are_all_answered() {
                     }
                     for stream in &mut open {
                         let answer = read_answer(stream).unwrap();
-                        assert_eq!(answer.status, 200);
+                        assert_eq!(answer.status, 200, "{:?}", answer.head);
                         assert!(answer.body.contains("wgnat_status{status=\"ok\"}"));
                     }
                 })

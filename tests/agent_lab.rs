@@ -7,7 +7,7 @@ mod agent;
 mod lab;
 
 use agent::Agent;
-use lab::{CtFill, Lab, Namespace, Nat};
+use lab::{CtFill, Fault, Lab, LoadProcess, Message, Namespace, Nat, Serve, TcpServer, Toward, Tunnel, Work};
 use std::net::{SocketAddr, TcpStream};
 
 /// An agent in `ns`, asked from within it.
@@ -47,4 +47,51 @@ fn a_table_that_fills_and_empties_is_a_finding_that_begins_and_is_gone() {
     let row = &findings["findings"][0];
     assert_eq!(row["state"], "absent", "{findings:#}");
     assert_eq!(row["finding"]["first_seen"], first_seen);
+}
+
+#[test]
+fn a_tunnel_that_begins_later_is_seen_by_the_confined_agent_and_its_silence_is_named() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let agent = agent_in(&lab, lab.client(), &["--confine", "require"]);
+    assert_eq!(agent.metric("wgnat_wireguard_peers{state=\"up\"}"), None);
+    let mut tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    agent.until("the peer is up", |agent| {
+        agent.metric("wgnat_wireguard_peers{state=\"up\"}") == Some(1.0)
+    });
+    agent.until("its handshake is counted", |agent| {
+        agent.metric("wgnat_wireguard_handshakes_total{outcome=\"answered\"}") >= Some(1.0)
+    });
+    let fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
+    tunnel.client.restart();
+    tunnel.knock();
+    agent.finding("wg-handshake-timeout");
+    agent.until("the peer fails", |agent| {
+        agent.metric("wgnat_wireguard_peers{state=\"failing\"}") == Some(1.0)
+    });
+    fault.lift();
+    agent.until("the finding is gone", |agent| {
+        let report = agent.get("/api/v1/report").json();
+        report["status"] == "ok"
+    });
+}
+
+#[test]
+fn who_holds_the_ports_is_named_by_the_confined_agent() {
+    let Some(lab) = Lab::pair() else {
+        return;
+    };
+    let at = SocketAddr::new(lab.server_ip(), 7000);
+    let _server = TcpServer::start(lab.server(), at, Serve::Echo);
+    lab.client().set_port_range(40_000, 40_199);
+    let agent = agent_in(&lab, lab.client(), &["--confine", "require"]);
+    let work = Work::Hold { to: at, count: 150 };
+    let process = LoadProcess::start(lab.client(), "node", None, work);
+    agent.finding("ports-low");
+    agent.until("it is known whose they are", |agent| {
+        let finding = agent.finding("ports-low");
+        finding["subject"]["process"]["pid"] == process.pid()
+    });
 }

@@ -4,6 +4,7 @@
 //! and history have one each, and neither can hold it up.
 
 pub mod access;
+pub mod confine;
 pub mod dashboard;
 pub mod http;
 pub mod ledger;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use self::access::Access;
+use self::confine::Confinement;
 use self::http::Server;
 use self::ledger::{Change, Entry, Ledger, identity};
 use self::pace::Budget;
@@ -75,8 +77,8 @@ pub struct Plan {
     pub store: Option<Writer>,
     /// Findings that were open when the agent before ended.
     pub open_findings: Vec<(String, String, Timestamp, u32)>,
-    /// What the process was confined to.
-    pub confined: Vec<(&'static str, bool)>,
+    /// What the process is confined to.
+    pub confinement: Confinement,
     /// Reads the configuration anew.
     pub reload: Box<dyn Fn() -> anyhow::Result<Reloaded>>,
 }
@@ -145,6 +147,7 @@ struct Agent {
     store: Option<Writer>,
     settings: Settings,
     reload: Box<dyn Fn() -> anyhow::Result<Reloaded>>,
+    confinement: Confinement,
     started: Timestamp,
     begun: Instant,
     next_evaluation: Instant,
@@ -168,11 +171,11 @@ impl Agent {
             pace: 1.0,
             config_ok: true,
             config_at: plan.started,
-            confined: plan.confined,
+            confined: plan.confinement.in_force().to_vec(),
             ..AgentStats::default()
         };
         Self {
-            engine: Engine::start_for_good(plan.observers),
+            engine: Engine::start_for_good(plan.confinement.wrap(plan.observers)),
             windows: Windows::new(plan.started),
             ledger,
             counting: Counting::default(),
@@ -182,6 +185,7 @@ impl Agent {
             store: plan.store,
             settings: plan.settings,
             reload: plan.reload,
+            confinement: plan.confinement,
             started: plan.started,
             begun,
             next_evaluation: begun,
@@ -460,7 +464,8 @@ impl Agent {
                     tracing::warn!("agent.{key} has changed: it takes effect when the agent is started anew");
                 }
                 self.shared.set_access(reloaded.access);
-                self.engine.replace(Source::Config, reloaded.configured);
+                let configured = self.confinement.wrap_one(Source::Config, reloaded.configured);
+                self.engine.replace(Source::Config, configured);
                 self.budget.set(reloaded.settings.agent.cpu_budget);
                 self.settings = reloaded.settings;
                 (self.stats.config_ok, self.stats.config_at) = (true, now);

@@ -1,23 +1,26 @@
 //! `wgnat agent`: reads what it is told, opens what needs privilege, gives the rest up, and runs.
 
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Arrivals;
+use socket2::{Domain, Socket, Type};
 use zeroize::Zeroizing;
 
 use super::{input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
+use crate::agent::confine::{Confinement, Role, Wanted, become_user};
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
 use crate::agent::{self, Notify, Plan, Reloaded, Signals};
-use crate::cli::{Agent, Cli};
+use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
 use crate::config::{AgentSettings, Flags, Settings};
 use crate::observation::Source;
+use crate::observe::supervisor::Opener;
 use crate::store::{self, Limits, Store};
 use crate::sys::clock;
 use crate::sys::netns::Netns;
@@ -25,6 +28,9 @@ use crate::time::Span;
 
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
 const GOES_ON: Span = Span::from_secs(600);
+
+/// Connections that wait in the kernel; net.core.somaxconn, 4,096 by default, cuts it.
+const BACKLOG: i32 = 2048;
 
 /// What the command line said.
 pub fn flags(args: &Agent) -> AgentFlags {
@@ -57,48 +63,105 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
     let listen = settings.agent.listen;
     let started = clock::now();
     // HTTP and history belong to the namespace that the agent was started in.
-    let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    if let Some(netns) = &netns {
+        // Before any observer is started: each thread inherits the namespace of the one that starts it.
+        netns.enter()?;
+    }
+    if let Some(user) = &settings.agent.user {
+        become_user(user)?;
+    }
     let store = settings.agent.store.as_deref().map(Store::open).transpose()?;
     let open_findings = store
         .as_ref()
         .map(|store| store.open_findings(started.before(GOES_ON)))
         .unwrap_or_default();
+    let mut all_observers = observers::all(args.netns.clone(), configured);
+    if !settings.agent.count_connects {
+        all_observers.retain(|(source, _)| *source != Source::Bpf);
+    }
+    let config = cli.global.config.clone();
+    let confinement = confine(&settings, config.as_deref(), &all_observers)?;
     let limits = Limits {
         bytes: settings.agent.store_max_bytes,
         age: settings.agent.store_max_age,
     };
     let (writer, reader) = match store {
         Some(store) => {
-            let (writer, reader) = store::start(store, limits).context("cannot start a thread")?;
+            let theirs = confinement.clone();
+            let first = move || {
+                if let Err(error) = theirs.apply(Role::Store) {
+                    tracing::error!("history is written unconfined: {error:#}");
+                }
+            };
+            let (writer, reader) = store::start(store, limits, first).context("cannot start a thread")?;
             (Some(writer), Some(reader))
         }
         None => (None, None),
     };
     let shared = Arc::new(Shared::new(access, reader));
-    let server = Server::start(listener, Arc::clone(&shared)).context("cannot start the HTTP server")?;
+    let server = Server::start(listener, Arc::clone(&shared), confinement.clone())
+        .context("cannot start the HTTP server")?;
     tracing::info!("listening on http://{listen}");
-    if let Some(netns) = &netns {
-        // Before any observer is started: each thread inherits the namespace of the one that starts it.
-        netns.enter()?;
-    }
-    let mut started_observers = observers::all(args.netns.clone(), configured);
-    if !settings.agent.count_connects {
-        started_observers.retain(|(source, _)| *source != Source::Bpf);
-    }
-    let config = cli.global.config.clone();
     let plan = Plan {
         started,
-        observers: started_observers,
+        observers: all_observers,
         shared,
         server,
         store: writer,
         open_findings,
-        confined: Vec::new(),
+        confinement,
         reload: Box::new(move || reload(config.as_deref(), &all_flags)),
         settings,
     };
     agent::run(plan, ProcessSignals, &mut Systemd::new())?;
     Ok(0)
+}
+
+/// As the standard library binds, with a longer queue: a thousand scrapes may come at once.
+fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives up what is not needed, and says what is in force.
+fn confine(
+    settings: &Settings,
+    config: Option<&Path>,
+    observers: &[(Source, Opener)],
+) -> anyhow::Result<Confinement> {
+    if settings.agent.confine == Confine::Off {
+        tracing::info!("not confined: it was told not to be");
+        return Ok(Confinement::off());
+    }
+    let agent = &settings.agent;
+    let directory = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let files = settings.wg_config.iter().map(PathBuf::as_path);
+    let read = files.chain(config).chain(agent.token_file.as_deref());
+    let confinement = Confinement::begin(Wanted {
+        sources: observers.iter().map(|(source, _)| *source).collect(),
+        other_user: !nix::unistd::Uid::effective().is_root(),
+        read: read.map(directory).collect(),
+        write: agent.store.as_deref().map(directory),
+        resolve: !settings.wg_config.is_empty(),
+    });
+    tracing::info!("{}", confinement.describe());
+    for missing in confinement.missing() {
+        tracing::warn!("not in force: {missing}");
+    }
+    if agent.confine == Confine::Require && !confinement.missing().is_empty() {
+        bail!(
+            "confine = \"require\", and this could not be had: {}",
+            confinement.missing().join("; ")
+        );
+    }
+    Ok(confinement)
 }
 
 fn reload(config: Option<&Path>, flags: &Flags) -> anyhow::Result<Reloaded> {

@@ -236,8 +236,12 @@ impl Reader {
     }
 }
 
-/// Starts the writing thread.
-pub fn start(store: Store, limits: Limits) -> std::io::Result<(Writer, Reader)> {
+/// Starts the writing thread, which does `first` before anything else.
+pub fn start(
+    store: Store,
+    limits: Limits,
+    first: impl FnOnce() + Send + 'static,
+) -> std::io::Result<(Writer, Reader)> {
     let (records, receiver) = sync_channel(QUEUE);
     let (done, ended) = sync_channel(1);
     let (db, stats) = store.into_db(limits);
@@ -250,7 +254,10 @@ pub fn start(store: Store, limits: Limits) -> std::io::Result<(Writer, Reader)> 
         .name("store".to_owned())
         .stack_size(512 * 1024)
         .spawn(move || {
+            first();
             write::run(&theirs, &receiver);
+            // With it goes the lock, where nobody else has it.
+            drop(theirs);
             let _ = done.send(());
         })?;
     let writer = Writer {

@@ -19,7 +19,7 @@ const BATCH_MAX: usize = 512;
 /// How often old records are looked for.
 const TIDY_EVERY: Span = Span::from_secs(60);
 /// How often a file that failed is tried again.
-const RETRY_EVERY: Span = Span::from_secs(60);
+const RETRY_EVERY: Span = Span::from_secs(15);
 /// For so long after the clock was set nothing is thrown away for its age.
 const DISTRUST: Span = Span::from_secs(3600);
 /// Series followed; numbers of further ones are dropped and counted.
@@ -38,7 +38,7 @@ pub(super) struct Db {
     path: PathBuf,
     /// Held while this lives.
     _lock: File,
-    connection: Connection,
+    pub(super) connection: Connection,
     in_memory: bool,
     limits: Limits,
     series: HashMap<(&'static str, String), i64>,
@@ -73,7 +73,7 @@ impl Db {
     }
 
     /// Writes a batch as a whole or not at all. How many points had no place comes back.
-    fn write(&mut self, batch: &[Record], now: Timestamp) -> rusqlite::Result<u64> {
+    pub(super) fn write(&mut self, batch: &[Record], now: Timestamp) -> rusqlite::Result<u64> {
         let mut dropped = 0;
         let transaction = self.connection.transaction()?;
         // Ids that were made in a batch that failed do not exist.

@@ -16,13 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
+use super::confine::{Confinement, Role};
 use super::shared::Shared;
 use crate::time::Span;
 
 /// Connections at once; more wait in the kernel's queue until one ends.
 const CONNECTIONS: usize = 256;
 /// A request's head must be whole within this, from the connection's or the last answer's end on.
-const HEAD_WITHIN: Span = Span::from_secs(5);
+const HEAD_WITHIN: Span = Span::from_secs(10);
 /// The longest head.
 const HEAD_MAX: usize = 16 * 1024;
 /// Header lines of a request.
@@ -57,7 +58,11 @@ pub struct Server {
 
 impl Server {
     /// Serves at `listener` until stopped.
-    pub fn start(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub fn start(
+        listener: TcpListener,
+        shared: Arc<Shared>,
+        confinement: Confinement,
+    ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,6 +76,10 @@ impl Server {
             .name("http".to_owned())
             .stack_size(1024 * 1024)
             .spawn(move || {
+                if let Err(error) = confinement.apply(Role::Http) {
+                    tracing::error!("HTTP is not served unconfined: {error:#}");
+                    return;
+                }
                 if let Err(error) = runtime.block_on(serve(listener, shared, stopped)) {
                     tracing::error!("HTTP has ended: {error}");
                 }
