@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::duration;
+use crate::observation::target::Target;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -85,6 +86,8 @@ pub enum Command {
     Agent(Agent),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
+    /// Measure loss, latency, jitter, MTU and hops to several targets at once, side by side
+    Path(Path),
     /// Say what a finding means, how it is detected and how to fix it; without a code, list all findings
     Explain(Explain),
     /// Print a completion script for a shell
@@ -124,6 +127,9 @@ pub struct Doctor {
     /// Replace addresses, names and keys consistently, in the report and in --record
     #[arg(long)]
     pub anonymise: bool,
+    /// Also measure the path to this target (as `wgnat path` takes it; may be repeated)
+    #[arg(long, value_name = "TARGET", conflicts_with = "replay")]
+    pub target: Vec<Target>,
     /// Count each connect and close in the kernel with eBPF while watching: names who runs out of ports, and who opens
     /// connections too short to be seen otherwise; takes some 36 MiB more memory
     #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
@@ -202,6 +208,46 @@ pub struct Analyze {
     /// Open what these keys open: a wg-quick file, Wireshark's key log, or lines of base64 keys (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
+    /// From which severity on the exit code is not 0 [default: warning]
+    #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
+    pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat path`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Targets: HOST (ICMP echo), udp:HOST:PORT, tcp:HOST:PORT, tls:HOST:PORT, http(s)://HOST/PATH, dns:NAME (each of the system's \
+name servers) and dns:NAME@SERVER. An IPv6 address with a port stands in brackets. A certificate is not checked: what is measured is time. \
+Without CAP_NET_RAW there is no --hops, and ICMP echo where the group is within net.ipv4.ping_group_range. Exit codes: 0 ok, 1 warning, \
+2 critical, 3 unknown (nothing could be measured, or the invocation is wrong).")]
+pub struct Path {
+    /// What to measure; all at once
+    #[arg(value_name = "TARGET", required_unless_present = "fly_mesh")]
+    pub targets: Vec<Target>,
+    /// Attempts for each target
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// From one attempt to the next
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration::parse)]
+    pub interval: Span,
+    /// How long an attempt may take
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    pub timeout: Span,
+    /// Search for the largest packet that passes to each target (by ICMP echo)
+    #[arg(long)]
+    pub mtu: bool,
+    /// Trace the routers on the way to each target; needs CAP_NET_RAW
+    #[arg(long)]
+    pub hops: bool,
+    /// Compare with what an earlier `wgnat path --json` measured
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// On Fly: measure every started machine of the organisation, and tell how each region fares
+    #[arg(long)]
+    pub fly_mesh: bool,
+    /// Measure from another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,

@@ -102,3 +102,19 @@ fn markdown_of_hostile_names_keeps_its_structure() {
         &page(&samples::hostile_names(), Format::Markdown, &Options::default()),
     );
 }
+
+#[test]
+fn a_monitoring_system_gets_one_line() {
+    check_file(
+        "tests/golden/nagios-is-one-line.txt",
+        &page(&samples::ports_exhausted(), Format::Nagios, &Options::default()),
+    );
+}
+
+#[test]
+fn a_page_needs_nothing_else() {
+    check_file(
+        "tests/golden/page-is-self-contained.html",
+        &page(&samples::ports_exhausted(), Format::Html, &Options::default()),
+    );
+}

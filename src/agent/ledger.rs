@@ -285,6 +285,8 @@ pub fn identity(subject: &Subject) -> String {
             let destination = destination.map_or("-".to_owned(), |d| d.to_string());
             format!("nat {address} {proto} {destination}")
         }
+        Subject::Path { target, .. } => format!("path {target}"),
+        Subject::Resolver { address } => format!("resolver {address}"),
         Subject::Host => "host".to_owned(),
     }
 }

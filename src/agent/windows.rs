@@ -216,7 +216,11 @@ impl Seeds {
         // These tell what happened, not how things are.
         if matches!(
             observation.body,
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_)
+            Body::Packet(_)
+                | Body::IcmpError(_)
+                | Body::Checked(_)
+                | Body::Initiations(_)
+                | Body::RouteAnswer(_)
         ) {
             return;
         }

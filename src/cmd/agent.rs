@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
-use crate::agent::confine::{Confinement, Role, Wanted, become_user};
+use crate::agent::confine::{Confinement, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
 use crate::agent::{self, Notify, Plan, Reloaded, Signals};
@@ -133,6 +133,9 @@ fn confine(
     config: Option<&Path>,
     observers: &[(Source, Opener)],
 ) -> anyhow::Result<Confinement> {
+    if let Err(error) = no_memory_to_others() {
+        tracing::warn!("core dumps are not off: {error:#}");
+    }
     if settings.agent.confine == Confine::Off {
         tracing::info!("not confined: it was told not to be");
         return Ok(Confinement::off());

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 pub mod input;
 pub mod observers;
+pub mod path;
 pub mod progress;
 pub mod record;
 pub mod watch;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Agent(args) => agent::run(args, &cli, settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Path(args) => path::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -120,6 +122,10 @@ fn flags(cli: &Cli) -> Flags {
         Command::Agent(args) => Flags {
             wg_config: args.wg_config.clone(),
             agent: agent::flags(args),
+            ..common
+        },
+        Command::Path(args) => Flags {
+            fail_on: args.fail_on,
             ..common
         },
         Command::Analyze(args) => Flags {

@@ -1,6 +1,6 @@
 //! From a [`Report`] to bytes: for a person, a ticket or a program.
 //!
-//! In: a [`Report`] and [`Options`]. Out: text, JSON or Markdown, written to any [`Write`]. Pure: no clock is read (ages
+//! In: a [`Report`] and [`Options`]. Out: text, JSON, Markdown, HTML or a status line, written to any [`Write`]. Pure: no clock is read (ages
 //! are told as of [`Report::generated_at`]) and nothing is asked of the terminal; the command does that and says so
 //! in [`Options`].
 
@@ -8,9 +8,11 @@ pub mod catalogue;
 pub mod clean;
 pub mod evidence;
 pub mod explain;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod markdown;
+pub mod nagios;
 pub mod prometheus;
 pub mod text;
 pub mod unseen;
@@ -31,6 +33,10 @@ pub enum Format {
     Json,
     /// For a ticket.
     Markdown,
+    /// One self-contained page.
+    Html,
+    /// One status line with performance data.
+    Nagios,
 }
 
 /// What the place of the output can show.
@@ -61,6 +67,8 @@ pub fn render(report: &Report, format: Format, options: &Options, out: &mut dyn 
         Format::Text => text::render(report, options, out),
         Format::Json => json::render(report, out),
         Format::Markdown => markdown::render(report, out),
+        Format::Html => html::render(report, out),
+        Format::Nagios => nagios::render(report, out),
     }
 }
 

@@ -18,7 +18,7 @@ pub fn fixes(case: &Case<'_>, remedy: Remedy) -> Vec<Fix> {
         return Vec::new();
     }
     let mut fixes = Vec::new();
-    if remedy == Remedy::Pool && case.sockets.time_wait > 0 && !case.reused {
+    if remedy.pools() && case.sockets.time_wait > 0 && !case.reused {
         fixes.push(reuse(case));
     }
     fixes.extend(wider(case));

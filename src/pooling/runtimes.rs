@@ -18,11 +18,12 @@ pub enum Runtime {
     Nginx,
     Haproxy,
     Envoy,
+    PgBouncer,
 }
 
 impl Runtime {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Node,
         Self::Python,
         Self::Go,
@@ -35,6 +36,7 @@ impl Runtime {
         Self::Nginx,
         Self::Haproxy,
         Self::Envoy,
+        Self::PgBouncer,
     ];
 
     /// Its name in a sentence.
@@ -52,6 +54,7 @@ impl Runtime {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Envoy => "Envoy",
+            Self::PgBouncer => "PgBouncer",
         }
     }
 
@@ -75,7 +78,7 @@ impl Runtime {
             .trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
         Some(match word {
             "node" | "nodejs" => Self::Node,
-            "python" | "cpython" | "pypy" | "gunicorn" | "uvicorn" | "celery" => Self::Python,
+            "python" | "cpython" | "pypy" | "gunicorn" | "uvicorn" | "celery" | "uwsgi" => Self::Python,
             "go" | "golang" => Self::Go,
             "java" | "jvm" => Self::Java,
             "ruby" | "puma" | "unicorn" | "sidekiq" => Self::Ruby,
@@ -85,6 +88,7 @@ impl Runtime {
             "nginx" | "openresty" => Self::Nginx,
             "haproxy" => Self::Haproxy,
             "envoy" => Self::Envoy,
+            "pgbouncer" => Self::PgBouncer,
             other if other.starts_with("php") => Self::Php,
             other if other.starts_with("puma ") || other.starts_with("puma:") => Self::Ruby,
             other if other.starts_with("nginx:") => Self::Nginx,
@@ -160,6 +164,7 @@ mod tests {
             ("beam.smp", Some(Runtime::Beam)),
             ("/usr/lib/jvm/bin/java", Some(Runtime::Java)),
             ("nginx", Some(Runtime::Nginx)),
+            ("pgbouncer", Some(Runtime::PgBouncer)),
             (".NET", Some(Runtime::DotNet)),
             ("", None),
             ("...", None),

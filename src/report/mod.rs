@@ -5,6 +5,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod paths;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -50,6 +51,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Measured paths.
+    pub paths: Vec<paths::PathRow>,
 }
 
 impl Report {

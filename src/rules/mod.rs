@@ -6,6 +6,8 @@
 pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
+pub mod forecast;
+pub mod path;
 pub mod ports;
 pub mod registry;
 mod shell;
@@ -45,6 +47,8 @@ pub enum Area {
     Ports,
     /// Conntrack and NAT on this host.
     Conntrack,
+    /// Paths and names.
+    Paths,
 }
 
 impl Area {
@@ -54,6 +58,7 @@ impl Area {
             Self::Wireguard => "WireGuard",
             Self::Ports => "Sockets and ephemeral ports",
             Self::Conntrack => "Conntrack and NAT on this host",
+            Self::Paths => "Paths and names",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, ports, tunnel};
+use crate::observation::Source;
+use crate::track::World;
+
+use super::{Rule, captured, conntrack, path, ports, tunnel};
 
 /// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
@@ -9,6 +12,17 @@ pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
 /// Every rule for a live host.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
+}
+
+/// Every rule that there is something to judge by in `world`: those for a live host, and those for what was asked for beside.
+pub fn of(world: &World) -> impl Iterator<Item = &'static Rule> + use<> {
+    let measured = world.sources.get(Source::Paths).is_some();
+    rules().chain(paths().filter(move |_| measured))
+}
+
+/// Every rule for measured paths: only where targets were named is there something to judge.
+pub fn paths() -> impl Iterator<Item = &'static Rule> {
+    path::RULES.iter()
 }
 
 /// Every rule for capture files.
@@ -24,6 +38,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(only_captured)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
+        .chain(path::RULES)
 }
 
 /// The rule with `code`.

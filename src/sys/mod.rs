@@ -9,4 +9,5 @@ pub mod clock;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
+pub mod pmtu;
 pub mod random;

@@ -4,7 +4,7 @@
 //! In: [`ConnectTally`]s, cumulative since counting began. Out: [`Seen`] by (source, destination). Where this is known it is
 //! better than what [`super::sockets`] reads off the socket table: nothing falls between two looks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use super::processes::Owner;
@@ -183,6 +183,16 @@ impl ConnectState {
             no_port: no_port(&rows),
             owner: owner(&rows),
         })
+    }
+
+    /// How many destinations the program of `process` opened connections to.
+    pub fn destinations_of(&self, process: &ProcessIdentity) -> u32 {
+        let rows = self.newest.as_ref().map_or(&[][..], |(_, tally)| &tally.rows);
+        let theirs = rows
+            .iter()
+            .filter(|r| r.process.comm == process.comm && r.process.exe == process.exe);
+        let destinations: BTreeSet<SocketAddr> = theirs.map(|r| r.destination).collect();
+        u32::try_from(destinations.len()).unwrap_or(u32::MAX)
     }
 
     fn opens(&self, key: &Key) -> Option<OpenRate> {

@@ -3,15 +3,24 @@
 //! In: [`CtStats`] and [`CtTally`]. Out: totals since watching began, per look and in all. What the counters read when
 //! watching began is history, possibly of months, and is never told as current.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::AddAssign;
 
-use super::trend;
-use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally};
+use super::trend::{Trend, moved32};
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
 use crate::time::{Span, Timestamp};
+use crate::types::Proto;
 
 /// Looks remembered; the oldest is forgotten.
 pub const MAX_LOOKS: usize = 64;
+
+/// Tables remembered of the NAT ports towards one destination; the oldest is forgotten. A tally lists 256 destinations at
+/// most, and what the newest does not list is forgotten.
+pub const MAX_TABLES: usize = 64;
+
+/// What NAT ports are unique within: NAT address, transport, destination.
+type NatKey = (IpAddr, Proto, SocketAddr);
 
 /// How far each counter moved, over all CPUs. The kernel's names; what they mean today is told at [`CtCpuStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +41,7 @@ pub struct Moved {
 impl Moved {
     /// From one CPU's counters to its later ones.
     fn between(before: &CtCpuStats, after: &CtCpuStats) -> Self {
-        // They are 32 bits wide and wrap. No counter moves by half of that between two looks: it was reset then.
-        let by = |before: u32, after: u32| {
-            let moved = after.wrapping_sub(before);
-            u64::from(if moved > u32::MAX / 2 { 0 } else { moved })
-        };
+        let by = |before, after| moved32(before, after).unwrap_or(0);
         Self {
             found: by(before.found, after.found),
             invalid: by(before.invalid, after.invalid),
@@ -117,6 +122,7 @@ pub struct ConntrackState {
     looks: VecDeque<Look>,
     total: Moved,
     tally: Option<(Timestamp, CtTally)>,
+    ports: BTreeMap<NatKey, VecDeque<(Timestamp, u32)>>,
 }
 
 impl ConntrackState {
@@ -139,7 +145,22 @@ impl ConntrackState {
 
     /// Takes a folded table in.
     pub fn apply_tally(&mut self, at: Timestamp, tally: &CtTally) {
+        let mut before = std::mem::take(&mut self.ports);
+        for row in &tally.snat {
+            let mut seen = before.remove(&key(row)).unwrap_or_default();
+            if seen.len() == MAX_TABLES {
+                seen.pop_front();
+            }
+            seen.push_back((at, row.ports));
+            self.ports.insert(key(row), seen);
+        }
         self.tally = Some((at, tally.clone()));
+    }
+
+    /// Where the count of NAT ports in use towards one destination is going, over the tables that were read.
+    pub fn ports_trend(&self, row: &SnatTally) -> Option<Trend> {
+        let seen = self.ports.get(&key(row))?;
+        Trend::of(seen.iter().map(|(at, ports)| (*at, f64::from(*ports))))
     }
 
     /// The newest statistics.
@@ -178,15 +199,24 @@ impl ConntrackState {
         self.looks.iter().map(|l| l.count).max().unwrap_or(0)
     }
 
+    /// Where the count of entries is going.
+    pub fn trend(&self) -> Option<Trend> {
+        Trend::of(self.looks.iter().map(|l| (l.at, f64::from(l.count))))
+    }
+
     /// Growth of the count of entries per second, where the looks lie on a line.
     pub fn growth_per_second(&self) -> Option<f64> {
-        trend::slope(self.looks.iter().map(|l| (l.at, f64::from(l.count))))
+        self.trend()?.pace()
     }
 
     /// The newest table and when it was read.
     pub fn tally(&self) -> Option<(Timestamp, &CtTally)> {
         self.tally.as_ref().map(|(at, tally)| (*at, tally))
     }
+}
+
+fn key(row: &SnatTally) -> NatKey {
+    (row.nat_address, row.proto, row.destination)
 }
 
 #[cfg(test)]
@@ -260,6 +290,37 @@ mod tests {
         assert_eq!(state.growth_per_second(), Some(5.0));
         assert_eq!(state.peak(), 30);
         assert_eq!(ConntrackState::default().per_second(8), None);
+    }
+
+    #[test]
+    fn nat_ports_have_a_trend_of_their_own() {
+        let row = |port: u16, ports| SnatTally {
+            nat_address: [198, 51, 100, 1].into(),
+            proto: Proto::Tcp,
+            destination: ([203, 0, 113, 9], port).into(),
+            ports,
+            min_port: 1024,
+            max_port: 65_535,
+            preserved: 0,
+            rewritten: None,
+            closing: 0,
+            unreplied: 0,
+        };
+        let mut state = ConntrackState::default();
+        for i in 0..200_u32 {
+            let tally = CtTally {
+                snat: vec![row(1, 100 + i * 7), row(u16::try_from(1000 + i).unwrap(), 5)],
+                ..CtTally::default()
+            };
+            state.apply_tally(Timestamp::from_secs(i.into()), &tally);
+        }
+        let pace = state.ports_trend(&row(1, 0)).and_then(|t| t.pace());
+        assert_eq!(pace, Some(7.0));
+        assert_eq!(state.ports_trend(&row(2, 0)), None);
+        assert_eq!(
+            (state.ports.len(), state.ports.values().map(VecDeque::len).max()),
+            (2, Some(MAX_TABLES))
+        );
     }
 
     #[test]

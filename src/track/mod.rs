@@ -9,11 +9,13 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
 pub mod sockets;
 pub mod sources;
+pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
@@ -39,7 +41,7 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
-    /// What given keys opened of handshakes.
+    /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
@@ -53,6 +55,8 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// Measured paths.
+    pub paths: paths::PathState,
 }
 
 impl World {
@@ -74,6 +78,7 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            paths: paths::PathState::default(),
         }
     }
 
@@ -100,6 +105,8 @@ impl World {
                 self.sessions.apply_packet(at, packet);
             }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
                     self.tunnels.ask_again();
@@ -112,6 +119,8 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
         }
     }
 
@@ -151,7 +160,12 @@ impl World {
     /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
+            Body::Packet(_)
+            | Body::IcmpError(_)
+            | Body::Checked(_)
+            | Body::Initiations(_)
+            | Body::RouteAnswer(_)
+            | Body::Status(_) => Vec::new(),
             _ => self.requests(),
         }
     }

@@ -3,6 +3,10 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod dns;
+pub mod echo;
+pub mod elf;
+pub mod fly_instances;
 pub mod frame;
 pub mod icmp;
 pub mod ip;
@@ -15,6 +19,7 @@ pub mod noise;
 pub mod pcap;
 pub mod proc_net;
 pub mod procfs;
+pub mod resolv_conf;
 pub mod runtime_name;
 pub mod shape;
 pub mod tai64n;

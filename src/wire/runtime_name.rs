@@ -1,7 +1,7 @@
 //! Which language runtime or proxy a process is, by its names.
 //!
-//! In: the executable's path and the process's name. Out: a short name, the one that pooling advice goes by. Go
-//! programs have no telling name and are not recognised here.
+//! In: the executable's path and the process's name, or the names of what it has loaded. Out: a short name, the one that
+//! pooling advice goes by. Go and Rust programs have no telling name: `wire::elf` recognises them.
 
 /// Executables that tell by their whole name.
 const EXACT: [(&str, &str); 22] = [
@@ -46,6 +46,35 @@ pub fn runtime_of(exe: &str, comm: &str) -> Option<&'static str> {
     by_name(file).or_else(|| by_name(comm))
 }
 
+/// Libraries by which a program that has a runtime in it is told: a .NET application under its own name, a JVM or an
+/// interpreter started by some other program.
+const LIBRARIES: [(&str, &str); 6] = [
+    ("libcoreclr.so", "dotnet"),
+    ("libjvm.so", "java"),
+    ("libnode.so", "node"),
+    ("libphp", "php"),
+    ("libpython", "python"),
+    ("libruby", "ruby"),
+];
+
+/// The runtime among the files that a process has mapped (`/proc/PID/maps`); `None` where there is none or more than one.
+pub fn runtime_by_libraries(maps: &str) -> Option<&'static str> {
+    let mut found = None;
+    for line in maps.lines() {
+        let file = line.rsplit('/').next().unwrap_or_default();
+        let runtime = LIBRARIES
+            .iter()
+            .find(|(name, _)| line.contains('/') && file.starts_with(name))
+            .map(|(_, runtime)| *runtime);
+        match (found, runtime) {
+            (Some(one), Some(other)) if one != other => return None,
+            (None, Some(runtime)) => found = Some(runtime),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn by_name(name: &str) -> Option<&'static str> {
     let exact = EXACT.iter().find(|(known, _)| *known == name);
     let versioned = || {
@@ -59,7 +88,32 @@ fn by_name(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::runtime_of;
+    use super::{runtime_by_libraries, runtime_of};
+
+    #[test]
+    fn libraries() {
+        let line = |path: &str| format!("7f1c00000000-7f1c00028000 r--p 00000000 fe:01 1835 {path}\n");
+        for (maps, expected) in [
+            (line("/opt/app/libcoreclr.so"), Some("dotnet")),
+            (
+                line("/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.2"),
+                Some("ruby"),
+            ),
+            (
+                line("/lib/libc.so.6") + &line("/usr/lib/jvm/lib/server/libjvm.so"),
+                Some("java"),
+            ),
+            (
+                line("/usr/lib/libpython3.11.so.1.0") + &line("/usr/lib/libruby-3.1.so"),
+                None,
+            ),
+            (line("/usr/lib/mylibjvm.so"), None),
+            (line("[heap]"), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(runtime_by_libraries(&maps), expected, "{maps}");
+        }
+    }
 
     #[test]
     fn names() {

@@ -226,8 +226,8 @@ pub fn become_user(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// No core dump, and no other process of this user may read our memory: it holds keys while they are read.
-fn no_memory_to_others() -> anyhow::Result<()> {
+/// No core dump, and no other process of this user may read our memory: it holds keys.
+pub fn no_memory_to_others() -> anyhow::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("RLIMIT_CORE")?;
     prctl::set_dumpable(false).context("PR_SET_DUMPABLE")?;
     Ok(())

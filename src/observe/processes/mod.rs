@@ -15,6 +15,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 
 use self::descriptors::Descriptors;
+use super::executable::Recogniser;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::socket::{ProcessFacts, ProcessTable};
 use crate::observation::{Body, Request, Source, SourceStatus};
@@ -22,7 +23,6 @@ use crate::sys::{caps, clock, netns};
 use crate::time::Span;
 use crate::types::NetnsId;
 use crate::wire::procfs::{self, ProcessStat};
-use crate::wire::runtime_name::runtime_of;
 
 const MAX_PROCESSES: usize = 65_536;
 const MAX_REPORTED: usize = 64;
@@ -45,6 +45,7 @@ pub struct Processes {
     /// Processes by falling number of sockets, as of the last look: where a search begins.
     busiest: Vec<u32>,
     unreadable: u32,
+    recogniser: Recogniser,
 }
 
 /// A process; with its start, for its id may be another's later.
@@ -67,6 +68,7 @@ impl Processes {
             owners: BTreeMap::new(),
             busiest: Vec::new(),
             unreadable: 0,
+            recogniser: Recogniser::default(),
         })
     }
 
@@ -138,11 +140,14 @@ impl Processes {
     }
 
     /// Facts of the remembered owners that still live.
-    fn owners_facts(&self) -> Vec<ProcessFacts> {
+    fn owners_facts(&mut self) -> Vec<ProcessFacts> {
         let processes: BTreeMap<u32, u64> = self.owners.values().map(|p| (p.pid, p.start_ticks)).collect();
         processes
             .into_iter()
-            .filter_map(|(pid, start)| facts(pid, 0).ok().flatten().filter(|f| f.start_ticks == start))
+            .filter_map(|(pid, start)| {
+                let facts = facts(pid, 0, &mut self.recogniser).ok().flatten();
+                facts.filter(|f| f.start_ticks == start)
+            })
             .collect()
     }
 
@@ -177,7 +182,7 @@ impl Observer for Processes {
         let mut processes = Vec::new();
         let mut unreadable = 0;
         for pid in &listed.pids {
-            match facts(*pid, FEW_DESCRIPTORS) {
+            match facts(*pid, FEW_DESCRIPTORS, &mut self.recogniser) {
                 Ok(found) => processes.extend(found.filter(of_interest)),
                 // Kernel threads hold no sockets.
                 Err(Hidden) => {
@@ -207,7 +212,8 @@ impl Observer for Processes {
         if let Request::OwnersOf(inodes) = request {
             let (at, began) = (clock::now(), clock::instant());
             self.find_owners(inodes)?;
-            let table = self.table(self.owners_facts());
+            let owners = self.owners_facts();
+            let table = self.table(owners);
             emit.emit(at, began.elapsed(), Body::Processes(table));
         }
         Ok(())
@@ -263,7 +269,7 @@ fn near_limit(process: &ProcessFacts) -> bool {
 struct Hidden;
 
 /// Facts of a process that has at least `least` descriptors and has not just ended.
-fn facts(pid: u32, least: u32) -> Result<Option<ProcessFacts>, Hidden> {
+fn facts(pid: u32, least: u32, recogniser: &mut Recogniser) -> Result<Option<ProcessFacts>, Hidden> {
     let descriptors = match Descriptors::open(pid) {
         Ok(descriptors) => descriptors,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(Hidden),
@@ -276,10 +282,15 @@ fn facts(pid: u32, least: u32) -> Result<Option<ProcessFacts>, Hidden> {
     if !descriptors.readable() {
         return Err(Hidden);
     }
-    Ok(facts_of(pid, &descriptors, fds))
+    Ok(facts_of(pid, &descriptors, fds, recogniser))
 }
 
-fn facts_of(pid: u32, descriptors: &Descriptors, fds: u32) -> Option<ProcessFacts> {
+fn facts_of(
+    pid: u32,
+    descriptors: &Descriptors,
+    fds: u32,
+    recogniser: &mut Recogniser,
+) -> Option<ProcessFacts> {
     let stat = process_stat(pid)?;
     let comm = read(pid, "comm")?.trim_end().to_owned();
     let exe = std::fs::read_link(format!("/proc/{pid}/exe"))
@@ -289,7 +300,9 @@ fn facts_of(pid: u32, descriptors: &Descriptors, fds: u32) -> Option<ProcessFact
     Some(ProcessFacts {
         pid,
         start_ticks: stat.start_ticks,
-        runtime: runtime_of(exe.as_deref().unwrap_or_default(), &comm).map(str::to_owned),
+        runtime: recogniser
+            .runtime(pid, stat.start_ticks, exe.as_deref().unwrap_or_default(), &comm)
+            .map(str::to_owned),
         comm,
         exe,
         fds,

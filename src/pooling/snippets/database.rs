@@ -74,6 +74,18 @@ fn sql(runtime: Option<Runtime>, size: u32) -> Option<Snippet> {
             format!("config :my_app, MyApp.Repo, pool_size: {size}"),
             "",
         ),
+        Runtime::PgBouncer => (
+            "Let PgBouncer keep its server connections",
+            format!(
+                "; /etc/pgbouncer/pgbouncer.ini\n\
+                 [pgbouncer]\n\
+                 default_pool_size = {size}\n\
+                 server_idle_timeout = 600\n\
+                 server_lifetime = 3600"
+            ),
+            "PgBouncer keeps server connections by itself: where it opens many, these two times are short, or each of many \
+             (user, database) pairs has a pool of its own.",
+        ),
         // PHP has no pool of its own, and proxies forward somebody else's connections.
         Runtime::Php | Runtime::Nginx | Runtime::Haproxy | Runtime::Envoy => return None,
     };
@@ -182,7 +194,7 @@ fn redis(runtime: Runtime, size: u32) -> Option<Snippet> {
             ),
             "",
         ),
-        Runtime::Nginx | Runtime::Haproxy | Runtime::Envoy => return None,
+        Runtime::Nginx | Runtime::Haproxy | Runtime::Envoy | Runtime::PgBouncer => return None,
     };
     Some(Snippet { title, code, note })
 }

@@ -73,15 +73,8 @@ pub fn snippet(runtime: Runtime, tls: bool, to: SocketAddr, size: u32) -> Option
                  $share = curl_share_init_persistent(\n    \
                      [CURL_LOCK_DATA_DNS, CURL_LOCK_DATA_CONNECT]);\n\
                  curl_setopt($curl, CURLOPT_SHARE, $share);\n\n\
-                 # before 8.5: nginx on this host, and call http://127.0.0.1:8080/ instead\n\
-                 upstream api {{ server {to}; keepalive {size}; }}\n\
-                 server {{\n    \
-                     listen 127.0.0.1:8080;\n    \
-                     location / {{\n        \
-                         proxy_pass {scheme}://api;\n        \
-                         proxy_http_version 1.1;\n        \
-                         proxy_set_header Connection \"\";\n    \
-                     }}\n}}"
+                 # before 8.5: nginx on this host, and call http://127.0.0.1:8080/ instead\n{}",
+                nginx_on_this_host(tls, to, size)
             ),
             "PHP ends all connections with the request, so a pool inside the script does not help.",
         ),
@@ -114,6 +107,7 @@ pub fn snippet(runtime: Runtime, tls: bool, to: SocketAddr, size: u32) -> Option
             ),
             "Use the address as it stands in your URLs as the key.",
         ),
+        Runtime::PgBouncer => return None,
         Runtime::Nginx => (
             "Keep upstream connections open",
             format!(
@@ -149,4 +143,37 @@ pub fn snippet(runtime: Runtime, tls: bool, to: SocketAddr, size: u32) -> Option
         ),
     };
     Some(Snippet { title, code, note })
+}
+
+/// nginx on this host in place of a pool inside the processes.
+pub fn local_proxy(tls: bool, to: SocketAddr, size: u32) -> Snippet {
+    Snippet {
+        title: "Put a keep-alive proxy on this host",
+        code: format!(
+            "# nginx; the programs call http://127.0.0.1:8080/ instead\n{}",
+            nginx_on_this_host(tls, to, size)
+        ),
+        note: "`keepalive` counts idle connections of each nginx worker. Connections to 127.0.0.1 use ports towards it only.",
+    }
+}
+
+fn nginx_on_this_host(tls: bool, to: SocketAddr, size: u32) -> String {
+    let (scheme, name) = if tls {
+        (
+            "https",
+            "\n        proxy_ssl_server_name on; # and proxy_ssl_name NAME",
+        )
+    } else {
+        ("http", "")
+    };
+    format!(
+        "upstream api {{ server {to}; keepalive {size}; }}\n\
+         server {{\n    \
+             listen 127.0.0.1:8080;\n    \
+             location / {{\n        \
+                 proxy_pass {scheme}://api;{name}\n        \
+                 proxy_http_version 1.1;\n        \
+                 proxy_set_header Connection \"\";\n    \
+             }}\n}}"
+    )
 }

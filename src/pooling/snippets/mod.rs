@@ -31,6 +31,16 @@ pub fn snippet(runtime: Option<Runtime>, service: Service, to: SocketAddr, size:
     }
 }
 
+/// Something on this host that keeps `size` connections to `to` for processes that cannot; `None` where there is nothing usual.
+pub fn proxy(service: Service, to: SocketAddr, size: u32) -> Option<Snippet> {
+    match service {
+        Service::Dns => Some(dns(to)),
+        Service::Postgres | Service::Mysql => database::snippet(None, service, to, size),
+        Service::Redis => None,
+        Service::Http | Service::Https => Some(http::local_proxy(service == Service::Https, to, size)),
+    }
+}
+
 /// A resolver on this host keeps the answers, and the connections to its upstream.
 fn dns(to: SocketAddr) -> Snippet {
     Snippet {
@@ -63,6 +73,11 @@ mod tests {
                 let sized = s.code.contains("8642");
                 let unsized_ =
                     service == Service::Dns || s.code.contains("pers") || s.code.contains("ioredis");
+                assert!(
+                    !s.code.contains("  \n") && !s.code.contains('\t'),
+                    "{name}: {}",
+                    s.code
+                );
                 assert!(sized || unsized_, "{name}: {}", s.code);
                 assert!(!s.title.ends_with('.') && !s.title.is_empty(), "{name}");
                 assert!(
@@ -77,7 +92,8 @@ mod tests {
 
     #[test]
     fn every_runtime_has_one_for_http_and_every_database_one_for_anybody() {
-        for runtime in Runtime::ALL {
+        // PgBouncer speaks no HTTP.
+        for runtime in Runtime::ALL.into_iter().filter(|r| *r != Runtime::PgBouncer) {
             for service in [Service::Http, Service::Https] {
                 assert!(
                     snippet(Some(runtime), service, to(80), 5).is_some(),
@@ -92,6 +108,24 @@ mod tests {
             );
         }
         assert_eq!(snippet(None, Service::Https, to(443), 5), None);
+    }
+
+    #[test]
+    fn processes_that_end_get_something_that_stays() {
+        for (service, expected) in [
+            (Service::Http, Some("keepalive 7;")),
+            (Service::Https, Some("proxy_ssl_server_name on;")),
+            (Service::Postgres, Some("default_pool_size = 7")),
+            (Service::Mysql, Some(", 7);")),
+            (Service::Dns, Some("forward-addr: 203.0.113.9")),
+            (Service::Redis, None),
+        ] {
+            let code = proxy(service, to(443), 7).map(|s| s.code);
+            match expected {
+                Some(part) => assert!(code.unwrap().contains(part), "{service:?}"),
+                None => assert_eq!(code, None),
+            }
+        }
     }
 
     #[test]

@@ -4,9 +4,10 @@ use super::counters::{limit, share};
 use super::remedies;
 use crate::finding::{Confidence, Evidence, Finding, Severity, Subject};
 use crate::observation::Source;
+use crate::rules::forecast::Outlook;
 use crate::rules::{Area, Input, Rule};
-use crate::track::trend;
-use crate::words::{count, percent, rounded, seconds};
+use crate::time::Span;
+use crate::words::{count, percent, rounded};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -17,7 +18,8 @@ pub const RULE: Rule = Rule {
     meaning: "A Linux host that does NAT or has a stateful firewall remembers every connection in a table with a limit. When it is \
 reached, new connections are dropped in silence (`wgnat explain conntrack-full`). This says that it is near.",
     detection: "The count of entries against `nf_conntrack_max`. `early_drop` that moves shows that the limit was touched and \
-the kernel evicted entries which had seen no answer. The time to full is told only where the looks lie on a line.",
+the kernel evicted entries which had seen no answer. The time to full is told, with its soonest and latest, only where the \
+looks lie on a line.",
     fix: "As for `conntrack-full`: see what fills the table, shorten time-outs or do not track what need not be, and only then raise \
 the limit.",
     needs: &[&[Source::Conntrack]],
@@ -25,8 +27,8 @@ the limit.",
     check,
 };
 
-/// A straight line is not trusted further ahead than this, in seconds.
-const HORIZON: f64 = 3600.0;
+/// A straight line is not trusted further ahead than this.
+const HORIZON: Span = Span::from_secs(3600);
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     finding(input).into_iter().collect()
@@ -42,10 +44,7 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
         return None;
     }
     let critical = now >= input.thresholds.conntrack_critical || evicted > 0;
-    let growth = state.growth_per_second();
-    let left = growth
-        .and_then(|g| trend::seconds_until(entries.into(), limit.into(), g))
-        .filter(|s| *s <= HORIZON);
+    let outlook = Outlook::of(state.trend(), entries.into(), limit.into(), None, HORIZON);
     let mut summary = format!(
         "The table in which this host remembers connections holds {} of at most {} entries ({}).",
         count(entries),
@@ -58,13 +57,20 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
             count(evicted)
         ));
     }
-    if let Some(left) = left {
-        summary.push_str(&format!(" At the present pace it is full in {}.", seconds(left)));
+    if let Some(outlook) = outlook {
+        summary.push(' ');
+        summary.push_str(&outlook.sentence("it is full"));
     }
     let held = state
         .looks()
         .filter(|l| share(l.count, limit) >= input.thresholds.conntrack_warning);
     let newest = state.looks().next_back()?.at;
+    let evidence = Evidence::new()
+        .with("count", entries)
+        .with("max", limit)
+        .with("share", rounded(now))
+        .maybe("per_second", state.growth_per_second().map(rounded))
+        .maybe("early_drop", (evicted > 0).then_some(evicted));
     Some(Finding {
         code: RULE.code,
         severity: if critical {
@@ -76,13 +82,12 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
         title: format!("The conntrack table is {} full", percent(now)),
         subject: Subject::Conntrack,
         summary,
-        evidence: Evidence::new()
-            .with("count", entries)
-            .with("max", limit)
-            .with("share", rounded(now))
-            .maybe("per_second", growth.map(rounded))
-            .maybe("seconds_to_full", left.map(rounded))
-            .maybe("early_drop", (evicted > 0).then_some(evicted)),
+        evidence: match outlook {
+            Some(Outlook::Full(left)) => {
+                left.evidence(evidence.with("seconds_to_full", rounded(left.seconds)))
+            }
+            _ => evidence,
+        },
         impact:
             "When it is full, new connections through this host and from it are dropped; open ones carry on."
                 .to_owned(),
@@ -136,6 +141,13 @@ mod tests {
             .check(&RULE)
             .remove(0);
         assert!(f.summary.contains("full in 59 s"), "{}", f.summary);
+        for name in [
+            "seconds_to_full",
+            "exhausted_in_seconds",
+            "exhausted_in_seconds_low",
+        ] {
+            assert_eq!(f.evidence.get(name), Some(&59.144.into()), "{name}");
+        }
         for counts in [
             &[200_000, 210_000, 199_000, 207_000][..],
             &[203_000, 202_000, 201_000],
@@ -143,6 +155,7 @@ mod tests {
         ] {
             let f = Scene::new().counts(counts).check(&RULE).remove(0);
             assert_eq!(f.evidence.get("seconds_to_full"), None, "{counts:?}");
+            assert_eq!(f.evidence.get("exhausted_in_seconds"), None, "{counts:?}");
         }
     }
 

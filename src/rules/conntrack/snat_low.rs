@@ -4,7 +4,9 @@ use super::snat::{Failing, evidence, fixes, range_words, ranges, subject, verdic
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
 use crate::observation::conntrack::SnatTally;
+use crate::rules::forecast::Forecast;
 use crate::rules::{Area, Input, Rule};
+use crate::time::Span;
 use crate::track::natpool::NatUse;
 use crate::words::{count, percent};
 
@@ -18,12 +20,16 @@ pub const RULE: Rule = Rule {
 none, new connections are dropped in silence (`wgnat explain snat-ports-exhausted`). That begins before the last port is \
 taken, because the kernel's search for a free one is short.",
     detection: "Source-translated entries of the conntrack table by NAT address and destination, against the range. A range that a rule \
-sets is inferred from the ports in use (the finding says so), else it is 1024 to 65535.",
+sets is inferred from the ports in use (the finding says so), else it is 1024 to 65535. The time to exhaustion, with its \
+soonest and latest, is told where at least four tables were read and lie on a line.",
     fix: "As for `snat-ports-exhausted`: reuse connections, then more ports or addresses.",
     needs: &[&[Source::Conntrack]],
     explained_by: &["snat-ports-exhausted"],
     check,
 };
+
+/// A straight line is not trusted further ahead than this.
+const HORIZON: Span = Span::from_secs(3600);
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let Some((at, tally)) = input.world.conntrack.tally() else {
@@ -42,6 +48,11 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         .filter(|nat| nat.share() >= input.thresholds.snat_warning && !fails(nat));
     low.map(|nat| {
         let t = nat.tally;
+        let trend = input.world.conntrack.ports_trend(t);
+        let left = Forecast::of(trend, nat.held().into(), nat.range.size.into(), HORIZON);
+        let left_words = left.map_or_else(String::new, |l| {
+            format!(" At the present pace none is left {}.", l.words())
+        });
         Finding {
             code: RULE.code,
             severity: Severity::Warning,
@@ -49,7 +60,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             title: format!("{} of the NAT ports towards {} are in use", percent(nat.share()), t.destination),
             subject: subject(Some(nat)),
             summary: format!(
-                "{} of {} ports of {} towards {} are in use ({}).{}",
+                "{} of {} ports of {} towards {} are in use ({}).{}{left_words}",
                 count(nat.held()),
                 count(nat.range.size),
                 t.nat_address,
@@ -57,7 +68,10 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                 range_words(nat),
                 ended(t)
             ),
-            evidence: evidence(nat),
+            evidence: match left {
+                Some(left) => left.evidence(evidence(nat)),
+                None => evidence(nat),
+            },
             impact: "When NAT finds none, new connections through it to this destination time out in silence. It may begin any time now: the \
                      search has failed from 78 % on in large ranges (measured)."
                 .to_owned(),

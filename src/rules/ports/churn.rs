@@ -27,7 +27,8 @@ at the socket table: TIME_WAIT sockets of the last 10 s, sockets that come and g
 growth. Closes must keep on over several looks, so neither a pool that fills nor a program that ends is taken for a churn. \
 Connections that live and die between two looks and are closed by the other side are not seen: the rate is a lower bound then. \
 The life of a connection is derived by Little's law (open at a time ÷ opens per second), and the pool is sized by \
-the mean of open connections plus 3.5 standard deviations, at least the peak seen. `likely`, because looks are samples.",
+the mean of open connections plus 3.5 standard deviations, at least the peak seen. Where they were counted the most that were open at \
+a time is known, and the pool is that and a tenth. `likely`, because looks are samples.",
     fix: "Reuse connections as the finding's snippet shows, with the number in it. If the server closes first, raise its \
 keep-alive time-out above the client's idle time-out.",
     needs: &[&[Source::Sockets], &[Source::Host]],
@@ -136,7 +137,9 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
             .maybe("closed_here", tuple.seen.as_ref().map(|s| s.closed_here))
             .maybe("closed_there", tuple.seen.as_ref().map(|s| s.closed_there))
             .maybe("ports_without_pool", advice.sizing.map(|s| s.ports_unpooled))
+            .maybe("nat_ports_without_pool", advice.sizing.map(|s| s.nat_unpooled))
             .maybe("pool_size", advice.sizing.map(|s| s.pool))
+            .maybe("ports_with_pool", advice.sizing.map(|s| s.ports_pooled))
             .maybe("further_destinations", (further > 0).then_some(further)),
         impact: if harmless {
             "Some processor time for each request. On the loopback the kernel gives the ports to new connections, and no NAT or \

@@ -6,11 +6,12 @@ use crate::config::Thresholds;
 use crate::finding::{Candidate, Confidence, Finding, Severity};
 use crate::observation::Source;
 use crate::pooling::sizing::Sizing;
+use crate::rules::forecast::Outlook;
 use crate::rules::{Area, Input, Rule};
+use crate::time::Span;
 use crate::track::sockets::usable::{TIME_WAIT, on_loopback};
-use crate::track::trend;
 use crate::types::Proto;
-use crate::words::{count, percent, rounded, seconds};
+use crate::words::{count, percent, rounded};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -24,8 +25,8 @@ When the last one is taken, new connections fail at once with EADDRNOTAVAIL (`wg
 before that every new connection costs more: from half the range on, `connect` finds no port at the first try and \
 searches.",
     detection: "Sockets are counted by source address, destination and state, TIME_WAIT included, against the range less reserved \
-ports and listeners. TIME_WAIT sockets that the kernel would reuse do not count. The time to exhaustion is told only where \
-the looks lie on a line; where TIME_WAIT makes the growth, it is told only if λ · (W + 60 s), where the count \
+ports and listeners. TIME_WAIT sockets that the kernel would reuse do not count. The time to exhaustion is told, with its soonest and \
+latest, only where the looks lie on a line; where TIME_WAIT makes the growth, it is told only if λ · (W + 60 s), where the count \
 levels off, lies beyond the range.",
     fix: "As for `ports-exhausted`: reuse connections; the finding names the pool's size.",
     needs: &[&[Source::Sockets], &[Source::Host]],
@@ -33,8 +34,8 @@ levels off, lies beyond the range.",
     check,
 };
 
-/// A straight line is not trusted further ahead than this, in seconds.
-const HORIZON: f64 = 600.0;
+/// A straight line is not trusted further ahead than this.
+const HORIZON: Span = Span::from_secs(600);
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let all = tuples(input);
@@ -47,38 +48,27 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 }
 
 /// Where the count of held ports is going.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Forecast {
-    /// Full in this many seconds.
-    Full(f64),
-    /// Growing, but it levels off at this many ports.
-    LevelsOff(u32),
-}
-
-fn forecast(tuple: &Tuple<'_>, sizing: Option<Sizing>) -> Option<Forecast> {
-    if tuple.reuse.is_some() {
-        return None;
-    }
-    let slope = tuple.history.held_per_second()?;
-    let usable = f64::from(tuple.usable.ports);
-    if !tuple.history.rising(tuple.usable.ports) {
+fn outlook(tuple: &Tuple<'_>, sizing: Option<Sizing>) -> Option<Outlook> {
+    if tuple.reuse.is_some() || !tuple.history.rising(tuple.usable.ports) {
         return None;
     }
     // What TIME_WAIT makes grow stops growing once as many expire as are added.
     let by_time_wait = tuple.sample.time_wait * 2 > tuple.sample.held;
-    if by_time_wait {
-        let level = sizing?.ports_unpooled;
-        if f64::from(level) < usable {
-            return Some(Forecast::LevelsOff(level.max(tuple.sample.held)));
-        }
-    }
-    let left = trend::seconds_until(tuple.sample.held.into(), usable, slope)?;
-    let horizon = if by_time_wait {
-        TIME_WAIT.as_secs_f64()
+    let (level, horizon) = if by_time_wait {
+        (sizing.map(|s| f64::from(s.ports_unpooled)), TIME_WAIT)
     } else {
-        HORIZON
+        (None, HORIZON)
     };
-    (left <= horizon).then_some(Forecast::Full(left))
+    if by_time_wait && level.is_none() {
+        return None;
+    }
+    Outlook::of(
+        tuple.history.trend(),
+        tuple.sample.held.into(),
+        tuple.usable.ports.into(),
+        level,
+        horizon,
+    )
 }
 
 fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
@@ -89,19 +79,12 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
     }
     let critical = now >= thresholds.ports_critical;
     let advice = tuple.advice();
-    let forecast = forecast(tuple, advice.sizing);
+    let outlook = outlook(tuple, advice.sizing);
     let to = tuple.key.destination;
     let mut summary = tuple.held_words(advice.remedy);
-    let then = match forecast {
-        Some(Forecast::Full(left)) => format!("At the present pace none is left in {}.", seconds(left)),
-        Some(Forecast::LevelsOff(level)) => {
-            format!("At the present pace it levels off at about {}.", count(level))
-        }
-        None => String::new(),
-    };
-    if !then.is_empty() {
+    if let Some(outlook) = outlook {
         summary.push(' ');
-        summary.push_str(&then);
+        summary.push_str(&outlook.sentence("none is left"));
     }
     let held = tuple
         .fresh()
@@ -110,9 +93,11 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         .evidence()
         .with("share", rounded(now))
         .maybe("pool_size", advice.sizing.map(|s| s.pool));
-    let evidence = match forecast {
-        Some(Forecast::Full(left)) => evidence.with("seconds_to_exhaustion", rounded(left)),
-        Some(Forecast::LevelsOff(level)) => evidence.with("levels_off_at", level),
+    let evidence = match outlook {
+        Some(outlook @ Outlook::Full(left)) => {
+            outlook.evidence(evidence.with("seconds_to_exhaustion", rounded(left.seconds)))
+        }
+        Some(outlook @ Outlook::LevelsOff(_)) => outlook.evidence(evidence),
         None => evidence,
     };
     Some(Finding {
@@ -244,6 +229,13 @@ mod tests {
         let left = f.evidence.get("seconds_to_exhaustion").and_then(|v| v.as_f64());
         assert!(left.is_some_and(|l| (10.0..15.0).contains(&l)), "{left:?}");
         assert!(f.summary.contains("none is left in 12 s"), "{}", f.summary);
+        for name in [
+            "exhausted_in_seconds",
+            "exhausted_in_seconds_low",
+            "exhausted_in_seconds_high",
+        ] {
+            assert_eq!(f.evidence.get(name).and_then(|v| v.as_f64()), left, "{name}");
+        }
         // Held by open connections: a straight line.
         let open = (0..5).fold(Scene::new(), |s, i| {
             s.look(i, look().established(20_000 + i * 100))

@@ -16,6 +16,9 @@ use crate::words::{count, number, rounded};
 /// Looks older than this do not count towards a verdict about now: no TIME_WAIT outlives it.
 const FRESH: Span = Span::from_secs(60);
 
+/// The most of a longer while may be of a start long ago, and nothing to build for.
+const PEAK: Span = Span::from_secs(120);
+
 /// A tuple as it is now.
 #[derive(Clone)]
 pub struct Tuple<'a> {
@@ -183,8 +186,10 @@ impl Tuple<'_> {
             n => format!(", {} of them in {state}", count(n)),
         };
         let (in_state, why) = match remedy {
-            Remedy::Pool if s.time_wait > 0 => (part(s.time_wait, "TIME_WAIT"), self.churn_words()),
-            Remedy::Pool => (
+            Remedy::Pool | Remedy::PoolOutside if s.time_wait > 0 => {
+                (part(s.time_wait, "TIME_WAIT"), self.churn_words())
+            }
+            Remedy::Pool | Remedy::PoolOutside => (
                 String::new(),
                 "They are short connections, opened one after another.".to_owned(),
             ),
@@ -305,10 +310,27 @@ impl Tuple<'_> {
     /// What was counted, where rate and life both were.
     fn measured(&self) -> Option<Measured> {
         let counted = self.opens.is_some_and(|o| o.basis == Basis::Counted);
-        self.seen
+        let seen = self
+            .seen
             .as_ref()
             .filter(|seen| counted && seen.mean_concurrency().is_some())?;
-        self.closes_here().map(|closes_here| Measured { closes_here })
+        let per_second = |n: u64| {
+            let watched = seen.watched.as_secs_f64().max(1.0);
+            f64::from(u32::try_from(n).unwrap_or(u32::MAX)) / watched
+        };
+        self.closes_here().map(|closes_here| Measured {
+            closes_here,
+            peak_is_exact: seen.watched <= PEAK,
+            opens_per_process: seen
+                .owner
+                .as_ref()
+                .map_or(u32::MAX, |o| o.sockets.div_ceil(o.processes.max(1))),
+            destinations: seen
+                .owner
+                .as_ref()
+                .map_or(1, |o| self.connects.destinations_of(&o.process)),
+            turned_away_per_second: self.no_port().map_or(0.0, |n| per_second(n.count)),
+        })
     }
 
     /// What happens to a program that wants one more port.

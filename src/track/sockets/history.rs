@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use super::usable::TIME_WAIT;
 use crate::observation::socket::{DestinationTally, TIME_WAIT_CLASSES, TcpState};
 use crate::time::{Span, Timestamp};
-use crate::track::trend;
+use crate::track::trend::Trend;
 
 /// Looks remembered of one destination; the oldest is forgotten.
 pub const MAX_SAMPLES: usize = 64;
@@ -326,9 +326,14 @@ impl History {
         self.held_per_second().is_some_and(|slope| slope > 0.0) && grown >= f64::from(usable) * 0.005
     }
 
+    /// Where the count of held ports is going.
+    pub fn trend(&self) -> Option<Trend> {
+        Trend::of(self.samples().map(|s| (s.at, f64::from(s.held))))
+    }
+
     /// Growth of held ports per second, where the looks lie on a line.
     pub fn held_per_second(&self) -> Option<f64> {
-        trend::slope(self.samples().map(|s| (s.at, f64::from(s.held))))
+        self.trend()?.pace()
     }
 }
 

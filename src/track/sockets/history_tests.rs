@@ -160,9 +160,10 @@ fn concurrency_and_growth() {
         (0.0, 10, [0; 6], none),
         (1.0, 20, [0; 6], none),
         (2.0, 30, [0; 6], none),
+        (3.0, 40, [0; 6], none),
     ]);
-    assert_eq!(h.mean_concurrency(), Some(20.0));
-    assert_eq!(h.peak_concurrency(), 30);
+    assert_eq!(h.mean_concurrency(), Some(25.0));
+    assert_eq!(h.peak_concurrency(), 40);
     assert_eq!(h.held_per_second(), Some(10.0));
     assert!(h.rising(1000) && !h.rising(28_232));
     assert_eq!(History::default().mean_concurrency(), None);
