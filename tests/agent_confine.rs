@@ -1,7 +1,7 @@
 //! What a confined agent can still do, and what it cannot.
 
 // A panic is how a test fails.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod agent;
 
@@ -178,6 +178,8 @@ fn each_thread_of_the_agent_has_only_what_it_needs() {
         let name = format!("wgnat_confinement{{mechanism=\"{mechanism}\"}}");
         assert_eq!(agent.metric(&name), Some(1.0), "{name}");
     }
+    let confinement = &agent.get("/api/v1/report").json()["agent"]["confinement"];
+    assert_eq!(confinement.as_array().unwrap().len(), 4, "{confinement}");
     // It sees as well as before: no source is blind that was not.
     let report = agent.get("/api/v1/report").json();
     for collector in report["collectors"].as_array().unwrap() {

@@ -95,3 +95,18 @@ fn who_holds_the_ports_is_named_by_the_confined_agent() {
         finding["subject"]["process"]["pid"] == process.pid()
     });
 }
+
+#[test]
+fn another_namespace_is_observed_and_http_stays_where_it_was_asked_for() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let agent = Agent::start(&["--netns", lab.router().name()]);
+    let max = lab.router().conntrack_max();
+    let count = u32::try_from(max * 80 / 100).unwrap();
+    lab.router().fill_conntrack(CtFill::assured(count));
+    let finding = agent.finding("conntrack-low");
+    assert_eq!(finding["severity"], "warning", "{finding:#}");
+    let report = agent.get("/api/v1/report").json();
+    assert_eq!(report["host"]["netns"], lab.router().name());
+}

@@ -1,7 +1,7 @@
 //! The agent's life: how it begins, is told otherwise, fails to write, is killed, and ends.
 
 // A panic is how a test fails.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod agent;
 

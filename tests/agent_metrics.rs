@@ -1,7 +1,7 @@
 //! The metrics are what Prometheus expects: promtool finds no fault, and a real Prometheus scrapes them.
 
 // A panic is how a test fails.
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod agent;
 

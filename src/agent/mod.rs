@@ -332,7 +332,9 @@ impl Agent {
             }
         });
         let changes = self.ledger.update(&mut evaluation, now);
-        let report = report::build::build_windows(near, far, evaluation, env!("CARGO_PKG_VERSION"));
+        let mut report = report::build::build_windows(near, far, evaluation, env!("CARGO_PKG_VERSION"));
+        let in_force = self.stats.confined.iter().filter(|(_, holds)| *holds);
+        report.confined = Some(in_force.map(|(name, _)| *name).collect());
         self.counting.settle(&report);
         self.stats.evaluation = clock::thread_cpu().saturating_sub(cpu);
         self.stats.evaluations += 1;

@@ -22,8 +22,8 @@ use crate::config::{AgentSettings, Flags, Settings};
 use crate::observation::Source;
 use crate::observe::supervisor::Opener;
 use crate::store::{self, Limits, Store};
-use crate::sys::clock;
 use crate::sys::netns::Netns;
+use crate::sys::{clock, memory};
 use crate::time::Span;
 
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
@@ -48,6 +48,7 @@ pub fn flags(args: &Agent) -> AgentFlags {
 
 /// Runs the command.
 pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
+    memory::few_arenas();
     let all_flags = super::flags(cli);
     if let Some(percent) = args.cpu_budget {
         check_budget(percent).map_err(|error| anyhow::anyhow!("--cpu-budget {percent}: {error}"))?;

@@ -52,6 +52,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         sockets,
         conntrack,
         captures: Vec::new(),
+        confined: None,
         paths: paths::section(world),
     }
 }

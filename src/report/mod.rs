@@ -51,6 +51,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// What the agent has confined itself to, by name; `None` for a command that looks once.
+    pub confined: Option<Vec<&'static str>>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
 }

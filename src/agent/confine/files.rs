@@ -48,7 +48,13 @@ impl Files {
             .handle_access(AccessNet::from_all(ABI::V4))?
             .create()
             .context("this kernel has no Landlock, or it is off")?;
-        for place in ["/proc", "/sys/module", "/sys/class/net"] {
+        for place in [
+            "/proc",
+            "/sys/module",
+            "/sys/class/net",
+            "/dev/urandom",
+            "/dev/null",
+        ] {
             rules = allow(rules, place.as_ref(), READ)?;
         }
         if wanted.sources.contains(&Source::Bpf) {
