@@ -210,3 +210,50 @@ fn another_user_than_root_sees_as_much() {
     let said = agent::refusal(&["--listen", "127.0.0.1:0", "--user", "nobody-of-this-name"]);
     assert!(said.contains("there is no user"), "{said}");
 }
+
+#[test]
+fn without_any_privilege_it_sees_what_it_may_and_says_what_it_may_not() {
+    if !is_root() {
+        return;
+    }
+    // Where every user can execute it.
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("wgnat");
+    std::fs::copy(env!("CARGO_BIN_EXE_wgnat"), &program).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ])
+        .arg(&program)
+        .arg("agent");
+    let agent = Agent::of(command, agent::free_port());
+    let report = agent.get("/api/v1/report").json();
+    let state = |name: &str| {
+        let collectors = report["collectors"].as_array().unwrap();
+        let found = collectors.iter().find(|c| c["name"] == name).unwrap();
+        (
+            found["state"].as_str().unwrap().to_owned(),
+            found["reason"].to_string(),
+        )
+    };
+    assert_eq!(state("sockets").0, "ok");
+    let (captured, reason) = state("capture");
+    assert_eq!(captured, "unavailable");
+    assert!(reason.contains("CAP_NET_RAW"), "{reason}");
+    let confinement = report["agent"]["confinement"].as_array().unwrap();
+    assert!(confinement.contains(&"seccomp".into()), "{confinement:?}");
+    assert_eq!(
+        agent.metric("wgnat_collector_restarts_total{collector=\"sockets\"}"),
+        None
+    );
+    agent.until("capture is tried again", |agent| {
+        agent.metric("wgnat_collector_restarts_total{collector=\"capture\"}") >= Some(1.0)
+    });
+}

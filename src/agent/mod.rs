@@ -44,10 +44,10 @@ use crate::time::{Span, Timestamp};
 const TURN: Span = Span::from_secs(1);
 /// The first verdict waits for every source's first look, but no longer than this.
 const FIRST_WITHIN: Span = Span::from_secs(2);
-/// Conntrack's whole table is read this often, where it is not too dear.
-const TABLE_EVERY: Span = Span::from_secs(20);
 /// Numbers go to history this often.
 const SAMPLE_EVERY: Span = Span::from_secs(10);
+/// How a source fares is said this often at most.
+const SAY_EVERY: Span = Span::from_secs(10);
 /// A finding that goes on is written down again this often.
 const REFRESH_EVERY: Span = Span::from_secs(60);
 
@@ -151,10 +151,10 @@ struct Agent {
     started: Timestamp,
     begun: Instant,
     next_evaluation: Instant,
-    next_table: Instant,
     next_sample: Instant,
     next_refresh: Instant,
-    states: BTreeMap<Source, SourceState>,
+    /// What was last said of each source, and when.
+    states: BTreeMap<Source, (SourceState, Instant)>,
     store_state: &'static str,
     stats: AgentStats,
 }
@@ -189,7 +189,6 @@ impl Agent {
             started: plan.started,
             begun,
             next_evaluation: begun,
-            next_table: begun + TABLE_EVERY,
             next_sample: begun,
             next_refresh: begun + REFRESH_EVERY,
             states: BTreeMap::new(),
@@ -243,10 +242,14 @@ impl Agent {
     }
 
     fn note_state(&mut self, source: Source, status: &SourceStatus, at: Timestamp) {
-        let before = self.states.insert(source, status.state);
-        if before == Some(status.state) {
+        let now = clock::instant();
+        if let Some((told, when)) = self.states.get(&source)
+            // One that flaps is not said to each time.
+            && (*told == status.state || now - *when < SAY_EVERY)
+        {
             return;
         }
+        self.states.insert(source, (status.state, now));
         let reason = status.reason.as_deref().unwrap_or("");
         let name = source.name();
         if status.state == SourceState::Ok {
@@ -285,15 +288,11 @@ impl Agent {
         }
     }
 
-    /// Keeps to the budget, asks for what is dear, says who hangs.
+    /// Keeps to the budget, says who hangs.
     fn look_after(&mut self, now: Instant) {
         if let Some(pace) = self.budget.pace(now, clock::process_cpu()) {
             self.engine.set_pace(pace);
             self.stats.pace = pace;
-        }
-        if now >= self.next_table {
-            self.next_table = now + TABLE_EVERY.mul_f32(self.stats.pace);
-            self.engine.look(Source::Conntrack);
         }
         for (source, span) in self.engine.newly_stuck() {
             let status = SourceStatus::degraded(format!(

@@ -20,6 +20,7 @@ use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
 use crate::config::{AgentSettings, Flags, Settings};
 use crate::observation::Source;
+use crate::observe::dump_plan::Budget as DumpBudget;
 use crate::observe::supervisor::Opener;
 use crate::store::{self, Limits, Store};
 use crate::sys::netns::Netns;
@@ -42,7 +43,7 @@ pub fn flags(args: &Agent) -> AgentFlags {
         allow_unauthenticated: args.allow_unauthenticated,
         user: args.user.clone(),
         confine: args.confine,
-        count_connects: args.count_connects,
+        no_bpf: args.no_bpf,
     }
 }
 
@@ -78,7 +79,8 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .map(|store| store.open_findings(started.before(GOES_ON)))
         .unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), configured);
-    if !settings.agent.count_connects {
+    observers::set_budget(&mut all_observers, DumpBudget::steady(settings.cpu_budget));
+    if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
     }
     let config = cli.global.config.clone();

@@ -5,10 +5,13 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod namespaces;
 pub mod observers;
 pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
+pub mod top;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -33,17 +36,22 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Agent(_) => logging::INFO,
         _ => logging::WARN,
     };
-    logging::init(
-        &cli.global,
-        level,
-        settings.log_format,
-        colour(settings.color, &io::stderr()),
-    );
+    // What is logged onto a screen that is drawn on would spoil it.
+    if !(matches!(cli.command, Command::Top(_)) && io::stderr().is_terminal()) {
+        logging::init(
+            &cli.global,
+            level,
+            settings.log_format,
+            colour(settings.color, &io::stderr()),
+        );
+    }
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Agent(args) => agent::run(args, &cli, settings),
+        Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -111,8 +119,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            cpu_budget,
             ..
         }) => Flags {
+            cpu_budget: *cpu_budget,
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,
@@ -124,11 +134,19 @@ fn flags(cli: &Cli) -> Flags {
             agent: agent::flags(args),
             ..common
         },
+        Command::Top(args) => Flags {
+            wg_config: args.wg_config.clone(),
+            ..common
+        },
         Command::Path(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

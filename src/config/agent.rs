@@ -59,8 +59,8 @@ pub struct AgentSection {
     pub user: Option<String>,
     /// `confine`.
     pub confine: Option<Confine>,
-    /// `count_connects`.
-    pub count_connects: bool,
+    /// `bpf`.
+    pub bpf: Option<bool>,
 }
 
 impl AgentSection {
@@ -122,8 +122,8 @@ pub struct AgentFlags {
     pub user: Option<String>,
     /// `--confine`.
     pub confine: Option<Confine>,
-    /// `--count-connects`.
-    pub count_connects: bool,
+    /// `--no-bpf`.
+    pub no_bpf: bool,
 }
 
 /// What holds.
@@ -156,7 +156,7 @@ pub struct AgentSettings {
     /// Whether to confine itself.
     pub confine: Confine,
     /// Whether connects are counted in the kernel.
-    pub count_connects: bool,
+    pub bpf: bool,
 }
 
 impl AgentSettings {
@@ -176,7 +176,7 @@ impl AgentSettings {
             hosts: file.hosts,
             user: flags.user.clone().or(file.user),
             confine: flags.confine.or(file.confine).unwrap_or_default(),
-            count_connects: flags.count_connects || file.count_connects,
+            bpf: !flags.no_bpf && file.bpf.unwrap_or(true),
         }
     }
 
@@ -190,7 +190,7 @@ impl AgentSettings {
             ("store_max_age", self.store_max_age != running.store_max_age),
             ("user", self.user != running.user),
             ("confine", self.confine != running.confine),
-            ("count_connects", self.count_connects != running.count_connects),
+            ("bpf", self.bpf != running.bpf),
         ] {
             if differs {
                 keys.push(key);

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod defaults;
 pub mod duration;
 pub mod file;
+pub mod share;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub struct Flags {
     pub wg_config: Vec<PathBuf>,
     /// `wgnat agent`'s own.
     pub agent: agent::AgentFlags,
+    /// `--cpu-budget`, as a share of a core.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What holds.
@@ -55,6 +58,8 @@ pub struct Settings {
     pub wg_config: Vec<PathBuf>,
     /// `wgnat agent`'s own.
     pub agent: AgentSettings,
+    /// What reading the conntrack table may cost on average, as a share of a core.
+    pub cpu_budget: f64,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -84,6 +89,10 @@ impl Settings {
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
             agent: AgentSettings::build(&flags.agent, file.agent),
+            cpu_budget: flags
+                .cpu_budget
+                .or(file.cpu_budget)
+                .unwrap_or(defaults::CPU_BUDGET),
             thresholds: file.thresholds,
         }
     }

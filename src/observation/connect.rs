@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::socket::{LeftOut, ProcessIdentity};
 use crate::time::{Span, Timestamp, span_secs};
+use crate::types::Proto;
 
 /// What was counted since counting began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,76 @@ pub struct ConnectTally {
     /// Rows beyond the bound, and the attempts in them.
     #[serde(default)]
     pub left_out: LeftOut,
+    /// Why a connect failed is known only for a want of ports: every other cause is in [`Failures::other`], and bytes are not
+    /// counted.
+    #[serde(default)]
+    pub causes_unknown: bool,
+    /// System calls that were denied a local port, those denied most first; bounded. `None`: they were not counted.
+    #[serde(default)]
+    pub denied: Option<Vec<Denial>>,
+}
+
+/// A system call of one process that was denied a local port, counted since [`ConnectTally::since`], where the socket table
+/// tells nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// The process.
+    pub process: ProcessIdentity,
+    /// The transport.
+    pub proto: Proto,
+    /// The call.
+    pub call: PortCall,
+    /// The errno (EAGAIN 11, EADDRINUSE 98).
+    pub errno: i32,
+    /// The local address: of a `bind` the one asked for.
+    pub source: IpAddr,
+    /// The local port that was asked for; `None`: any that is free.
+    pub port: Option<u16>,
+    /// Where to, for all but `bind`.
+    pub destination: Option<SocketAddr>,
+    /// Who held that port when it was looked up, right after.
+    #[serde(default)]
+    pub holder: Option<PortHolder>,
+    /// How often.
+    pub count: u64,
+    /// The first time.
+    pub first: Timestamp,
+    /// The last time.
+    pub last: Timestamp,
+}
+
+/// A socket that holds a local port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    /// Its local address.
+    pub source: IpAddr,
+    /// Where it is connected to; `None`: it is a listener (or an unconnected UDP socket).
+    pub destination: Option<SocketAddr>,
+    /// Its inode; 0 in TIME_WAIT.
+    pub inode: u32,
+}
+
+/// A system call that takes a local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortCall {
+    /// `bind`.
+    Bind,
+    /// `connect` of a UDP socket.
+    Connect,
+    /// `sendto` or `sendmsg` on a UDP socket that has no port yet.
+    Send,
+}
+
+impl PortCall {
+    /// Its name, as in a manual.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Connect => "connect",
+            Self::Send => "sendto",
+        }
+    }
 }
 
 /// Connections of one process from one source address to one destination, counted since [`ConnectTally::since`].
@@ -50,8 +121,35 @@ pub struct ConnectRow {
     /// From `connect` until the process let go, summed over all established connections that are closed.
     #[serde(with = "span_secs")]
     pub lifetime_total: Span,
+    /// Times that the first packet of a connection was sent again: nobody had answered it for a second or more.
+    #[serde(default)]
+    pub syn_retransmits: u64,
+    /// Bytes that the process sent and received over established connections that are closed.
+    #[serde(default)]
+    pub bytes_sent: u64,
+    /// Likewise.
+    #[serde(default)]
+    pub bytes_received: u64,
+    /// Times that 16 or more attempts fell within a quarter of a second.
+    #[serde(default)]
+    pub bursts: Bursts,
     /// Those by length: class `i` holds 2^i to 2^(i+1) µs, the first also what is shorter; trailing zeros are cut.
     pub lifetimes: Vec<u32>,
+}
+
+/// Attempts that came close together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bursts {
+    /// How many bursts.
+    pub count: u64,
+    /// The attempts in them.
+    pub attempts: u64,
+    /// When the first began.
+    #[serde(default)]
+    pub first: Option<Timestamp>,
+    /// When the last began.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
 }
 
 /// Failed connects by cause.
@@ -76,6 +174,8 @@ pub struct Failures {
     pub unreachable: u64,
     /// The process closed the socket before there was an answer.
     pub given_up: u64,
+    /// Of those: the first packet had been sent again, so the process had waited for a second at least.
+    pub unanswered: u64,
     /// Any other cause.
     pub other: u64,
 }
@@ -93,6 +193,42 @@ impl ConnectTally {
             since,
             rows: rows.filter(|row| row.attempts > 0 || row.open > 0).collect(),
             left_out: self.left_out,
+            causes_unknown: self.causes_unknown,
+            denied: self.denied.as_ref().map(|denied| {
+                let before = base.denied.as_deref().unwrap_or_default();
+                denied.iter().filter_map(|d| d.since(before)).collect()
+            }),
+        }
+    }
+}
+
+impl Denial {
+    /// What came after `base`, where anything did.
+    fn since(&self, base: &[Self]) -> Option<Self> {
+        let same = |other: &&Self| {
+            (other.process.pid, other.process.start_ticks) == (self.process.pid, self.process.start_ticks)
+                && (other.proto, other.call, other.errno) == (self.proto, self.call, self.errno)
+                && (other.source, other.port, other.destination) == (self.source, self.port, self.destination)
+        };
+        let Some(before) = base.iter().find(same).filter(|before| before.count <= self.count) else {
+            return Some(self.clone());
+        };
+        (self.count > before.count).then(|| Self {
+            count: self.count - before.count,
+            first: before.last,
+            ..self.clone()
+        })
+    }
+}
+
+impl Bursts {
+    fn since(&self, base: &Self) -> Self {
+        let count = self.count.saturating_sub(base.count);
+        Self {
+            count,
+            attempts: self.attempts.saturating_sub(base.attempts),
+            first: base.last.or(self.first).filter(|_| count > 0),
+            last: self.last.filter(|_| count > 0),
         }
     }
 }
@@ -121,6 +257,10 @@ impl ConnectRow {
             closed_there: less(self.closed_there, base.closed_there),
             reset_there: less(self.reset_there, base.reset_there),
             lifetime_total: self.lifetime_total.saturating_sub(base.lifetime_total),
+            syn_retransmits: less(self.syn_retransmits, base.syn_retransmits),
+            bytes_sent: less(self.bytes_sent, base.bytes_sent),
+            bytes_received: less(self.bytes_received, base.bytes_received),
+            bursts: self.bursts.since(&base.bursts),
             lifetimes: lifetimes.collect(),
             ..self.clone()
         }
@@ -150,6 +290,7 @@ impl Failures {
             timed_out: less(self.timed_out, base.timed_out),
             unreachable: less(self.unreachable, base.unreachable),
             given_up: less(self.given_up, base.given_up),
+            unanswered: less(self.unanswered, base.unanswered),
             other: less(self.other, base.other),
         }
     }
@@ -185,6 +326,10 @@ mod tests {
             open,
             peak: 3,
             lifetime_total: Span::from_secs(attempts),
+            syn_retransmits: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            bursts: Bursts::default(),
             lifetimes: vec![1],
         };
         let tally = |row| ConnectTally {

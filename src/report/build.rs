@@ -54,6 +54,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         captures: Vec::new(),
         confined: None,
         paths: paths::section(world),
+        places: None,
+        namespaces: Vec::new(),
     }
 }
 
@@ -79,7 +81,10 @@ pub fn build_windows(near: &World, far: &World, evaluation: Evaluation, version:
 fn anything_seen(world: &World) -> bool {
     world.sources.iter().any(|(source, status)| {
         status.state != SourceState::Unavailable
-            && !matches!(source, Source::Host | Source::Config | Source::Keys)
+            && !matches!(
+                source,
+                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
+            )
     })
 }
 

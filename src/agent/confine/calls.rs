@@ -144,6 +144,9 @@ const OLDER: &[libc::c_long] = &[];
 /// name (`SIOCGIFINDEX`) and the reverse.
 const IOCTLS: [u64; 6] = [0x5401, 0x5413, 0x5421, 0x541B, 0x8933, 0x8910];
 
+/// To attach a program: `PERF_EVENT_IOC_SET_BPF`, `_ENABLE`, `_DISABLE`.
+const PERF_IOCTLS: [u64; 3] = [0x4004_2408, 0x2400, 0x2401];
+
 /// `prctl`s: a thread's name, a mapping's name, and to confine further.
 const PRCTLS: [u64; 4] = [15, 0x5356_4d41, 38, 22];
 
@@ -164,11 +167,13 @@ impl Calls {
             .chain(OLDER)
             .map(|call| (*call, Vec::new()))
             .collect();
+        let mut ioctls = IOCTLS.to_vec();
         if wanted.sources.contains(&Source::Bpf) {
             rules.insert(libc::SYS_bpf, Vec::new());
             rules.insert(libc::SYS_perf_event_open, Vec::new());
+            ioctls.extend(PERF_IOCTLS);
         }
-        rules.insert(libc::SYS_ioctl, any_of(1, &IOCTLS)?);
+        rules.insert(libc::SYS_ioctl, any_of(1, &ioctls)?);
         rules.insert(libc::SYS_prctl, any_of(0, &PRCTLS)?);
         // A thread and nothing else; no new namespace.
         let thread = u64::try_from(libc::CLONE_THREAD)?;

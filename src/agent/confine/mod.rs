@@ -128,11 +128,15 @@ impl Confinement {
         caps::keep(&names).context("giving up capabilities")
     }
 
+    fn capabilities(&self, source: Source) -> &'static [&'static str] {
+        let bpf = self.wanted.sources.contains(&Source::Bpf);
+        capabilities(source, self.wanted.other_user, bpf)
+    }
+
     fn all_capabilities(&self) -> Vec<&'static str> {
         let sources = self.wanted.sources.iter();
         let mut names: Vec<_> = sources
-            .flat_map(|source| capabilities(*source, self.wanted.other_user))
-            .copied()
+            .flat_map(|source| self.capabilities(*source).iter().copied())
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -143,7 +147,7 @@ impl Confinement {
     pub fn apply(&self, role: Role) -> anyhow::Result<()> {
         if self.caps {
             let names: &[&str] = match role {
-                Role::Observer(source) => capabilities(source, self.wanted.other_user),
+                Role::Observer(source) => self.capabilities(source),
                 Role::Http | Role::Store => &[],
             };
             caps::keep(names).context("giving up capabilities")?;
@@ -204,7 +208,7 @@ impl Confinement {
         }
         format!(
             "confined by {}; capabilities kept: {kept}, by each thread only its own; files: all threads but the loop and \
-             the observers that look into other processes (processes, wireguard-uapi)",
+             the observers that look into other processes (processes, wireguard-uapi, bpf)",
             names.join(", ")
         )
     }
