@@ -378,6 +378,9 @@ pub struct Probe {
     /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub timeout: Span,
+    /// How messages travel to flyctl's gateways
+    #[arg(long, value_enum, value_name = "TRANSPORT", default_value = "udp")]
+    pub transport: ProbeTransport,
     /// When it answers, also ping this address inside the tunnel (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     pub ping: Vec<std::net::IpAddr>,
@@ -390,6 +393,10 @@ pub struct Probe {
     /// Search for the largest packet through the tunnel, with pings to the first --ping address
     #[arg(long)]
     pub mtu: bool,
+    /// Search for how long a NAT on the way keeps an idle mapping, and the keepalive to set; takes minutes, and a --tcp server
+    /// inside the tunnel whose repetitions are the clock
+    #[arg(long, requires = "tcp")]
+    pub mapping_lifetime: bool,
     /// This side's address inside the tunnel, in place of the file's own (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     pub source: Vec<std::net::IpAddr>,

@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod entropy;
 pub mod handshake;
+pub mod lifetime;
 pub mod link;
 pub mod mtu;
 pub mod pacing;

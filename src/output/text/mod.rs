@@ -52,6 +52,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
     further(&mut page, report);
     page.gap();
     tables::write(&mut page, report);
+    probed::write(&mut page, report);
     not_observed(&mut page, report);
     page.write(out)
 }
