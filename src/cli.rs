@@ -451,6 +451,17 @@ pub struct Reflect {
     pub threads: u8,
 }
 
+/// How messages travel to flyctl's gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Over UDP.
+    Udp,
+    /// Over a WebSocket in TLS.
+    Websocket,
+    /// Over one and then the other: which works, and which is configured.
+    Both,
+}
+
 /// `wgnat explain`.
 #[derive(Debug, Args)]
 pub struct Explain {

@@ -10,6 +10,7 @@ mod nat;
 pub mod page;
 mod paths;
 mod places;
+mod probed;
 pub mod prose;
 pub mod table;
 pub mod tables;
