@@ -32,6 +32,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("healthy", samples::healthy()),
         ("without root", samples::without_root()),
         ("hostile names", samples::hostile_names()),
+        ("two places", samples::two_places()),
     ]
 }
 

@@ -9,7 +9,10 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
+pub mod probe;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -60,13 +63,17 @@ pub enum Source {
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// Paths to named targets, measured.
+    Paths,
+    /// Active probes of peers.
+    Probe,
     /// What the kernel's WireGuard says in the kernel's log.
     KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -79,6 +86,8 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Keys,
+        Self::Paths,
+        Self::Probe,
         Self::KernelLog,
     ];
 
@@ -96,7 +105,9 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
             Self::KernelLog => "kernel-log",
         }
     }
@@ -120,6 +131,8 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
     /// A reason in the kernel's log.
@@ -142,6 +155,12 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
 }
 
 /// How well a source can see.

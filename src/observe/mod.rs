@@ -15,6 +15,8 @@ pub mod host;
 pub mod kernel_log;
 pub mod keys;
 mod pace;
+pub mod path;
+pub mod prober;
 pub mod processes;
 pub mod routes;
 pub mod sockets;

@@ -18,6 +18,8 @@ pub const RULE: Rule = Rule {
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     initiators(input)
+        // Where they were seen leaving, whether they arrive is another question.
+        .filter(|initiator| !super::response_lost::all_left(&refused(initiator)))
         .filter_map(|initiator| passing(&initiator, input))
         .collect()
 }
@@ -30,7 +32,7 @@ pub(in crate::rules) fn passing(i: &Initiator<'_>, input: &Input<'_>) -> Option<
 }
 
 /// The newest answered attempts in a row after which the initiator started over, without data in between.
-fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
+pub(super) fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
     let attempts: Vec<_> = i.end.attempts().collect();
     let mut refused: Vec<&Attempt> = Vec::new();
     for (n, attempt) in attempts.iter().enumerate().rev() {

@@ -38,7 +38,7 @@ pub const RULE: Rule = Rule {
           - prohibited: a firewall at the address that answered; allow UDP to the endpoint there.\n\
           - time exceeded: two routers send it in a circle.",
     needs: &[super::DEVICES, &[Source::Capture]],
-    explained_by: &["wg-endpoint-loop", "wg-no-route"],
+    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-stale-dns"],
     check,
 };
 
@@ -187,6 +187,13 @@ fn finding(view: &View<'_>, icmp: IcmpSeen) -> Finding {
             view.handshake_age().map(|age| age.as_secs_f64()),
         );
     finding.impact = "Nothing passes through the tunnel to this peer.".to_owned();
+    let forgotten = is_forgotten(view, &icmp);
+    if forgotten {
+        finding.summary.push_str(
+            " The peer came to this address and port by itself and was heard there before: if it is behind a NAT, that has \
+             forgotten the mapping.",
+        );
+    }
     finding.fixes = vec![Fix {
         title: meaning.fix,
         why: "WireGuard tries again by itself every 5 s while traffic wants through.".to_owned(),
@@ -196,7 +203,29 @@ fn finding(view: &View<'_>, icmp: IcmpSeen) -> Finding {
             .with("last_handshake_age_seconds", "under 180"),
         ..Fix::default()
     }];
+    if forgotten {
+        finding.fixes.insert(
+            0,
+            Fix {
+                title: "If the peer is behind a NAT, let it send a keepalive every 25 s".to_owned(),
+                why: "On the peer's host: the NAT then never forgets it. What it sends next heals this."
+                    .to_owned(),
+                snippet: Some("[Peer]\nPersistentKeepalive = 25".to_owned()),
+                ..Fix::default()
+            },
+        );
+    }
     finding
+}
+
+/// Whether what refuses may be a NAT that no longer knows the peer: it speaks with the peer's address, the peer was heard
+/// there, and nobody configured this endpoint.
+fn is_forgotten(view: &View<'_>, icmp: &IcmpSeen) -> bool {
+    let from_there = view.endpoint().is_some_and(|e| e.ip() == icmp.note.from);
+    let is_port = icmp.note.class() == IcmpClass::PortUnreachable;
+    let was_heard = view.peer.newest.rx_bytes > 0;
+    let configured = view.configured().is_some_and(|c| c.endpoint.is_some());
+    from_there && is_port && was_heard && !configured && icmp.about == Some(Kind::Data)
 }
 
 /// Which of our messages it is about, as a noun.

@@ -50,6 +50,7 @@ pub const RULE: Rule = Rule {
         "wg-endpoint-unreachable",
         "wg-local-drop",
         "wg-response-rejected",
+        "wg-endpoint-stale-dns",
     ],
     check,
 };

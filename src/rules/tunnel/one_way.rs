@@ -44,7 +44,12 @@ pub const RULE: Rule = Rule {
           keepalives return, something on the way lets handshakes pass and drops data: try another port, and see \
           wg-mtu-too-large.",
     needs: &[super::DEVICES],
-    explained_by: &["wg-endpoint-unreachable", "wg-local-drop", "wg-handshake-timeout"],
+    explained_by: &[
+        "wg-endpoint-unreachable",
+        "wg-local-drop",
+        "wg-handshake-timeout",
+        "wg-mtu-blackhole",
+    ],
     check,
 };
 

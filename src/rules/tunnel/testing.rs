@@ -267,6 +267,36 @@ impl Host {
         self
     }
 
+    /// A data message that passes, of 128 bytes.
+    pub fn data(&mut self, secs: f64, way: (&str, &str), index: u32, counter: u64) -> &mut Self {
+        self.data_of(secs, way, index, counter, 128)
+    }
+
+    /// A data message that passes.
+    pub fn data_of(
+        &mut self,
+        secs: f64,
+        (from, to): (&str, &str),
+        index: u32,
+        counter: u64,
+        len: u32,
+    ) -> &mut Self {
+        let mut payload = vec![4, 0, 0, 0];
+        payload.extend(index.to_le_bytes());
+        payload.extend(counter.to_le_bytes());
+        let packet = WirePacket {
+            direction: if from == US { Direction::Out } else { Direction::In },
+            if_index: Some(ETH0),
+            source: sock(from),
+            destination: sock(to),
+            tos: 0,
+            payload_len: len,
+            payload: Bytes(payload),
+        };
+        self.see(secs, Source::Capture, Body::Packet(packet));
+        self
+    }
+
     /// An initiation of ours leaves.
     pub fn call(&mut self, secs: f64, index: u32) -> &mut Self {
         self.packet(secs, true, message(1, 148, &[index]))
