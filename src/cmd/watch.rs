@@ -98,8 +98,8 @@ impl<'a> Watch<'a> {
         while !self.engine.interrupted() {
             let watched = clock::instant() - self.started;
             // Where loading the programs took long, what they count from then on wants its time too.
-            if let Some((_, counted)) = self.engine.world.connects.newest() {
-                let since = counted.since.since(self.engine.world.started);
+            if let Some((_, counted)) = self.world.connects.newest() {
+                let since = counted.since.since(self.world.started);
                 until = until.max((since + duration.mul_f64(COUNTED_SHARE)).min(max_duration));
             }
             let out_of_patience = watched >= patience.max(until + LOOK_LIMIT);

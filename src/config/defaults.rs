@@ -10,6 +10,10 @@ pub const DOCTOR_DURATION: Span = Span::from_secs(5);
 /// How long doctor watches at most: the 15 s after which silence is abnormal, and a retry.
 pub const DOCTOR_MAX_DURATION: Span = Span::from_secs(20);
 
+/// What reading the conntrack table may cost on average, as a share of a core over a minute: a hundredth is seen by nobody, and
+/// reads a table of 100,000 entries twice a minute.
+pub const CPU_BUDGET: f64 = 0.01;
+
 /// The numbers that rules compare with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +55,14 @@ pub struct Thresholds {
     pub conntrack_warning: f64,
     /// `conntrack-low` becomes critical at this share. The kernel evicts in earnest from 95 % on.
     pub conntrack_critical: f64,
+    /// `conntrack-stale`: idle connections that hold this share of the limit leave the live ones too little for a bad day.
+    pub conntrack_stale_share: f64,
+    /// `conntrack-buckets`: so many entries a bucket make chains of twice as many, four where two are meant.
+    pub conntrack_entries_per_bucket: f64,
+    /// `conntrack-dns` needs DNS to be this share of the entries…
+    pub conntrack_dns_share: f64,
+    /// …and at least so many: what a small table holds hurts nobody.
+    pub conntrack_dns_min: u64,
     /// `snat-ports-low` is a warning at this share of the range: the allocator's random search begins to fail
     /// at 78 to 95 % (measured for ranges of 40,000 down to 1,000 ports).
     pub snat_warning: f64,
@@ -131,6 +143,10 @@ impl Default for Thresholds {
             fd_socket_share: 0.5,
             conntrack_warning: 0.75,
             conntrack_critical: 0.90,
+            conntrack_stale_share: 0.25,
+            conntrack_entries_per_bucket: 2.0,
+            conntrack_dns_share: 0.30,
+            conntrack_dns_min: 1000,
             snat_warning: 0.70,
             snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
@@ -172,6 +188,8 @@ impl Thresholds {
             ("fd_socket_share", self.fd_socket_share),
             ("conntrack_warning", self.conntrack_warning),
             ("conntrack_critical", self.conntrack_critical),
+            ("conntrack_stale_share", self.conntrack_stale_share),
+            ("conntrack_dns_share", self.conntrack_dns_share),
             ("snat_warning", self.snat_warning),
             ("snat_onset", self.snat_onset),
             ("path_loss_share", self.path_loss_share),
@@ -184,6 +202,7 @@ impl Thresholds {
         for (key, rate) in [
             ("churn_per_second", self.churn_per_second),
             ("storm_factor", self.storm_factor),
+            ("conntrack_entries_per_bucket", self.conntrack_entries_per_bucket),
             (
                 "insert_failed_critical_per_second",
                 self.insert_failed_critical_per_second,

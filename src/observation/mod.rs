@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat_rules;
 pub mod packet;
 pub mod path;
 pub mod probe;
@@ -53,12 +54,16 @@ pub enum Source {
     Sockets,
     /// Conntrack statistics and table by ctnetlink.
     Conntrack,
+    /// Source NAT rules by nf_tables' netlink.
+    NatRules,
     /// Protocol counters from `/proc/net`.
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
     Processes,
     /// Connects and closes, counted in the kernel by eBPF.
     Bpf,
+    /// Every other network namespace of the host, with `--all-netns`.
+    Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
@@ -73,7 +78,7 @@ pub enum Source {
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -81,9 +86,11 @@ impl Source {
         Self::Routes,
         Self::Sockets,
         Self::Conntrack,
+        Self::NatRules,
         Self::Counters,
         Self::Processes,
         Self::Bpf,
+        Self::Namespaces,
         Self::Config,
         Self::Keys,
         Self::Paths,
@@ -101,8 +108,10 @@ impl Source {
             Self::Routes => "routes",
             Self::Sockets => "sockets",
             Self::Conntrack => "conntrack",
+            Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Paths => "paths",
@@ -161,6 +170,8 @@ pub enum Body {
     PathPast(path::PathPast),
     /// What an active probe saw.
     Probe(probe::ProbeFact),
+    /// Source NAT rules.
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

@@ -54,6 +54,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         captures: Vec::new(),
         paths: paths::section(world),
         places: None,
+        namespaces: Vec::new(),
     }
 }
 
@@ -63,7 +64,7 @@ fn anything_seen(world: &World) -> bool {
         status.state != SourceState::Unavailable
             && !matches!(
                 source,
-                Source::Host | Source::Config | Source::Keys | Source::KernelLog
+                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
             )
     })
 }

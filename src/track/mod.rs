@@ -9,6 +9,7 @@ pub mod counters;
 pub mod handshake;
 pub mod kernel_log;
 pub mod natpool;
+pub mod natrules;
 pub mod opened;
 pub mod paths;
 pub mod places;
@@ -143,6 +144,7 @@ impl World {
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),
+            Body::NatRules(rules) => self.conntrack.apply_rules(rules),
         }
     }
 
