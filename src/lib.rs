@@ -28,6 +28,7 @@ pub mod observation;
 pub mod observe;
 pub mod output;
 pub mod pooling;
+pub mod probe;
 pub mod redact;
 pub mod report;
 pub mod rules;

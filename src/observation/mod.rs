@@ -9,7 +9,10 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
+pub mod probe;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -60,11 +63,15 @@ pub enum Source {
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// Paths to named targets, measured.
+    Paths,
+    /// Active probes of peers.
+    Probe,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -77,6 +84,8 @@ impl Source {
         Self::Bpf,
         Self::Config,
         Self::Keys,
+        Self::Paths,
+        Self::Probe,
     ];
 
     /// The name in reports and logs.
@@ -93,7 +102,9 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
         }
     }
 }
@@ -138,6 +149,12 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
 }
 
 /// How well a source can see.

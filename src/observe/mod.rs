@@ -14,6 +14,8 @@ pub mod executable;
 pub mod host;
 pub mod keys;
 mod pace;
+pub mod path;
+pub mod prober;
 pub mod processes;
 pub mod routes;
 pub mod sockets;

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
@@ -15,6 +16,8 @@ use names::Names;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
 use crate::observation::packet::{Bytes, CheckedMessage};
+use crate::observation::path::{Failure, PathSample};
+use crate::observation::target::{Method, Target};
 use crate::observation::{Body, Observation, RoutePurpose, RouteQuery, SourceStatus};
 use crate::types::PublicKey;
 
@@ -82,9 +85,57 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Path(sample) => self.path(sample),
+            Body::PathPast(past) => self.target(&mut past.target),
+            Body::Probe(probed) => self.probed(&mut probed.fact),
             Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) => {}
         }
         other
+    }
+
+    fn path(&mut self, sample: &mut PathSample) {
+        self.target(&mut sample.target);
+        if let Some(address) = &mut sample.address {
+            self.addresses.ip(address);
+        }
+        for (failure, _) in &mut sample.failures {
+            match failure {
+                Failure::Unreachable { from, says } => {
+                    if let Some(from) = from {
+                        self.addresses.ip(from);
+                    }
+                    *says = self.text(says);
+                }
+                Failure::Cut(says) | Failure::Local(says) => *says = self.text(says),
+                Failure::Dns(_) | Failure::Timeout | Failure::Refused => {}
+            }
+        }
+        for address in sample.hops.iter_mut().flat_map(|hop| &mut hop.addresses) {
+            self.addresses.ip(address);
+        }
+        for problem in &mut sample.problems {
+            *problem = self.text(problem);
+        }
+        if let Some(sibling) = &mut sample.sibling {
+            self.names.replace("app", &mut sibling.app);
+            self.names.replace("machine", &mut sibling.machine);
+        }
+    }
+
+    /// A target's host, and what else of it names somebody.
+    fn target(&mut self, target: &mut Target) {
+        match target.host.parse() {
+            Ok(mut address) => {
+                self.addresses.ip(&mut address);
+                target.host = address.to_string();
+            }
+            Err(_) => self.names.replace("target", &mut target.host),
+        }
+        match &mut target.method {
+            Method::Dns(Some(server)) => self.addresses.socket(server),
+            Method::Http { path, .. } => "/".clone_into(path),
+            _ => {}
+        }
     }
 
     fn status(&mut self, status: &mut SourceStatus) {

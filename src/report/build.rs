@@ -3,7 +3,7 @@
 //! In: the state at the end of a look, and what the rules made of it. Out: plain data; each section has its own file.
 //! Pure: the report's time is the world's.
 
-use super::{Report, Status, conntrack, sockets, wireguard};
+use super::{Report, Status, conntrack, paths, sockets, wireguard};
 use crate::finding::{Finding, Severity};
 use crate::observation::{Source, SourceState};
 use crate::rules::Evaluation;
@@ -52,6 +52,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         sockets,
         conntrack,
         captures: Vec::new(),
+        paths: paths::section(world),
         places: None,
     }
 }

@@ -4,7 +4,10 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod paths;
 pub mod places;
+pub mod probed;
+mod proved;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -50,6 +53,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Measured paths.
+    pub paths: Vec<paths::PathRow>,
     /// Two captures side by side, where the same messages passed both places.
     pub places: Option<places::PlacesRow>,
 }
@@ -129,6 +134,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen by kind; `None` where the wire was not watched.
     pub messages: Option<MessageCounts>,
+    /// What was probed, in the order in which it was named.
+    pub probes: Vec<probed::ProbeRow>,
 }
 
 /// Messages seen on the wire by kind.
@@ -244,7 +251,8 @@ pub struct HandshakeRow {
     pub initiator: SocketAddr,
     /// Who was called.
     pub responder: SocketAddr,
-    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`; of a probe also `called-back`, `rejected` or
+    /// `not-sent`.
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,

@@ -9,7 +9,9 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
 pub mod places;
+pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -60,6 +62,10 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// Measured paths.
+    pub paths: paths::PathState,
+    /// What was probed, and what came of it.
+    pub probes: probes::Probes,
 }
 
 impl World {
@@ -83,6 +89,8 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            paths: paths::PathState::default(),
+            probes: probes::Probes::default(),
         }
     }
 
@@ -127,6 +135,9 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
+            Body::Probe(fact) => self.probes.apply(at, fact),
         }
     }
 
@@ -172,7 +183,8 @@ impl World {
             | Body::Checked(_)
             | Body::Initiations(_)
             | Body::RouteAnswer(_)
-            | Body::Status(_) => Vec::new(),
+            | Body::Status(_)
+            | Body::Probe(_) => Vec::new(),
             _ => self.requests(),
         }
     }

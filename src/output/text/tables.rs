@@ -32,11 +32,13 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
     let captured = super::captured::tables(report);
+    let paths = super::paths::tables(report);
     let places = super::places::tables(report);
     tables
         .into_iter()
         .flatten()
         .chain(captured)
+        .chain(paths)
         .chain(places)
         .collect()
 }
