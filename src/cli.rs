@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::duration;
+use crate::config::{duration, share};
 use crate::observation::target::Target;
 use crate::output::Format;
 use crate::report::exit::FailOn;
@@ -81,6 +81,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
+    Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
     /// Measure loss, latency, jitter, MTU and hops to several targets at once, side by side
@@ -114,6 +116,9 @@ pub struct Doctor {
     /// Observe another network namespace: a name (ip netns), a path or a process id
     #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
     pub netns: Option<String>,
+    /// Also look at the sockets, conntrack and NAT of every other network namespace of this host (needs CAP_SYS_ADMIN)
+    #[arg(long, conflicts_with_all = ["netns", "replay", "record", "anonymise"], env = "WGNAT_ALL_NETNS")]
+    pub all_netns: bool,
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
@@ -129,13 +134,38 @@ pub struct Doctor {
     /// Also measure the path to this target (as `wgnat path` takes it; may be repeated)
     #[arg(long, value_name = "TARGET", conflicts_with = "replay")]
     pub target: Vec<Target>,
-    /// Count each connect and close in the kernel with eBPF while watching: names who runs out of ports, and who opens
-    /// connections too short to be seen otherwise; takes some 36 MiB more memory
-    #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
+    /// Do not count connects and closes in the kernel with eBPF, which names who runs out of ports and whose connections are
+    /// too short to be seen otherwise, where CAP_BPF and CAP_PERFMON are held
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
+    /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
+    #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
+    /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
+    /// any case [default: 1%]
+    #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys: ? shows them all, q ends. top only looks, as doctor does. Needs a terminal; without root it shows what it can and
+says what is missing. Exit codes: 0, and 3 where there is no terminal or the invocation is wrong.")]
+pub struct Top {
+    /// Observe another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// Also look at the peers of this wg-quick file (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Count each connect and close in the kernel with eBPF: exact rates, and owners of closed connections; takes some 36 MiB
+    /// more memory
+    #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
+    pub count_connects: bool,
 }
 
 /// `wgnat analyze`.

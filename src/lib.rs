@@ -35,6 +35,7 @@ pub mod rules;
 pub mod sys;
 pub mod time;
 pub mod track;
+pub mod tui;
 pub mod types;
 pub mod wire;
 pub(crate) mod words;

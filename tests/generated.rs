@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod common;
+mod scenarios;
 
 use common::{check_file, samples};
 use serde_json::Value;
@@ -33,6 +34,11 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("hostile names", samples::hostile_names()),
         ("two places", samples::two_places()),
     ]
+}
+
+#[test]
+fn the_published_scenarios_are_current() {
+    check_file("docs/scenarios.md", &scenarios::page());
 }
 
 #[test]

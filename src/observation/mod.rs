@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat_rules;
 pub mod packet;
 pub mod path;
 pub mod probe;
@@ -53,12 +54,16 @@ pub enum Source {
     Sockets,
     /// Conntrack statistics and table by ctnetlink.
     Conntrack,
+    /// Source NAT rules by nf_tables' netlink.
+    NatRules,
     /// Protocol counters from `/proc/net`.
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
     Processes,
     /// Connects and closes, counted in the kernel by eBPF.
     Bpf,
+    /// Every other network namespace of the host, with `--all-netns`.
+    Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
@@ -67,11 +72,13 @@ pub enum Source {
     Paths,
     /// Active probes of peers.
     Probe,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -79,13 +86,16 @@ impl Source {
         Self::Routes,
         Self::Sockets,
         Self::Conntrack,
+        Self::NatRules,
         Self::Counters,
         Self::Processes,
         Self::Bpf,
+        Self::Namespaces,
         Self::Config,
         Self::Keys,
         Self::Paths,
         Self::Probe,
+        Self::KernelLog,
     ];
 
     /// The name in reports and logs.
@@ -98,13 +108,16 @@ impl Source {
             Self::Routes => "routes",
             Self::Sockets => "sockets",
             Self::Conntrack => "conntrack",
+            Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Paths => "paths",
             Self::Keys => "keys",
             Self::Probe => "probe",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -131,6 +144,8 @@ pub enum Body {
     Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
@@ -155,6 +170,8 @@ pub enum Body {
     PathPast(path::PathPast),
     /// What an active probe saw.
     Probe(probe::ProbeFact),
+    /// Source NAT rules.
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

@@ -4,6 +4,7 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod namespaces;
 pub mod paths;
 pub mod places;
 pub mod probed;
@@ -57,6 +58,8 @@ pub struct Report {
     pub paths: Vec<paths::PathRow>,
     /// Two captures side by side, where the same messages passed both places.
     pub places: Option<places::PlacesRow>,
+    /// Other network namespaces of the host, where they were looked at.
+    pub namespaces: Vec<namespaces::NamespaceRow>,
 }
 
 impl Report {

@@ -30,14 +30,14 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
-/// Every rule for two captures together.
-pub fn compared() -> impl Iterator<Item = &'static Rule> {
-    captured::compared::RULES.iter()
-}
-
 /// Every rule for active probes.
 pub fn probed() -> impl Iterator<Item = &'static Rule> {
     probed::RULES.iter()
+}
+
+/// Every rule for two captures together.
+pub fn compared() -> impl Iterator<Item = &'static Rule> {
+    captured::compared::RULES.iter()
 }
 
 /// One rule for each code that there is.

@@ -7,7 +7,9 @@ pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
+pub mod kernel_log;
 pub mod natpool;
+pub mod natrules;
 pub mod opened;
 pub mod paths;
 pub mod places;
@@ -50,6 +52,8 @@ pub struct World {
     pub sampling: Option<Sampling>,
     /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
+    /// Reasons in the kernel's log.
+    pub kernel_log: kernel_log::KernelLog,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -83,6 +87,7 @@ impl World {
             places: None,
             sampling: None,
             opened: opened::OpenedState::default(),
+            kernel_log: kernel_log::KernelLog::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
@@ -122,6 +127,7 @@ impl World {
             Body::Sampling(sampling) => self.sampling = Some(*sampling),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::KernelLine(line) => self.kernel_log.apply(line),
             Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
@@ -138,6 +144,7 @@ impl World {
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),
+            Body::NatRules(rules) => self.conntrack.apply_rules(rules),
         }
     }
 
@@ -182,6 +189,7 @@ impl World {
             | Body::Sampling(_)
             | Body::Checked(_)
             | Body::Initiations(_)
+            | Body::KernelLine(_)
             | Body::RouteAnswer(_)
             | Body::Status(_)
             | Body::Probe(_) => Vec::new(),

@@ -1,28 +1,28 @@
 //! WireGuard's findings as a capture file proves them, one rule a file. No device is known here: what is judged is what
 //! passed between two addresses. A code that a live host knows too keeps its meaning; only what is looked at differs.
 
-mod clock_replay;
+pub(super) mod clock_replay;
 pub mod compared;
 mod duplicate_key;
-mod endpoint_unreachable;
-mod handshake_loss;
-mod handshake_timeout;
+pub(super) mod endpoint_unreachable;
+pub(super) mod handshake_loss;
+pub(super) mod handshake_timeout;
 #[cfg(test)]
 mod keys_tests;
 mod mtu_blackhole;
 mod nat_rebinding;
 mod one_way;
 mod response_lost;
-mod response_rejected;
+pub(super) mod response_rejected;
 mod roamed;
 mod roaming_unstable;
 mod session_expired;
 #[cfg(test)]
 mod testing;
-mod under_load;
+pub(super) mod under_load;
 mod unknown_initiator;
 pub(super) mod view;
-mod wrong_peer_key;
+pub(super) mod wrong_peer_key;
 
 /// The texts of codes that a probe proves too.
 pub(super) use handshake_loss::RULE as HANDSHAKE_LOSS;

@@ -1,9 +1,11 @@
 //! `wg-endpoint-unreachable`: the network says that the peer cannot be reached.
 
+use super::parties::passing;
 use super::view::{View, views};
 use super::words::count;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::rules::captured::endpoint_unreachable as captured;
 use crate::rules::{Area, Input, Rule};
 use crate::track::tunnels::wire::IcmpSeen;
 use crate::wire::icmp::IcmpClass;
@@ -18,7 +20,7 @@ const SILENT_SINCE: usize = 2;
 pub const RULE: Rule = Rule {
     code: CODE,
     area: Area::Wireguard,
-    severity: "critical",
+    severity: "critical, warning where it is about what is only forwarded",
     holds_when: "the network answers a message to the peer with an ICMP or ICMPv6 error that it cannot be delivered",
     meaning: "WireGuard's packets to the peer are turned back. The error that came says by whom and why: the peer's host \
               has nothing listening on that UDP port, a router knows no way, the host does not answer on its own \
@@ -41,12 +43,20 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    views(input)
-        .filter_map(|view| {
-            let icmp = standing(&view)?;
-            Some(finding(&view, icmp))
-        })
-        .collect()
+    let own = views(input).filter_map(|view| {
+        let icmp = standing(&view)?;
+        Some(finding(&view, icmp))
+    });
+    // What is only forwarded is somebody else's tunnel.
+    let passing = passing(input);
+    let passing = passing
+        .iter()
+        .filter_map(|p| captured::passing(input.world, p.initiator.conversation))
+        .map(|finding| Finding {
+            severity: Severity::Warning,
+            ..finding
+        });
+    own.chain(passing).collect()
 }
 
 /// The error, where nothing since disproves it.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::words;
 use crate::finding::{Confidence, Evidence, Finding, Severity, Subject};
-use crate::observation::device::{ConfiguredPeer, DeviceSnapshot, Implementation};
+use crate::observation::device::{ConfiguredPeer, DeviceSnapshot, Implementation, KernelReason};
 use crate::observation::host::{Link, RouteWay};
 use crate::observation::{Source, SourceState};
 use crate::rules::Input;
@@ -168,6 +168,11 @@ impl<'a> View<'a> {
             last_seen: self.world.now,
             count: 1,
         }
+    }
+
+    /// How often the kernel's log gave `reason` for this peer while watched; `None` where it did not, which says nothing.
+    pub fn kernel_says(&self, reason: KernelReason) -> Option<u64> {
+        self.world.kernel_log.count(self.name(), reason, self.endpoint()?)
     }
 
     /// A command for the observed namespace.

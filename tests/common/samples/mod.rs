@@ -53,6 +53,7 @@ pub fn empty() -> Report {
         captures: Vec::new(),
         paths: Vec::new(),
         places: None,
+        namespaces: Vec::new(),
     }
 }
 

@@ -18,8 +18,8 @@ pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
-    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
-    ProcessRow, Sockets, Wireguard,
+    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
+    Peer, ProcessRow, Sockets, Wireguard,
 };
 
 use schemars::JsonSchema;
@@ -78,6 +78,9 @@ pub struct Report {
     pub captures: Vec<Capture>,
     /// Two captures side by side; null unless the same messages passed both.
     pub places: Option<Places>,
+    /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
+    /// `evidence.netns`.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// The name of this contract.
@@ -212,6 +215,7 @@ impl From<&report::Report> for Report {
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),
+            namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }
 }
