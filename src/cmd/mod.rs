@@ -2,10 +2,11 @@
 
 pub mod analyze;
 pub mod doctor;
-pub mod engine;
 pub mod explain;
 pub mod input;
 pub mod observers;
+pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod watch;
@@ -34,6 +35,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -104,7 +107,15 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: wg_config.clone(),
             ..common
         },
+        Command::Path(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

@@ -1,6 +1,7 @@
 //! Which observers a command starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -9,11 +10,15 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::target::Target;
+use crate::observe::path::observer::PathObserver;
+use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, processes, routes, sockets,
-    wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, processes, routes,
+    sockets, wg_netlink, wg_uapi,
 };
+use crate::time::Span;
 use crate::wire::wg_quick;
 
 /// No wg-quick file is larger: it has room for some five thousand peers.
@@ -21,11 +26,42 @@ const WG_QUICK_LIMIT: usize = 1024 * 1024;
 
 /// Every observer of a live host. Capture comes first, so that nothing that the others provoke is missed.
 pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(Source, Opener)> {
+    let vault = Arc::<keys::vault::Vault>::default();
+    let (kernel, userspace) = (Arc::clone(&vault), Arc::clone(&vault));
+    let (outbox, inbox) = match keys::inbox::channel() {
+        Ok((outbox, inbox)) => (Some(outbox), Ok(inbox)),
+        Err(errno) => (None, Err(errno)),
+    };
     let mut observers = vec![
-        (Source::Capture, opener(capture::Capture::open)),
-        (Source::Host, opener(move || host::Host::open(netns_name))),
-        (Source::WireguardNetlink, opener(wg_netlink::WgNetlink::open)),
-        (Source::WireguardUapi, opener(wg_uapi::WgUapi::open)),
+        (
+            Source::Capture,
+            opener(move || {
+                let tap = capture::Capture::open()?;
+                Ok(match &outbox {
+                    Some(outbox) => tap.passing_on(outbox.clone()),
+                    None => tap,
+                })
+            }),
+        ),
+        (Source::Host, opener(move || host::Host::open(netns_name.clone()))),
+        (
+            Source::WireguardNetlink,
+            opener(move || wg_netlink::WgNetlink::open(Arc::clone(&kernel))),
+        ),
+        (
+            Source::WireguardUapi,
+            opener(move || wg_uapi::WgUapi::open(Arc::clone(&userspace))),
+        ),
+        (
+            Source::Keys,
+            opener(move || {
+                let inbox = inbox.clone().map_err(|errno| ObserveError::System {
+                    doing: "making an eventfd".to_owned(),
+                    source: errno.into(),
+                })?;
+                Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
+            }),
+        ),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
@@ -34,16 +70,39 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (Source::Counters, opener(counters::Counters::open)),
     ];
     if !configured.is_empty() {
-        observers.push((
-            Source::Config,
-            opener(move || Ok(configured::Configured::new(configured))),
-        ));
+        observers.push((Source::Config, named(configured)));
     }
     observers
 }
 
-fn opener<O: Observer + 'static>(open: impl FnOnce() -> Result<O, ObserveError> + Send + 'static) -> Opener {
-    Box::new(move || Ok(Box::new(open()?)))
+/// The observer of peers that a wg-quick file names.
+pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
+    opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+/// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
+const ATTEMPTS: u32 = 10;
+
+/// The observer of the paths to `targets`, where some are named.
+pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)> {
+    if targets.is_empty() {
+        return None;
+    }
+    let plan = Plan {
+        aims: plan::aims(targets.to_vec(), &plan::name_servers(netns)),
+        count: ATTEMPTS,
+        interval: Span::from_millis(200),
+        timeout: Span::from_secs(1),
+        mtu: false,
+        hops: false,
+    };
+    Some((Source::Paths, opener(move || Ok(PathObserver::new(plan.clone())))))
+}
+
+fn opener<O: Observer + 'static>(
+    open: impl Fn() -> Result<O, ObserveError> + Send + Sync + 'static,
+) -> Opener {
+    Arc::new(move || Ok(Box::new(open()?)))
 }
 
 /// Reads wg-quick files. An error names the file, the line and the key; what was passed over is logged.

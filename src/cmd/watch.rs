@@ -1,20 +1,23 @@
-//! Watches this host for a while: as long as asked, and as long as a verdict hangs on something that is due.
+//! Watches this host: starts observers, feeds the world, answers its requests, waits for what is due.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-pub use super::engine::Judged;
-use super::engine::{Engine, LOOK_LIMIT, Start};
 use super::observers;
 use super::progress::Progress;
 use super::record::Recorder;
 use crate::config::Settings;
-use crate::observation::Source;
-use crate::observe::supervisor::{Event, Opener};
+use crate::engine::{Engine, Step};
+use crate::observation::{Body, Observation, Source, SourceStatus};
+use crate::observe::supervisor::Opener;
 use crate::redact::Anonymiser;
 use crate::rules::{self, Input};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
+use crate::track::World;
+
+/// How long an observer's first look may take where the user wants one look only, and how long its last look may
+/// take in any case. A hung WireGuard daemon costs its own time-out (1 s), so this is beyond it.
+const LOOK_LIMIT: Span = Span::from_secs(3);
 
 /// Connects are counted for this share of the watch at least.
 const COUNTED_SHARE: f64 = 0.8;
@@ -24,6 +27,14 @@ const TICK: Span = Span::from_millis(250);
 
 /// Events lie a little after the moment they are due at.
 const DUE_MARGIN: Span = Span::from_millis(300);
+
+/// What came of watching or replaying.
+pub struct Judged {
+    /// The state to judge.
+    pub world: World,
+    /// Why the record is incomplete, where it is.
+    pub record_error: Option<anyhow::Error>,
+}
 
 /// How to watch.
 pub struct Plan<'a> {
@@ -41,39 +52,37 @@ pub struct Plan<'a> {
 
 /// Watches until the time is over and nothing is due any more, or until interrupted.
 pub fn watch(plan: Plan<'_>, progress: &mut Progress) -> anyhow::Result<Judged> {
-    let (mut watch, events) = Watch::start(plan);
+    let mut watch = Watch::start(plan);
     observers::on_interrupt(watch.engine.interrupter())?;
-    watch.until_done(&events, progress);
-    let judged = watch.engine.finish(&events);
-    progress.clear();
-    Ok(judged)
+    watch.until_done(progress);
+    watch.finish(progress)
 }
 
 struct Watch<'a> {
     engine: Engine,
+    world: World,
+    /// With `--anonymise`: what is judged and shown. Requests need the true addresses, so both are kept.
+    shown: Option<(Anonymiser, World)>,
+    recorder: Option<Recorder>,
     settings: &'a Settings,
     started: Instant,
 }
 
 impl<'a> Watch<'a> {
-    fn start(plan: Plan<'a>) -> (Self, Receiver<Event>) {
+    fn start(plan: Plan<'a>) -> Self {
         let started = clock::instant();
-        let (engine, events) = Engine::start(Start {
-            started: plan.started,
-            observers: plan.observers,
+        Self {
+            engine: Engine::start(plan.observers),
+            world: World::new(plan.started),
+            shown: plan.anonymiser.map(|a| (a, World::new(plan.started))),
             recorder: plan.recorder,
-            anonymiser: plan.anonymiser,
-        });
-        let watch = Self {
-            engine,
             settings: plan.settings,
             started,
-        };
-        (watch, events)
+        }
     }
 
     /// The patient look: at least `duration`, then as long as a verdict hangs on something that is due.
-    fn until_done(&mut self, events: &Receiver<Event>, progress: &mut Progress) {
+    fn until_done(&mut self, progress: &mut Progress) {
         let Settings {
             duration,
             max_duration,
@@ -89,14 +98,14 @@ impl<'a> Watch<'a> {
         while !self.engine.interrupted() {
             let watched = clock::instant() - self.started;
             // Where loading the programs took long, what they count from then on wants its time too.
-            if let Some((_, counted)) = self.engine.world.connects.newest() {
-                let since = counted.since.since(self.engine.world.started);
+            if let Some((_, counted)) = self.world.connects.newest() {
+                let since = counted.since.since(self.world.started);
                 until = until.max((since + duration.mul_f64(COUNTED_SHARE)).min(max_duration));
             }
             let out_of_patience = watched >= patience.max(until + LOOK_LIMIT);
             if watched >= until && (self.engine.has_looked() || out_of_patience) {
-                self.engine.world.handle_timeout(clock::now());
-                match self.engine.world.due().map(|due| (self.until(due.at), due.what)) {
+                self.world.handle_timeout(clock::now());
+                match self.world.due().map(|due| (self.until(due.at), due.what)) {
                     Some((at, what)) if at > watched && at <= max_duration && !duration.is_zero() => {
                         let more = (at - watched).as_secs_f32();
                         progress.note(&format!("waiting {more:.1} s more for {what}"));
@@ -109,36 +118,104 @@ impl<'a> Watch<'a> {
                 progress.draw(watched, until);
             }
             let left = if watched < until { until - watched } else { TICK };
-            match events.recv_timeout(left.min(TICK)) {
-                Err(RecvTimeoutError::Disconnected) => return,
-                Ok(event) => {
-                    let looked = self.engine.can_foretell();
-                    self.engine.take(event);
-                    if !looked && self.engine.can_foretell() {
-                        self.foretell(progress);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.foretell(progress),
+            let could = self.engine.can_tell();
+            match self.engine.wait(left.min(TICK)) {
+                Step::Over => return,
+                Step::Seen(observation) => self.see(&observation),
+                Step::Moved => {}
+                Step::Quiet => self.foretell(progress),
+            }
+            if !could && self.engine.can_tell() {
+                self.foretell(progress);
             }
         }
     }
 
     /// A wall-clock moment as a distance from the start.
     fn until(&self, at: Timestamp) -> Span {
-        (at - self.engine.world.started) + DUE_MARGIN
+        (at - self.world.started) + DUE_MARGIN
+    }
+
+    fn see(&mut self, observation: &Observation) {
+        self.world.apply(observation);
+        match &mut self.shown {
+            Some((anonymiser, shown)) => {
+                let anonymous = anonymiser.observation(observation);
+                shown.apply(&anonymous);
+                // What was asked for decides what is forgotten: a replay does the same.
+                shown.requests_after(&anonymous);
+                record(&mut self.recorder, &anonymous);
+            }
+            None => record(&mut self.recorder, observation),
+        }
+        for request in self.world.requests_after(observation) {
+            self.engine.ask(request);
+        }
     }
 
     /// Tells on a terminal what is certain already.
     fn foretell(&mut self, progress: &mut Progress) {
-        if progress.is_terminal() && self.engine.can_foretell() {
-            self.engine.world.handle_timeout(clock::now());
+        if progress.is_terminal() && self.engine.can_tell() {
+            self.world.handle_timeout(clock::now());
             let rules: Vec<_> = rules::registry::rules().collect();
             let input = Input {
-                world: &self.engine.world,
+                world: &self.world,
                 thresholds: &self.settings.thresholds,
             };
             progress.findings(&rules::evaluate(&rules, &input).findings);
         }
+    }
+
+    fn report(&mut self, source: Source, status: SourceStatus) {
+        self.see(&Observation {
+            at: clock::now(),
+            took: Span::ZERO,
+            source,
+            body: Body::Status(status),
+        });
+    }
+
+    /// The last look of each observer; one that hangs is left behind and said to be.
+    fn finish(mut self, progress: &mut Progress) -> anyhow::Result<Judged> {
+        self.engine.stop();
+        let stopped = clock::instant();
+        while self.engine.running().next().is_some() {
+            let left = LOOK_LIMIT.saturating_sub(clock::instant() - stopped);
+            match self.engine.wait(left) {
+                Step::Seen(observation) => self.see(&observation),
+                Step::Moved => {}
+                Step::Quiet | Step::Over => break,
+            }
+        }
+        let hanging: Vec<Source> = self.engine.running().collect();
+        for source in hanging {
+            let hung = format!(
+                "did not end its look within {} s: something it asks hangs",
+                LOOK_LIMIT.as_secs()
+            );
+            self.report(source, SourceStatus::unavailable(hung));
+        }
+        let lookups = self.engine.lookups_left();
+        if lookups > 0 && self.world.sources.sees(Source::Routes) {
+            let left = format!("the kernel was not asked in time for {lookups} of the ways to peers");
+            self.report(Source::Routes, SourceStatus::degraded(left));
+        }
+        progress.clear();
+        // The clock may have been set back since the world's time was last told.
+        let end = clock::now().max(self.world.now);
+        let record_error = self.recorder.take().and_then(|recorder| recorder.end(end).err());
+        let mut world = match self.shown {
+            Some((_, shown)) => shown,
+            None => self.world,
+        };
+        world.handle_timeout(end);
+        Ok(Judged { world, record_error })
+    }
+}
+
+fn record(recorder: &mut Option<Recorder>, observation: &Observation) {
+    if let Some(recorder) = recorder {
+        recorder.write(observation);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Watching, with observers that are made up.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::*;
 use crate::config::Flags;
 use crate::config::file::File;
 use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
 use crate::observation::host::{RouteAnswer, RouteWay};
-use crate::observation::{Body, Observation, Request, SourceState, SourceStatus};
+use crate::observation::{Request, SourceState};
 use crate::observe::{Emit, ObserveError, Observer};
 use crate::types::PublicKey;
 
@@ -101,7 +102,7 @@ fn settings() -> Settings {
     Settings::build(&flags, File::default())
 }
 
-fn start(settings: &Settings, observers: Vec<(Source, Opener)>) -> (Watch<'_>, Receiver<Event>) {
+fn start(settings: &Settings, observers: Vec<(Source, Opener)>) -> Watch<'_> {
     Watch::start(Plan {
         started: Timestamp::from_secs(100),
         settings,
@@ -115,12 +116,12 @@ fn start(settings: &Settings, observers: Vec<(Source, Opener)>) -> (Watch<'_>, R
 fn more_ways_are_asked_for_than_an_observer_queues() {
     let (settings, mut progress) = (settings(), Progress::new(true));
     let observers: Vec<(Source, Opener)> = vec![
-        (Source::Routes, Box::new(|| Ok(Box::new(Routes)))),
-        (Source::WireguardNetlink, Box::new(|| Ok(Box::new(Devices)))),
+        (Source::Routes, Arc::new(|| Ok(Box::new(Routes)))),
+        (Source::WireguardNetlink, Arc::new(|| Ok(Box::new(Devices)))),
     ];
-    let (mut watch, events) = start(&settings, observers);
-    watch.until_done(&events, &mut progress);
-    let world = watch.engine.finish(&events).world;
+    let mut watch = start(&settings, observers);
+    watch.until_done(&mut progress);
+    let world = watch.finish(&mut progress).unwrap().world;
     let known = |name: &str| {
         let way = |n: &u16| world.routes.to_endpoint(name, key(*n), endpoint(*n).ip(), 0);
         (1..=PEERS).filter(|n| way(n).is_some()).count()
@@ -132,22 +133,24 @@ fn more_ways_are_asked_for_than_an_observer_queues() {
 
 #[test]
 fn ways_that_were_not_asked_for_are_counted() {
-    let settings = settings();
-    let (mut watch, events) = start(
+    let (settings, mut progress) = (settings(), Progress::new(true));
+    let mut watch = start(
         &settings,
-        vec![(Source::Routes, Box::new(|| Ok(Box::new(Routes))))],
+        vec![(Source::Routes, Arc::new(|| Ok(Box::new(Routes))))],
     );
-    watch.engine.supervisor.stop();
-    while !watch.engine.running.is_empty() {
-        watch.engine.take(events.recv().unwrap());
+    watch.engine.stop();
+    while watch.engine.running().next().is_some() {
+        if let Step::Seen(seen) = watch.engine.wait(Span::from_secs(60)) {
+            watch.see(&seen);
+        }
     }
-    watch.engine.see(&Observation {
+    watch.see(&Observation {
         at: Timestamp::from_secs(101),
         took: Span::ZERO,
         source: Source::WireguardNetlink,
         body: Body::Devices(vec![device("wg0")]),
     });
-    let world = watch.engine.finish(&events).world;
+    let world = watch.finish(&mut progress).unwrap().world;
     let status = world.sources.get(Source::Routes).unwrap();
     assert_eq!(status.state, SourceState::Degraded);
     let reason = status.reason.as_deref().unwrap();

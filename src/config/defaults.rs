@@ -76,6 +76,23 @@ pub struct Thresholds {
     pub one_way_after: Span,
     /// Bytes of data sent with none received before one-way is called by byte counts alone.
     pub one_way_min_bytes: u64,
+    /// `path-loss` needs the share of lost attempts to be above this with 95 % certainty: TCP halves its rate at each loss,
+    /// so that 2 % already hurt.
+    pub path_loss_share: f64,
+    /// `path-latency`: so many times the usual round trip…
+    pub path_latency_factor: f64,
+    /// …and at least this much more.
+    #[serde(with = "span_secs")]
+    pub path_latency_least: Span,
+    /// `path-jitter`: the mean step between round trips that voice and games begin to feel…
+    #[serde(with = "span_secs")]
+    pub path_jitter_least: Span,
+    /// …and at least this share of the median round trip.
+    pub path_jitter_share: f64,
+    /// `dns-slow`: a resolver's median answer. A cached answer takes a few milliseconds, and every first connect to a name
+    /// waits for one.
+    #[serde(with = "span_secs")]
+    pub dns_slow: Span,
 }
 
 impl Default for Thresholds {
@@ -106,6 +123,12 @@ impl Default for Thresholds {
             roaming_window: Span::from_secs(600),
             one_way_after: Span::from_secs(15),
             one_way_min_bytes: 1024,
+            path_loss_share: 0.02,
+            path_latency_factor: 2.0,
+            path_latency_least: Span::from_millis(20),
+            path_jitter_least: Span::from_millis(20),
+            path_jitter_share: 0.3,
+            dns_slow: Span::from_millis(150),
         }
     }
 }
@@ -128,6 +151,8 @@ impl Thresholds {
             ("conntrack_critical", self.conntrack_critical),
             ("snat_warning", self.snat_warning),
             ("snat_onset", self.snat_onset),
+            ("path_loss_share", self.path_loss_share),
+            ("path_jitter_share", self.path_jitter_share),
         ] {
             if !(share > 0.0 && share <= 1.0) {
                 return Err(format!("{key} = {share}: expected a share above 0 and up to 1"));
@@ -167,6 +192,10 @@ impl Thresholds {
         }
         if self.connect_failed_least == 0 || self.bursts_least == 0 {
             return Err("connect_failed_least and bursts_least: expected at least 1".to_owned());
+        }
+        if !(self.path_latency_factor.is_finite() && self.path_latency_factor >= 1.0) {
+            let factor = self.path_latency_factor;
+            return Err(format!("path_latency_factor = {factor}: expected at least 1"));
         }
         if self.roaming_changes == 0 {
             return Err("roaming_changes = 0: expected at least 1".to_owned());

@@ -9,7 +9,10 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod packet;
+pub mod path;
+pub mod probe;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -58,11 +61,17 @@ pub enum Source {
     Bpf,
     /// Peers named on the command line or in a wg-quick file.
     Config,
+    /// What the devices' own keys open of the handshakes that reach them.
+    Keys,
+    /// Paths to named targets, measured.
+    Paths,
+    /// Active probes of peers.
+    Probe,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -74,6 +83,9 @@ impl Source {
         Self::Processes,
         Self::Bpf,
         Self::Config,
+        Self::Keys,
+        Self::Paths,
+        Self::Probe,
     ];
 
     /// The name in reports and logs.
@@ -90,6 +102,9 @@ impl Source {
             Self::Processes => "processes",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Paths => "paths",
+            Self::Keys => "keys",
+            Self::Probe => "probe",
         }
     }
 }
@@ -112,6 +127,10 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// What keys say of a handshake message.
+    Checked(packet::CheckedMessage),
+    /// Initiations that were only counted.
+    Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
     Routes(host::RouteTables),
     /// The kernel's answer to a route look-up that the core asked for.
@@ -128,6 +147,12 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
 }
 
 /// How well a source can see.

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::types::IfIndex;
+use crate::types::{IfIndex, PublicKey, SessionIndex};
 
 /// Which way a packet went past this host's tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,6 +58,64 @@ pub struct IcmpError {
     pub quoted_destination: SocketAddr,
     /// What is quoted of the UDP payload (it starts with the message type and the sender's index).
     pub quoted_payload: Bytes,
+}
+
+/// What known keys say of a handshake message that came to a device, or that a capture file holds: facts, and no key
+/// but public ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedMessage {
+    /// Which message.
+    pub message: CheckedKind,
+    /// The sender's outer address and port.
+    pub source: SocketAddr,
+    /// The receiver's outer address and port.
+    pub destination: SocketAddr,
+    /// The sender's session index.
+    pub sender: SessionIndex,
+    /// Its first MAC: with the index it tells one message from another.
+    pub mac1: Bytes,
+    /// The public key of the device of this host that listens on the destination's port; a capture file does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<PublicKey>,
+    /// For whom it was made, of the keys that are known (mac1 is keyed by the receiver's public key).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_for: Option<PublicKey>,
+    /// What that key's private half opened of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<OpenedInitiation>,
+    /// Whether a configuration file lists its maker; a live host's devices say it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_listed: Option<bool>,
+}
+
+/// Which handshake message was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckedKind {
+    /// Type 1.
+    Initiation,
+    /// Type 2.
+    Response,
+}
+
+/// What an initiation says to its responder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedInitiation {
+    /// Its maker.
+    pub initiator: PublicKey,
+    /// Its maker's time, as TAI64N (12 bytes).
+    pub stamp: Bytes,
+}
+
+/// Initiations to one address that were counted and not shown one by one, for there were too many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitiationTally {
+    /// On which interface they came.
+    pub if_index: Option<IfIndex>,
+    /// To whom.
+    pub destination: SocketAddr,
+    /// How many.
+    pub count: u64,
 }
 
 /// Bytes, in JSON as base64.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,11 @@ use crate::sys::clock;
 /// Observations under way; when it is full observers wait, and the kernel counts what they miss.
 const QUEUE: usize = 4096;
 
-/// Makes an observer, on the thread that will run it.
-pub type Opener = Box<dyn FnOnce() -> Result<Box<dyn Observer>, ObserveError> + Send>;
+/// Makes an observer, on the thread that will run it; again where it is started anew.
+pub type Opener = Arc<dyn Fn() -> Result<Box<dyn Observer>, ObserveError> + Send + Sync>;
+
+/// [`Supervisor::set_pace`] counts in hundredths.
+const FULL_PACE: u32 = 100;
 
 enum Command {
     Ask(Request),
@@ -28,8 +31,11 @@ enum Command {
 
 struct Running {
     source: Source,
+    opener: Opener,
     commands: SyncSender<Command>,
     wake: Arc<EventFd>,
+    /// Milliseconds of the monotonic clock at which the look under way began; 0 between looks.
+    busy_since: Arc<AtomicU64>,
 }
 
 /// The running observers.
@@ -37,6 +43,7 @@ pub struct Supervisor {
     running: Vec<Running>,
     events: SyncSender<Event>,
     interrupted: Arc<AtomicBool>,
+    pace: Arc<AtomicU32>,
 }
 
 /// What arrives from the observers.
@@ -57,26 +64,73 @@ impl Supervisor {
     /// Starts them all. A thread that cannot be started is reported as an unavailable source.
     pub fn start(openers: Vec<(Source, Opener)>) -> (Self, Receiver<Event>) {
         let (events, receiver) = sync_channel(QUEUE);
-        let mut running = Vec::new();
+        let mut supervisor = Self {
+            running: Vec::new(),
+            events,
+            interrupted: Arc::default(),
+            pace: Arc::new(AtomicU32::new(FULL_PACE)),
+        };
         for (source, opener) in openers {
-            match start_one(source, opener, events.clone()) {
-                Ok(one) => running.push(one),
-                Err(error) => {
-                    let status = SourceStatus::unavailable(format!("cannot start a thread: {error}"));
-                    let _ = events.try_send(Event::Seen(Box::new(status_observation(source, status))));
-                    let _ = events.try_send(Event::Ended(source));
-                }
+            supervisor.start_one(source, opener);
+        }
+        (supervisor, receiver)
+    }
+
+    fn start_one(&mut self, source: Source, opener: Opener) {
+        let pace = Arc::clone(&self.pace);
+        match start_one(source, opener, self.events.clone(), pace) {
+            Ok(one) => self.running.push(one),
+            Err(error) => {
+                let status = SourceStatus::unavailable(format!("cannot start a thread: {error}"));
+                let _ = self
+                    .events
+                    .try_send(Event::Seen(Box::new(status_observation(source, status))));
+                let _ = self.events.try_send(Event::Ended(source));
             }
         }
-        let interrupted = Arc::default();
-        (
-            Self {
-                running,
-                events,
-                interrupted,
-            },
-            receiver,
-        )
+    }
+
+    /// Starts the observer of `source` anew, after its [`Event::Ended`]; by `opener`, or as it was started before. False
+    /// where it was never started and there is no opener.
+    pub fn restart(&mut self, source: Source, opener: Option<Opener>) -> bool {
+        let place = self.running.iter().position(|one| one.source == source);
+        let before = place.map(|place| self.running.swap_remove(place).opener);
+        match opener.or(before) {
+            Some(opener) => {
+                self.start_one(source, opener);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes every observer wait `times` as long between two looks as it would like to.
+    pub fn set_pace(&self, times: f32) {
+        // Beyond a thousandfold nobody would look any more.
+        let hundredths = (times.clamp(1.0, 1000.0) * 100.0).round();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped
+        self.pace.store(hundredths as u32, Ordering::Relaxed);
+    }
+
+    /// Tells the observer of `source` to look a last time and end.
+    pub fn stop_one(&self, source: Source) {
+        for one in self.running.iter().filter(|one| one.source == source) {
+            one.send(Command::Stop);
+        }
+    }
+
+    /// Observers whose look under way has lasted longer than `limit`, and for how long.
+    pub fn stuck(&self, limit: Duration) -> Vec<(Source, Duration)> {
+        let now = clock::monotonic();
+        let busy = |one: &Running| match one.busy_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => now.saturating_sub(Duration::from_millis(since)),
+        };
+        self.running
+            .iter()
+            .map(|one| (one.source, busy(one)))
+            .filter(|(_, busy)| *busy > limit)
+            .collect()
     }
 
     /// A way to say, from a signal's thread, that the user wants it to end now.
@@ -131,27 +185,38 @@ impl Running {
     }
 }
 
-fn start_one(source: Source, opener: Opener, events: SyncSender<Event>) -> std::io::Result<Running> {
+fn start_one(
+    source: Source,
+    opener: Opener,
+    events: SyncSender<Event>,
+    pace: Arc<AtomicU32>,
+) -> std::io::Result<Running> {
     let (commands, receiver) = sync_channel(1024);
     let wake = Arc::new(EventFd::from_value_and_flags(
         0,
         EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
     )?);
-    let theirs = Arc::clone(&wake);
+    let busy_since = Arc::new(AtomicU64::new(0));
+    let (theirs, busy, open) = (Arc::clone(&wake), Arc::clone(&busy_since), Arc::clone(&opener));
     std::thread::Builder::new()
         .name(source.name().to_owned())
         .stack_size(512 * 1024)
         .spawn(move || {
             let last_events = events.clone();
+            let idle = Arc::clone(&busy);
             let run = AssertUnwindSafe(move || {
                 Worker {
                     source,
                     events,
                     wake: theirs,
+                    busy_since: busy,
+                    pace,
                 }
-                .run(opener, &receiver)
+                .run(&open, &receiver)
             });
-            if catch_unwind(run).is_err() {
+            let ran = catch_unwind(run);
+            idle.store(0, Ordering::Relaxed);
+            if ran.is_err() {
                 let status =
                     SourceStatus::unavailable("the observer failed inside (a bug: please report it)");
                 let _ = last_events.send(Event::Seen(Box::new(status_observation(source, status))));
@@ -160,8 +225,10 @@ fn start_one(source: Source, opener: Opener, events: SyncSender<Event>) -> std::
         })?;
     Ok(Running {
         source,
+        opener,
         commands,
         wake,
+        busy_since,
     })
 }
 
@@ -179,10 +246,12 @@ struct Worker {
     source: Source,
     events: SyncSender<Event>,
     wake: Arc<EventFd>,
+    busy_since: Arc<AtomicU64>,
+    pace: Arc<AtomicU32>,
 }
 
 impl Worker {
-    fn run(&self, opener: Opener, commands: &Receiver<Command>) {
+    fn run(&self, opener: &Opener, commands: &Receiver<Command>) {
         let mut observer = match opener() {
             Ok(observer) => observer,
             Err(error) => {
@@ -193,7 +262,7 @@ impl Worker {
         };
         self.look(observer.as_mut(), false);
         let _ = self.events.send(Event::FirstLook(self.source));
-        let mut next = clock::instant() + observer.interval();
+        let mut next = clock::instant() + self.paced(observer.interval());
         loop {
             let woken = self.wait(observer.wakeup(), next);
             let mut look = woken || clock::instant() >= next;
@@ -211,9 +280,13 @@ impl Worker {
             }
             if look {
                 self.look(observer.as_mut(), fully);
-                next = clock::instant() + observer.interval();
+                next = clock::instant() + self.paced(observer.interval());
             }
         }
+    }
+
+    fn paced(&self, interval: Duration) -> Duration {
+        interval.saturating_mul(self.pace.load(Ordering::Relaxed)) / FULL_PACE
     }
 
     /// Waits for a command, for the observer's own descriptor, or until `until`. True when the latter is readable.
@@ -244,11 +317,14 @@ impl Worker {
             })
         };
         let mut emit = Emit::new(self.source, &mut send);
+        let since = u64::try_from(clock::monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.busy_since.store(since.max(1), Ordering::Relaxed);
         let looked = if fully {
             observer.look_fully(&mut emit)
         } else {
             observer.look(&mut emit)
         };
+        self.busy_since.store(0, Ordering::Relaxed);
         self.report(looked.unwrap_or_else(|error| SourceStatus::unavailable(error.to_string())));
     }
 

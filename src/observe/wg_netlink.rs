@@ -1,14 +1,16 @@
 //! The kernel's WireGuard devices, by generic netlink.
 //!
 //! Needs: CAP_NET_ADMIN over the observed namespace. Costs: one short dump of interfaces and one dump per device each
-//! half second. Never makes the kernel load its WireGuard module: the family is looked for in the list of all. Keys
-//! that the kernel sends along are wiped.
+//! half second. Never makes the kernel load its WireGuard module: the family is looked for in the list of all. Private
+//! keys that the kernel sends along go into the vault and nowhere else; the buffers are wiped.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libc::{ENODEV, ENOENT, EOPNOTSUPP};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 
+use super::keys::vault::Vault;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::DeviceSnapshot;
 use crate::observation::host::Link;
@@ -16,6 +18,7 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::netlink::{DUMP, DumpEnd, Netlink, NetlinkError, REQUEST};
 use crate::time::Span;
+use crate::types::PrivateKey;
 use crate::wire::netlink::{genl_wg, route};
 
 /// A device whose peers change during each of this many dumps is taken as it is.
@@ -32,16 +35,18 @@ pub struct WgNetlink {
     links: Netlink,
     family: Option<u16>,
     family_sought: Option<Instant>,
+    vault: Arc<Vault>,
 }
 
 impl WgNetlink {
     /// For the calling thread's network namespace.
-    pub fn open() -> Result<Self, ObserveError> {
+    pub fn open(vault: Arc<Vault>) -> Result<Self, ObserveError> {
         Ok(Self {
             generic: Netlink::open(NETLINK_GENERIC, "generic", LIMIT)?,
             links: Netlink::open(NETLINK_ROUTE, "route", LIMIT)?,
             family: None,
             family_sought: None,
+            vault,
         })
     }
 
@@ -93,6 +98,7 @@ impl Observer for WgNetlink {
         let (links, left_out) = self.wireguard_links()?;
         let Some(family) = self.family(began, !links.is_empty())? else {
             // Known for sure, so this is an answer: there are none.
+            self.vault.deposit(Source::WireguardNetlink, &[], []);
             emit.emit(at, clock::instant() - began, Body::Devices(Vec::new()));
             return Ok(SourceStatus {
                 reason: Some(
@@ -102,16 +108,18 @@ impl Observer for WgNetlink {
             });
         };
         let mut devices = Vec::new();
+        let mut keys = Vec::new();
         let generic = &mut self.generic;
         for link in &links {
             let request = genl_wg::device_request(link.index);
-            let device = read_device(link, |each| {
+            let device = read_device(link, &mut keys, |each| {
                 generic.request(family, REQUEST | DUMP, &request, |_, body| each(body))
             });
             // Wiped whether or not it went well.
             generic.wipe();
             devices.extend(device?);
         }
+        self.vault.deposit(Source::WireguardNetlink, &devices, keys);
         emit.emit(at, began.elapsed(), Body::Devices(devices));
         Ok(match left_out {
             0 => SourceStatus::ok(),
@@ -123,6 +131,7 @@ impl Observer for WgNetlink {
 /// Dumps one device, again where its peers changed meanwhile. `None` where it vanished.
 fn read_device(
     link: &Link,
+    keys: &mut Vec<Box<PrivateKey>>,
     mut dump: impl FnMut(&mut dyn FnMut(&[u8])) -> Result<DumpEnd, NetlinkError>,
 ) -> Result<Option<DeviceSnapshot>, ObserveError> {
     let mut tries = 1;
@@ -141,6 +150,7 @@ fn read_device(
             Err(error) if matches!(error.errno(), Some(ENODEV | ENOENT | EOPNOTSUPP)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        keys.extend(reader.take_private_key());
         let device = reader.finish();
         if !inexact {
             return Ok(device);
@@ -205,7 +215,7 @@ mod tests {
     /// A dump that goes as `ends` say, one a try; each try tells its number as the port.
     fn read(ends: Vec<Result<bool, NetlinkError>>) -> (Result<Option<DeviceSnapshot>, ObserveError>, u16) {
         let (mut ends, mut tries) = (ends.into_iter(), 0);
-        let device = read_device(&link(), |each| {
+        let device = read_device(&link(), &mut Vec::new(), |each| {
             tries += 1;
             let interrupted = ends.next().expect("no more tries than expected")?;
             each(&message(tries));
@@ -248,7 +258,7 @@ mod tests {
     #[test]
     fn an_empty_namespace() {
         in_own_netns(|| {
-            let mut observer = WgNetlink::open().unwrap();
+            let mut observer = WgNetlink::open(Arc::default()).unwrap();
             let (bodies, status) = look(&mut observer);
             let status = status.unwrap();
             assert_eq!(bodies, [Body::Devices(vec![])]);
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn families_of_this_kernel_are_found() {
         in_own_netns(|| {
-            let mut observer = WgNetlink::open().unwrap();
+            let mut observer = WgNetlink::open(Arc::default()).unwrap();
             let request = genl_wg::families_request();
             let mut control = None;
             let each = |_, body: &[u8]| control = control.or(genl_wg::parse_family(body, "nlctrl"));

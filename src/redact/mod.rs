@@ -8,13 +8,16 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
-use crate::observation::packet::Bytes;
+use crate::observation::packet::{Bytes, CheckedMessage};
+use crate::observation::path::{Failure, PathSample};
+use crate::observation::target::{Method, Target};
 use crate::observation::{Body, Observation, RoutePurpose, RouteQuery, SourceStatus};
 use crate::types::PublicKey;
 
@@ -53,6 +56,8 @@ impl Anonymiser {
                 self.addresses.socket(&mut error.quoted_destination);
                 self.payload(&mut error.quoted_payload);
             }
+            Body::Checked(checked) => self.checked(checked),
+            Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),
             Body::Sockets(tally) => {
@@ -94,9 +99,57 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Path(sample) => self.path(sample),
+            Body::PathPast(past) => self.target(&mut past.target),
+            Body::Probe(probed) => self.probed(&mut probed.fact),
             Body::Counters(_) | Body::ConntrackStats(_) => {}
         }
         other
+    }
+
+    fn path(&mut self, sample: &mut PathSample) {
+        self.target(&mut sample.target);
+        if let Some(address) = &mut sample.address {
+            self.addresses.ip(address);
+        }
+        for (failure, _) in &mut sample.failures {
+            match failure {
+                Failure::Unreachable { from, says } => {
+                    if let Some(from) = from {
+                        self.addresses.ip(from);
+                    }
+                    *says = self.text(says);
+                }
+                Failure::Cut(says) | Failure::Local(says) => *says = self.text(says),
+                Failure::Dns(_) | Failure::Timeout | Failure::Refused => {}
+            }
+        }
+        for address in sample.hops.iter_mut().flat_map(|hop| &mut hop.addresses) {
+            self.addresses.ip(address);
+        }
+        for problem in &mut sample.problems {
+            *problem = self.text(problem);
+        }
+        if let Some(sibling) = &mut sample.sibling {
+            self.names.replace("app", &mut sibling.app);
+            self.names.replace("machine", &mut sibling.machine);
+        }
+    }
+
+    /// A target's host, and what else of it names somebody.
+    fn target(&mut self, target: &mut Target) {
+        match target.host.parse() {
+            Ok(mut address) => {
+                self.addresses.ip(&mut address);
+                target.host = address.to_string();
+            }
+            Err(_) => self.names.replace("target", &mut target.host),
+        }
+        match &mut target.method {
+            Method::Dns(Some(server)) => self.addresses.socket(server),
+            Method::Http { path, .. } => "/".clone_into(path),
+            _ => {}
+        }
     }
 
     fn status(&mut self, status: &mut SourceStatus) {
@@ -214,6 +267,19 @@ impl Anonymiser {
 
     fn optional_key(&mut self, key: &mut Option<PublicKey>) {
         key.iter_mut().for_each(|k| self.key(k));
+    }
+
+    fn checked(&mut self, checked: &mut CheckedMessage) {
+        self.addresses.socket(&mut checked.source);
+        self.addresses.socket(&mut checked.destination);
+        self.optional_key(&mut checked.reached);
+        self.optional_key(&mut checked.made_for);
+        if let Some(opened) = &mut checked.opened {
+            self.key(&mut opened.initiator);
+        }
+        // As in the message itself, so that the two still belong together.
+        let mac = self.addresses.keyed(b"mac", &checked.mac1.0);
+        checked.mac1.0 = mac.first_chunk::<16>().unwrap_or(&[0; 16]).to_vec();
     }
 
     /// Keeps a message's type and indices (and a data message's counter), replaces each MAC by another of its own

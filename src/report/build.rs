@@ -3,7 +3,7 @@
 //! In: the state at the end of a look, and what the rules made of it. Out: plain data; each section has its own file.
 //! Pure: the report's time is the world's.
 
-use super::{Report, Status, conntrack, sockets, wireguard};
+use super::{Report, Status, conntrack, paths, sockets, wireguard};
 use crate::finding::{Finding, Severity};
 use crate::observation::{Source, SourceState};
 use crate::rules::Evaluation;
@@ -52,13 +52,15 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         sockets,
         conntrack,
         captures: Vec::new(),
+        paths: paths::section(world),
     }
 }
 
 /// Whether any source saw something of the network. The host's name and what a file says about peers is not that.
 fn anything_seen(world: &World) -> bool {
     world.sources.iter().any(|(source, status)| {
-        status.state != SourceState::Unavailable && !matches!(source, Source::Host | Source::Config)
+        status.state != SourceState::Unavailable
+            && !matches!(source, Source::Host | Source::Config | Source::Keys)
     })
 }
 

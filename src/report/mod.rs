@@ -4,6 +4,9 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod paths;
+pub mod probed;
+mod proved;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -49,6 +52,8 @@ pub struct Report {
     pub conntrack: Option<Conntrack>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// Measured paths.
+    pub paths: Vec<paths::PathRow>,
 }
 
 impl Report {
@@ -126,6 +131,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen by kind; `None` where the wire was not watched.
     pub messages: Option<MessageCounts>,
+    /// What was probed, in the order in which it was named.
+    pub probes: Vec<probed::ProbeRow>,
 }
 
 /// Messages seen on the wire by kind.
@@ -241,7 +248,8 @@ pub struct HandshakeRow {
     pub initiator: SocketAddr,
     /// Who was called.
     pub responder: SocketAddr,
-    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`; of a probe also `called-back`, `rejected` or
+    /// `not-sent`.
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,

@@ -32,6 +32,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
         // Live captures leave data out, so what belongs together is not known.
         tunnels: Vec::new(),
         tunnels_left_out: 0,
+        probes: Vec::new(),
         messages: watched.then(|| {
             let data = counts.data + counts.keepalives;
             MessageCounts {

@@ -81,6 +81,11 @@ pub fn current() -> Option<NetnsId> {
         .map(|m| NetnsId(m.ino()))
 }
 
+/// The network namespace that the file `path` stands for, where readable.
+pub fn id_of(path: &std::path::Path) -> Option<NetnsId> {
+    std::fs::metadata(path).ok().map(|m| NetnsId(m.ino()))
+}
+
 /// The network namespace of process `pid`, where readable.
 pub fn of_process(pid: u32) -> Option<NetnsId> {
     std::fs::metadata(format!("/proc/{pid}/ns/net"))

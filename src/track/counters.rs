@@ -27,6 +27,12 @@ impl CounterState {
         self.newest.as_ref()?.1.0.get(name).copied()
     }
 
+    /// The times of the first and the newest reading, where there were two.
+    pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
+        let (first, newest) = (self.first.as_ref()?.0, self.newest.as_ref()?.0);
+        (first < newest).then_some((first, newest))
+    }
+
     /// How far `name` moved while watched. `None` where it was not read at least twice, or went back (then
     /// something reset it and the difference means nothing).
     pub fn delta(&self, name: &str) -> Option<u64> {

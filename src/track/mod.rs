@@ -9,6 +9,8 @@ pub mod counters;
 pub mod handshake;
 pub mod natpool;
 pub mod opened;
+pub mod paths;
+pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -40,7 +42,7 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
-    /// What given keys opened of handshakes.
+    /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
@@ -54,6 +56,10 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// Measured paths.
+    pub paths: paths::PathState,
+    /// What was probed, and what came of it.
+    pub probes: probes::Probes,
 }
 
 impl World {
@@ -75,6 +81,8 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            paths: paths::PathState::default(),
+            probes: probes::Probes::default(),
         }
     }
 
@@ -101,6 +109,8 @@ impl World {
                 self.sessions.apply_packet(at, packet);
             }
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
+            Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
                     self.tunnels.ask_again();
@@ -113,6 +123,9 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::Path(sample) => self.paths.apply(at, sample),
+            Body::PathPast(past) => self.paths.apply_past(at, past),
+            Body::Probe(fact) => self.probes.apply(at, fact),
         }
     }
 
@@ -152,7 +165,13 @@ impl World {
     /// asked for, and there are many of them: each would cost a walk over every peer.
     pub fn requests_after(&mut self, observation: &Observation) -> Vec<Request> {
         match observation.body {
-            Body::Packet(_) | Body::IcmpError(_) | Body::RouteAnswer(_) | Body::Status(_) => Vec::new(),
+            Body::Packet(_)
+            | Body::IcmpError(_)
+            | Body::Checked(_)
+            | Body::Initiations(_)
+            | Body::RouteAnswer(_)
+            | Body::Status(_)
+            | Body::Probe(_) => Vec::new(),
             _ => self.requests(),
         }
     }

@@ -1,10 +1,16 @@
-//! What given keys open of a captured initiation: for whom it was made, by whom, and when by its maker's clock.
+//! What known keys open of a handshake message: for whom it was made, by whom, and when by its maker's clock.
+
+use std::net::SocketAddr;
 
 use super::key_file::KeyFile;
 use super::mac::ReceiverKeys;
 use super::noise::{self, Opened};
 use super::wireguard::{INITIATION_LEN, Initiation};
+use crate::observation::packet::{Bytes, CheckedKind, CheckedMessage, OpenedInitiation};
 use crate::types::{PrivateKey, PublicKey};
+
+/// Keys that [`KeyRing::know`] takes in at most: a device's own, and what it had before.
+pub const KNOWN: usize = 1024;
 
 /// Keys to try. It holds private keys and so has no `Debug`.
 #[derive(Default)]
@@ -16,7 +22,8 @@ pub struct KeyRing {
 struct Receiver {
     key: PublicKey,
     macs: ReceiverKeys,
-    private: Option<PrivateKey>,
+    /// In a place of its own: a list that grows would leave copies behind.
+    private: Option<Box<PrivateKey>>,
     peers: Option<Vec<PublicKey>>,
 }
 
@@ -39,10 +46,10 @@ impl KeyRing {
             let key = private.public();
             match self.receivers.iter_mut().find(|r| r.key == key) {
                 Some(known) => {
-                    known.private = Some(private);
+                    known.private = Some(Box::new(private));
                     known.peers = known.peers.take().or(peers);
                 }
-                None => self.push(key, Some(private), peers),
+                None => self.push(key, Some(Box::new(private)), peers),
             }
         }
         for key in file.public {
@@ -52,12 +59,36 @@ impl KeyRing {
         }
     }
 
+    /// Makes a key known, with its private half where that can be read. What is known of it already stays. False where
+    /// there is no room for another.
+    pub fn know(&mut self, key: PublicKey, private: Option<Box<PrivateKey>>) -> bool {
+        let is_full = self.receivers.len() >= KNOWN;
+        match self.receivers.iter_mut().find(|r| r.key == key) {
+            Some(known) => known.private = private.or(known.private.take()),
+            None if is_full => return false,
+            None => self.push(key, private, None),
+        }
+        true
+    }
+
+    /// Whether the private half of a key is there.
+    pub fn opens(&self, key: PublicKey) -> bool {
+        self.receivers.iter().any(|r| r.key == key && r.private.is_some())
+    }
+
+    /// For which known key a whole handshake message was made; that of `first` is tried first.
+    pub fn made_for(&self, payload: &[u8], first: Option<PublicKey>) -> Option<PublicKey> {
+        let made = |r: &&Receiver| r.macs.made(payload) == Some(true);
+        let likely = self.receivers.iter().filter(|r| Some(r.key) == first);
+        likely.chain(&self.receivers).find(made).map(|r| r.key)
+    }
+
     /// Keys whose configuration says on which UDP port they listen.
     pub fn listening(&self) -> &[(PublicKey, u16)] {
         &self.listening
     }
 
-    fn push(&mut self, key: PublicKey, private: Option<PrivateKey>, peers: Option<Vec<PublicKey>>) {
+    fn push(&mut self, key: PublicKey, private: Option<Box<PrivateKey>>, peers: Option<Vec<PublicKey>>) {
         self.receivers.push(Receiver {
             key,
             macs: ReceiverKeys::of(&key),
@@ -82,7 +113,7 @@ impl KeyRing {
         };
         let opened = receiver
             .private
-            .as_ref()
+            .as_deref()
             .and_then(|key| noise::open_initiation(key, &message).ok());
         let is_listed = opened
             .zip(receiver.peers.as_ref())
@@ -91,6 +122,32 @@ impl KeyRing {
             made_for: Some(receiver.key),
             opened,
             is_listed,
+        })
+    }
+}
+
+impl Verdict {
+    /// The fact that it is about a whole initiation from `source` to `destination`; `None` for anything else.
+    pub fn about(
+        self,
+        payload: &[u8],
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> Option<CheckedMessage> {
+        let message = Initiation::parse(payload.try_into().ok()?)?;
+        Some(CheckedMessage {
+            message: CheckedKind::Initiation,
+            source,
+            destination,
+            sender: message.sender,
+            mac1: Bytes(message.mac1.to_vec()),
+            reached: None,
+            made_for: self.made_for,
+            opened: self.opened.map(|opened| OpenedInitiation {
+                initiator: opened.initiator,
+                stamp: Bytes(opened.timestamp.0.to_vec()),
+            }),
+            is_listed: self.is_listed,
         })
     }
 }

@@ -87,6 +87,7 @@ pub struct Parser {
     /// The rest of a line that is too long is being passed over.
     skipping: bool,
     line: u32,
+    private_key: Option<Box<PrivateKey>>,
     public_key: Option<PublicKey>,
     listen_port: Option<u16>,
     fwmark: u32,
@@ -128,6 +129,7 @@ impl Parser {
             carried: 0,
             skipping: false,
             line: 0,
+            private_key: None,
             public_key: None,
             listen_port: None,
             fwmark: 0,
@@ -147,6 +149,11 @@ impl Parser {
     /// Whether the reply has ended (its `errno` was seen): nothing more needs to be read.
     pub fn is_complete(&self) -> bool {
         self.errno.is_some()
+    }
+
+    /// The device's private key, where the reply told it. It is wiped when dropped.
+    pub fn take_private_key(&mut self) -> Option<Box<PrivateKey>> {
+        self.private_key.take()
     }
 
     /// Takes the next piece. The caller wipes its own buffer.
@@ -259,7 +266,10 @@ impl Parser {
                 match PrivateKey::from_hex(value) {
                     // All zeros is "no key" (the specification's way to remove it).
                     Ok(key) if *key.expose() == [0; 32] => {}
-                    Ok(key) => self.public_key = Some(key.public()),
+                    Ok(key) => {
+                        self.public_key = Some(key.public());
+                        self.private_key = Some(Box::new(key));
+                    }
                     Err(_) => self.problem("private_key: expected 64 hexadecimal digits"),
                 }
             }

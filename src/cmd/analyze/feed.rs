@@ -17,7 +17,7 @@ use crate::wire::key_ring::KeyRing;
 use crate::wire::pcap::datagram::{Datagram, Network, network};
 use crate::wire::pcap::{LinkType, Packet};
 use crate::wire::shape::{Shape, shape};
-use crate::wire::wireguard::{self, DATA_HEADER_LEN, INITIATION_LEN, Kind, Message, RESPONSE_LEN};
+use crate::wire::wireguard::{self, DATA_HEADER_LEN, INITIATION_LEN, Kind, RESPONSE_LEN};
 
 /// What a capture held, by packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,11 +203,12 @@ impl Feed {
             self.held.cut_handshakes += 1;
             payload.resize(whole, 0);
         }
-        if let Some(verdict) = self.keys.try_on(datagram.payload)
-            && let Some(Message::Initiation(message)) = Message::parse(datagram.payload, datagram.payload_len)
-        {
-            let way = (datagram.source, datagram.destination);
-            self.world.opened.apply(at, way, &message, &verdict);
+        let checked = self
+            .keys
+            .try_on(datagram.payload)
+            .and_then(|verdict| verdict.about(datagram.payload, datagram.source, datagram.destination));
+        if let Some(checked) = checked {
+            self.world.opened.apply(at, &checked);
         }
         let packet = WirePacket {
             direction,

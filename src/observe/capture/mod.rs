@@ -1,16 +1,20 @@
 //! The wire: handshake messages and ICMP errors about WireGuard, as they pass this host's interfaces.
 //!
 //! In: a packet socket with [`filter`] in the kernel. Out: `Body::Packet` and `Body::IcmpError` with the kernel's
-//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them.
+//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them. Of a flood of
+//! initiations [`governor`] lets a part through and counts the rest.
 
 pub mod decode;
 pub mod filter;
+pub mod governor;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use self::governor::Governor;
+use super::keys::inbox::Outbox;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::packet::Direction;
-use crate::observation::{Source, SourceStatus};
+use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::packet::{PacketError, PacketSocket, Passing};
 use crate::time::Span;
@@ -28,6 +32,8 @@ const INTERVAL: Span = Span::from_secs(1);
 /// The observer.
 pub struct Capture {
     socket: PacketSocket,
+    governor: Governor,
+    outbox: Option<Outbox>,
 }
 
 impl Capture {
@@ -37,7 +43,11 @@ impl Capture {
             what: format!("the capture filter cannot be built ({error}): a bug, please report it"),
         })?;
         match PacketSocket::open(&filter, RECEIVE_BUFFER) {
-            Ok(socket) => Ok(Self { socket }),
+            Ok(socket) => Ok(Self {
+                socket,
+                governor: Governor::default(),
+                outbox: None,
+            }),
             Err(error) if error.is_denied() => Err(ObserveError::Denied {
                 doing: "capturing handshakes with a packet socket",
                 needs: "CAP_NET_RAW",
@@ -51,6 +61,17 @@ impl Capture {
                 doing: format!("packet socket: {doing}"),
                 source,
             }),
+        }
+    }
+}
+
+impl Capture {
+    /// Also passes on what keys may open.
+    #[must_use]
+    pub fn passing_on(self, outbox: Outbox) -> Self {
+        Self {
+            outbox: Some(outbox),
+            ..self
         }
     }
 }
@@ -81,8 +102,22 @@ impl Observer for Capture {
                 Passing::Out => Direction::Out,
             };
             if let Some(body) = decode::decode(packet.bytes, direction, Some(packet.if_index)) {
-                emit.emit(packet.at.unwrap_or_else(clock::now), Span::ZERO, body);
+                let at = packet.at.unwrap_or_else(clock::now);
+                if let Some(tally) = self.governor.flush(at) {
+                    tally.for_each(|tally| emit.emit(at, Span::ZERO, Body::Initiations(tally)));
+                }
+                if !self.governor.admits(at, &body) {
+                    continue;
+                }
+                if let Some(outbox) = &self.outbox {
+                    outbox.offer(at, &body);
+                }
+                emit.emit(at, Span::ZERO, body);
             }
+        }
+        let now = clock::now();
+        if let Some(tally) = self.governor.flush(now) {
+            tally.for_each(|tally| emit.emit(now, Span::ZERO, Body::Initiations(tally)));
         }
         let counts = self
             .socket

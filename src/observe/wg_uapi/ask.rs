@@ -15,6 +15,7 @@ use nix::sys::socket::{
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::sys::clock;
+use crate::types::PrivateKey;
 use crate::wire::uapi::{self, Parser, Reply};
 
 const BUFFER: usize = 64 * 1024;
@@ -65,8 +66,13 @@ pub fn connect_to(path: &Path) -> Result<Connection, Outcome> {
     Ok(Connection { fd, pid })
 }
 
-/// Asks each connection for its device's state and waits for all, `limit` in all. The answers are in order.
-pub fn ask_all(connections: Vec<(Connection, String)>, limit: Duration) -> Vec<Outcome> {
+/// Asks each connection for its device's state and waits for all, `limit` in all. The answers are in order. `keep` gets
+/// the private keys that came along.
+pub fn ask_all(
+    connections: Vec<(Connection, String)>,
+    limit: Duration,
+    keep: &mut dyn FnMut(Box<PrivateKey>),
+) -> Vec<Outcome> {
     let until = clock::instant() + limit;
     let mut buffer = Zeroizing::new(vec![0; BUFFER]);
     let mut asked: Vec<Asked> = connections
@@ -78,7 +84,7 @@ pub fn ask_all(connections: Vec<(Connection, String)>, limit: Duration) -> Vec<O
             .iter_mut()
             .filter(|one| one.readable && one.outcome.is_none())
         {
-            one.read(&mut buffer);
+            one.read(&mut buffer, keep);
         }
     }
     asked
@@ -109,7 +115,7 @@ impl Asked {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) {
+    fn read(&mut self, buffer: &mut [u8], keep: &mut dyn FnMut(Box<PrivateKey>)) {
         let Some(parser) = self.parser.as_mut() else {
             return;
         };
@@ -124,7 +130,10 @@ impl Asked {
         parser.feed(piece);
         piece.zeroize();
         if received == 0 || parser.is_complete() {
-            let reply = self.parser.take().map(|parser| parser.finish(clock::now()));
+            let reply = self.parser.take().map(|mut parser| {
+                parser.take_private_key().into_iter().for_each(keep);
+                parser.finish(clock::now())
+            });
             self.outcome = reply.map(|reply| Outcome::Answered(Box::new(reply)));
         }
     }

@@ -12,6 +12,7 @@ mod find;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -19,6 +20,7 @@ use nix::net::if_::if_nametoindex;
 
 use self::ask::{Connection, Outcome};
 use self::find::{Candidate, Finder};
+use super::keys::vault::Vault;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::{DeviceSnapshot, Implementation};
 use crate::observation::host::Link;
@@ -26,7 +28,7 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::netlink::{DUMP, Netlink, REQUEST};
 use crate::sys::{clock, netns};
 use crate::time::{Span, Timestamp};
-use crate::types::{IfIndex, NetnsId, PublicKey};
+use crate::types::{IfIndex, NetnsId, PrivateKey, PublicKey};
 use crate::wire::netlink::route;
 use crate::wire::uapi;
 
@@ -51,6 +53,7 @@ pub struct WgUapi {
     /// Sockets without an interface here, and whether nobody serves them.
     left_over: HashMap<PathBuf, bool>,
     handshakes: HashMap<(String, PublicKey), Timestamp>,
+    vault: Arc<Vault>,
 }
 
 #[derive(Clone, Copy)]
@@ -68,12 +71,16 @@ struct Gathered {
 }
 
 impl WgUapi {
-    /// For the calling thread's network namespace.
-    pub fn open() -> Result<Self, ObserveError> {
-        Ok(Self::with_directories(vec![
+    /// For the calling thread's network namespace. Private keys that daemons tell go into `vault`, and nowhere else.
+    pub fn open(vault: Arc<Vault>) -> Result<Self, ObserveError> {
+        let directories = vec![
             PathBuf::from("/var/run/wireguard"),
             PathBuf::from("/run/wireguard"),
-        ]))
+        ];
+        Ok(Self {
+            vault,
+            ..Self::with_directories(directories)
+        })
     }
 
     fn with_directories(directories: Vec<PathBuf>) -> Self {
@@ -85,6 +92,7 @@ impl WgUapi {
             resting: HashMap::new(),
             left_over: HashMap::new(),
             handshakes: HashMap::new(),
+            vault: Arc::default(),
         }
     }
 }
@@ -106,7 +114,7 @@ impl Observer for WgUapi {
         }
         let mut gathered = Gathered::default();
         let connected = self.connect(search.candidates, began, &mut gathered);
-        self.ask(connected, &mut gathered);
+        let keys = self.ask(connected, &mut gathered);
         if search.left_out > 0 {
             let left_out = search.left_out;
             gathered
@@ -130,6 +138,7 @@ impl Observer for WgUapi {
             .devices
             .sort_by(|a, b| (&a.name, !a.problems.is_empty()).cmp(&(&b.name, !b.problems.is_empty())));
         gathered.devices.dedup_by(|a, b| a.name == b.name);
+        self.vault.deposit(Source::WireguardUapi, &gathered.devices, keys);
         emit.emit(clock::now(), began.elapsed(), Body::Devices(gathered.devices));
         Ok(if gathered.reasons.is_empty() {
             SourceStatus::ok()
@@ -245,14 +254,15 @@ impl WgUapi {
         dead
     }
 
-    fn ask(&mut self, targets: Vec<Target>, gathered: &mut Gathered) {
+    fn ask(&mut self, targets: Vec<Target>, gathered: &mut Gathered) -> Vec<Box<PrivateKey>> {
+        let mut keys = Vec::new();
         let (mut asked, mut connections) = (Vec::new(), Vec::new());
         for target in targets {
             let pid = target.connection.pid;
             connections.push((target.connection, target.candidate.device.clone()));
             asked.push((target.candidate, target.index, pid));
         }
-        let outcomes = ask::ask_all(connections, LIMIT);
+        let outcomes = ask::ask_all(connections, LIMIT, &mut |key| keys.push(key));
         let now = clock::instant();
         for ((candidate, index, pid), outcome) in asked.into_iter().zip(outcomes) {
             let Outcome::Answered(reply) = outcome else {
@@ -274,6 +284,7 @@ impl WgUapi {
             }
             gathered.devices.push(device);
         }
+        keys
     }
 
     fn failed(

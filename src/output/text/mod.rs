@@ -7,6 +7,7 @@
 mod captured;
 mod finding;
 pub mod page;
+mod paths;
 pub mod prose;
 pub mod table;
 pub mod tables;

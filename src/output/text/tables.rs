@@ -32,7 +32,13 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
     let captured = super::captured::tables(report);
-    tables.into_iter().flatten().chain(captured).collect()
+    let paths = super::paths::tables(report);
+    tables
+        .into_iter()
+        .flatten()
+        .chain(captured)
+        .chain(paths)
+        .collect()
 }
 
 /// What is told in a line each, by name.

@@ -7,17 +7,13 @@ use crate::types::PrivateKey;
 use crate::wire::boring;
 use crate::wire::key_file::KeyFile;
 use crate::wire::key_ring::KeyRing;
-use crate::wire::wireguard::Message;
 
 /// Shows an initiation to a world that has `ring`.
 fn call(wire: &mut Wire, ring: &KeyRing, millis: i64, payload: &[u8]) {
     let at = Timestamp::from_nanos(millis * 1_000_000);
-    let way = (A.parse().unwrap(), B.parse().unwrap());
     let verdict = ring.try_on(payload).unwrap();
-    let Some(Message::Initiation(message)) = Message::parse(payload, 148) else {
-        panic!("no initiation");
-    };
-    wire.0.opened.apply(at, way, &message, &verdict);
+    let checked = verdict.about(payload, A.parse().unwrap(), B.parse().unwrap());
+    wire.0.opened.apply(at, &checked.unwrap());
     wire.packet(millis, (A, B), payload.to_vec());
 }
 

@@ -16,8 +16,13 @@ mod roaming_unstable;
 mod testing;
 mod under_load;
 mod unknown_initiator;
-mod view;
+pub(super) mod view;
 mod wrong_peer_key;
+
+/// The texts of codes that a probe proves too.
+pub(super) use handshake_loss::RULE as HANDSHAKE_LOSS;
+pub(super) use response_rejected::RULE as RESPONSE_REJECTED;
+pub(super) use under_load::RULE as UNDER_LOAD;
 
 use super::Rule;
 use crate::observation::Source;

@@ -35,6 +35,9 @@ pub const RULES: &[Rule] = &[
 /// The texts of codes that capture files prove too, where other things are looked at.
 pub(super) use endpoint_unreachable::RULE as ENDPOINT_UNREACHABLE;
 pub(super) use handshake_timeout::RULE as HANDSHAKE_TIMEOUT;
+pub(super) use mtu_too_large::RULE as MTU_TOO_LARGE;
+pub(super) use no_route::RULE as NO_ROUTE;
+pub(super) use one_way::RULE as ONE_WAY;
 pub(super) use roamed::RULE as ROAMED;
 
 /// Either kind of device will do.

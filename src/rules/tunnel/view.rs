@@ -39,21 +39,26 @@ pub fn views<'a>(input: &Input<'a>) -> impl Iterator<Item = View<'a>> + use<'a> 
         .devices()
         .filter(|device| device.vanished_at.is_none())
         .flat_map(move |device| {
-            device.present_peers().map(move |(key, peer)| {
-                let wire = world.tunnels.wire_of(&world.handshakes, device, peer, world.now);
-                View {
-                    world,
-                    device,
-                    key: *key,
-                    peer,
-                    silence: Silence::of(peer, device.info.implementation, &wire, world.now),
-                    wire,
-                }
-            })
+            device
+                .present_peers()
+                .map(move |(key, peer)| View::of(world, device, *key, peer))
         })
 }
 
 impl<'a> View<'a> {
+    /// Of one peer of a device.
+    pub fn of(world: &'a World, device: &'a DeviceTrack, key: PublicKey, peer: &'a PeerTrack) -> Self {
+        let wire = world.tunnels.wire_of(&world.handshakes, device, peer, world.now);
+        Self {
+            world,
+            device,
+            key,
+            peer,
+            silence: Silence::of(peer, device.info.implementation, &wire, world.now),
+            wire,
+        }
+    }
+
     /// The device's name.
     pub fn name(&self) -> &'a str {
         &self.device.info.name

@@ -178,6 +178,16 @@ impl Taps {
         self.seen.iter().flatten().copied()
     }
 
+    /// Whether it was seen to come in.
+    pub fn came_in(&self) -> bool {
+        self.iter().any(|(direction, _)| direction == Direction::In)
+    }
+
+    /// Whether it was seen to go out.
+    pub fn went_out(&self) -> bool {
+        self.iter().any(|(direction, _)| direction == Direction::Out)
+    }
+
     /// The interfaces through which it left.
     pub fn out_through(&self) -> impl Iterator<Item = IfIndex> + '_ {
         self.through(Direction::Out)

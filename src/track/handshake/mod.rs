@@ -8,6 +8,7 @@ mod attempt;
 mod conversation;
 mod counts;
 mod end;
+mod inflow;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,8 +19,9 @@ pub use attempt::{ANSWER_WITHIN, Answer, Attempt, IcmpNote, Outcome, Taps};
 pub use conversation::{Conversation, ERRORS_KEPT, IcmpTally};
 pub use counts::MessageCounts;
 pub use end::{ATTEMPTS_KEPT, End};
+pub use inflow::{Flow, Heavy, Inflow};
 
-use crate::observation::packet::{Direction, IcmpError, WirePacket};
+use crate::observation::packet::{Direction, IcmpError, InitiationTally, WirePacket};
 use crate::time::Timestamp;
 use crate::types::SessionIndex;
 use crate::wire::wireguard::{self, Class, CookieReply, Initiation, Kind, Message, Response};
@@ -41,6 +43,8 @@ pub struct Handshakes {
     /// In which conversation an index was last used by an initiator: for answers from an unexpected address.
     by_index: HashMap<SessionIndex, usize>,
     attempts: usize,
+    /// How many initiations come to which address.
+    pub inflow: Inflow,
     /// Conversations dropped for want of room: of little worth first (see [`CONVERSATIONS_KEPT`]), then the ones
     /// quiet for longest.
     pub dropped: u64,
@@ -67,6 +71,9 @@ impl Handshakes {
             tos: packet.tos,
             taps: Taps::first(packet.direction, packet.if_index),
         };
+        if let Message::Initiation(_) = message {
+            self.inflow.packet(at, packet);
+        }
         let place = self.open(Pair::new(seen.from, seen.to), at);
         if let Some(end) = self.end_at(place, seen.from) {
             end.sighted(packet.direction);
@@ -85,6 +92,11 @@ impl Handshakes {
                 }
             }
         }
+    }
+
+    /// Takes in how many initiations came that nobody shows.
+    pub fn apply_tally(&mut self, at: Timestamp, tally: &InitiationTally) {
+        self.inflow.tally(at, tally);
     }
 
     /// Takes an ICMP error in.

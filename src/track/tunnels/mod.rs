@@ -4,6 +4,7 @@
 //! watched; the route look-ups that would tell more; the next event on which a verdict hangs.
 
 pub mod arithmetic;
+pub mod delivery;
 pub mod due;
 pub mod peer;
 pub mod requests;
@@ -24,6 +25,7 @@ use crate::observation::host::RouteWay;
 use crate::observation::{Request, Source};
 use crate::time::Timestamp;
 use crate::types::PublicKey;
+pub use delivery::Delivery;
 pub use peer::PeerTrack;
 pub use silence::Silence;
 pub use wire::PeerWire;

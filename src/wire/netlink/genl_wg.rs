@@ -1,8 +1,8 @@
 //! Generic netlink: the number of a family, and the kernel's WireGuard devices (include/uapi/linux/wireguard.h).
 //!
 //! In: payloads of messages (what follows the netlink header). Out: a [`DeviceSnapshot`]. Why attribute by attribute:
-//! decoded whole, a message would leave copies of keys in memory that nobody wipes; here the private key is never
-//! touched and of the preshared key only whether it is zero. The caller wipes its receive buffer.
+//! decoded whole, a message would leave copies of keys in memory that nobody wipes; here the private key is taken once,
+//! into a place that is wiped, and of the preshared key only whether it is zero. The caller wipes its receive buffer.
 //!
 //! A peer with many AllowedIPs is cut by the kernel and continues in the next message with its key alone; the parts
 //! are joined here. Bounds: 65,536 peers, 262,144 AllowedIPs; the rest is counted and said in the device's problems.
@@ -18,7 +18,7 @@ use netlink_packet_wireguard::{
 
 use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
 use crate::time::Timestamp;
-use crate::types::{Cidr, IfIndex, PublicKey};
+use crate::types::{Cidr, IfIndex, PrivateKey, PublicKey};
 
 /// `GENL_ID_CTRL`: the family that tells of families (include/uapi/linux/genetlink.h).
 pub const CONTROL_FAMILY: u16 = 0x10;
@@ -37,6 +37,7 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 // include/uapi/linux/wireguard.h
 const WGDEVICE_A_IFINDEX: u16 = 1;
+const WGDEVICE_A_PRIVATE_KEY: u16 = 3;
 const WGDEVICE_A_PUBLIC_KEY: u16 = 4;
 const WGDEVICE_A_LISTEN_PORT: u16 = 6;
 const WGDEVICE_A_FWMARK: u16 = 7;
@@ -90,6 +91,7 @@ pub fn device_request(index: IfIndex) -> Vec<u8> {
 /// Joins the messages of one device's dump.
 pub struct DeviceReader {
     device: DeviceSnapshot,
+    private: Option<Box<PrivateKey>>,
     seen: bool,
     allowed_ips: usize,
     peers_dropped: u64,
@@ -111,6 +113,7 @@ impl DeviceReader {
                 peers: Vec::new(),
                 problems: Vec::new(),
             },
+            private: None,
             seen: false,
             allowed_ips: 0,
             peers_dropped: 0,
@@ -125,6 +128,11 @@ impl DeviceReader {
             let value = attribute.value();
             match attribute.kind() {
                 WGDEVICE_A_IFINDEX => self.seen = true,
+                WGDEVICE_A_PRIVATE_KEY => {
+                    // All zeros is none (wg_get_device_dump leaves it out then).
+                    let key = value.first_chunk::<32>().filter(|key| **key != [0; 32]);
+                    self.private = key.map(|key| Box::new(PrivateKey::from_bytes(*key)));
+                }
                 WGDEVICE_A_PUBLIC_KEY => {
                     self.device.public_key = value.try_into().ok().map(PublicKey);
                 }
@@ -140,6 +148,11 @@ impl DeviceReader {
                 _ => {}
             }
         }
+    }
+
+    /// The device's private key, where the dump told it. It is wiped when dropped.
+    pub fn take_private_key(&mut self) -> Option<Box<PrivateKey>> {
+        self.private.take()
     }
 
     /// Ends the dump; `None` where no message told of a device.

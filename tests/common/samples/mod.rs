@@ -49,6 +49,7 @@ pub fn empty() -> Report {
         sockets: Sockets::default(),
         conntrack: None,
         captures: Vec::new(),
+        paths: Vec::new(),
     }
 }
 

@@ -5,12 +5,16 @@
 
 mod captured;
 mod finding;
+mod paths;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
     ProcessRow, Sockets, Wireguard,
@@ -177,10 +181,6 @@ pub struct NotChecked {
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Nat {}
 
-/// A measured path.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Path {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -205,7 +205,7 @@ impl From<&report::Report> for Report {
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
             nat: Nat::default(),
-            paths: Vec::new(),
+            paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
         }
     }

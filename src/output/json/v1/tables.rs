@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::captured::{Tunnel, tunnel};
 use super::finding::{Process, process};
+use super::probed::{Probe, probe};
 use super::time;
 use crate::report;
 
@@ -31,6 +32,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen on the wire by kind.
     pub messages: Messages,
+    /// Peers that were probed, and what that proved; empty where nothing was probed.
+    pub probes: Vec<Probe>,
 }
 
 /// A WireGuard device.
@@ -100,7 +103,8 @@ pub struct Handshake {
     pub initiator: String,
     /// The responder's address and port.
     pub responder: String,
-    /// What came of it: `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// What came of it: `answered`, `unanswered`, `pending`, `cookie` or `unreachable`. Of a probe also `called-back` (the
+    /// peer began a handshake of its own), `rejected` (the preshared keys differ) and `not-sent`.
     pub outcome: String,
     /// From initiation to response, in seconds.
     pub rtt_seconds: Option<f64>,
@@ -279,6 +283,7 @@ pub(super) fn wireguard(w: &report::Wireguard) -> Wireguard {
         handshakes_left_out: w.handshakes_left_out,
         tunnels: w.tunnels.iter().map(tunnel).collect(),
         tunnels_left_out: w.tunnels_left_out,
+        probes: w.probes.iter().map(probe).collect(),
         messages: w.messages.map_or_else(Messages::default, |m| Messages {
             initiation: Some(m.initiation),
             response: Some(m.response),

@@ -1,0 +1,118 @@
+//! The engine, with observers that fail in every way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::observe::{Emit, ObserveError, Observer};
+
+/// Panics at its first look, in its first life.
+struct Frail {
+    life: u32,
+}
+
+impl Observer for Frail {
+    fn source(&self) -> Source {
+        Source::Sockets
+    }
+
+    fn interval(&self) -> Span {
+        Span::from_millis(5)
+    }
+
+    fn look(&mut self, _: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        assert!(self.life > 0, "a made-up bug");
+        Ok(SourceStatus::ok())
+    }
+}
+
+/// Always well.
+struct Hale;
+
+impl Observer for Hale {
+    fn source(&self) -> Source {
+        Source::Host
+    }
+
+    fn interval(&self) -> Span {
+        Span::from_millis(5)
+    }
+
+    fn look(&mut self, _: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        Ok(SourceStatus::ok())
+    }
+}
+
+fn statuses_until(engine: &mut Engine, mut enough: impl FnMut(Source, &SourceStatus) -> bool) {
+    let end = clock::instant() + Span::from_secs(60);
+    while clock::instant() < end {
+        if let Step::Seen(seen) = engine.wait(Span::from_millis(100))
+            && let Body::Status(status) = &seen.body
+            && enough(seen.source, status)
+        {
+            return;
+        }
+    }
+    panic!("not within a minute");
+}
+
+#[test]
+fn one_that_panics_is_reported_and_started_anew_and_the_others_go_on() {
+    let lives = Arc::new(AtomicU32::new(0));
+    let born = Arc::clone(&lives);
+    let frail: Opener = Arc::new(move || {
+        let life = born.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Frail { life }))
+    });
+    let hale: Opener = Arc::new(|| Ok(Box::new(Hale)));
+    let mut engine = Engine::start_for_good(vec![(Source::Sockets, frail), (Source::Host, hale)]);
+    let mut reason = None;
+    statuses_until(&mut engine, |source, status| {
+        reason = status.reason.clone();
+        source == Source::Sockets
+    });
+    assert!(reason.unwrap().contains("failed inside"));
+    let mut hale_looks = 0;
+    statuses_until(&mut engine, |source, status| {
+        hale_looks += u32::from(source == Source::Host);
+        source == Source::Sockets && status.reason.is_none()
+    });
+    assert!(hale_looks > 0, "the other looked meanwhile");
+    assert_eq!(engine.restarted(), BTreeMap::from([(Source::Sockets, 1)]));
+    assert_eq!(lives.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn one_that_cannot_be_opened_is_tried_again() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let opener: Opener = Arc::new(move || {
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(ObserveError::Absent {
+                what: "not yet there".to_owned(),
+            });
+        }
+        Ok(Box::new(Hale))
+    });
+    let mut engine = Engine::start_for_good(vec![(Source::Host, opener)]);
+    statuses_until(&mut engine, |_, status| {
+        status.reason.as_deref() == Some("not yet there")
+    });
+    statuses_until(&mut engine, |_, status| status.reason.is_none());
+}
+
+#[test]
+fn one_can_take_the_place_of_another() {
+    let hale: Opener = Arc::new(|| Ok(Box::new(Hale)));
+    let mut engine = Engine::start_for_good(vec![(Source::Host, hale)]);
+    statuses_until(&mut engine, |_, status| status.reason.is_none());
+    let other: Opener = Arc::new(|| {
+        Err(ObserveError::Absent {
+            what: "the other".to_owned(),
+        })
+    });
+    engine.replace(Source::Host, other);
+    statuses_until(&mut engine, |_, status| {
+        status.reason.as_deref() == Some("the other")
+    });
+}
