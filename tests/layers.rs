@@ -21,6 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["observation", "probe", "sys", "time", "types", "wire"],
     ),
     ("track", &["observation", "time", "types", "wire"]),
+    ("budgets", &["config", "observation", "time"]),
     ("pooling", &["finding", "time", "types"]),
     (
         "rules",
@@ -62,6 +63,20 @@ const FLOORS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "tui",
+        &[
+            "finding",
+            "observation",
+            "output",
+            "pooling",
+            "report",
+            "rules",
+            "time",
+            "track",
+            "types",
+        ],
+    ),
 ];
 
 /// Floors that do no I/O and read no clock.
@@ -72,12 +87,14 @@ const PURE: &[&str] = &[
     "observation",
     "finding",
     "redact",
+    "budgets",
     "probe",
     "track",
     "pooling",
     "rules",
     "report",
     "output",
+    "tui",
 ];
 
 /// What I/O and clocks look like in source.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
@@ -9,6 +10,7 @@ use super::{observers, print, text_options};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
+use crate::observe::dump_plan::Budget;
 use crate::output;
 use crate::redact::Anonymiser;
 use crate::report::{self, exit};
@@ -24,6 +26,8 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     } else {
         None
     };
+    // Before the watch, so that both see the same time; its threads start in this namespace.
+    let namespaces = args.all_netns.then(|| Namespaces::start(settings.cpu_budget));
     let judged = match &args.replay {
         Some(path) => {
             let (judged, note) = replay(path, anonymiser)?;
@@ -35,13 +39,18 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         None => live(args, settings, anonymiser, &mut progress)?,
     };
     let Judged { world, record_error } = judged;
-    let catalogue: Vec<_> = rules::registry::of(&world).collect();
+    let catalogue: Vec<_> = rules::registry::rules().collect();
     let input = Input {
         world: &world,
         thresholds: &settings.thresholds,
     };
     let evaluation = rules::evaluate(&catalogue, &input);
-    let report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    if let Some(namespaces) = namespaces {
+        let watched = namespaces.finish(&settings.thresholds);
+        report.collectors.push((Source::Namespaces, watched.status));
+        report.add_namespaces(watched.judged);
+    }
     let mut text = Vec::new();
     output::render(
         &report,
@@ -75,8 +84,17 @@ fn live(
         netns.enter()?;
     }
     let paths = observers::paths(&args.target, args.netns.as_deref());
-    let mut observers = observers::all(args.netns.clone(), configured);
+    let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
+    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
+    if settings.nat_profile.is_some() {
+        observers.retain(|(source, _)| *source != Source::Config);
+        let opener = observers::named_with(configured, settings.nat_profile.clone());
+        observers.push((Source::Config, opener));
+    }
+    if !settings.stun.is_empty() {
+        observers.push((Source::Nat, observers::nat(settings.stun.clone())));
+    }
     if args.no_bpf || settings.duration.is_zero() {
         // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);

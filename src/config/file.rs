@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::Thresholds;
 use crate::cli::{ColorWhen, LogFormat};
+use crate::observation::nat::Budget;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -20,6 +21,9 @@ pub struct File {
     pub color: Option<ColorWhen>,
     /// `log_format`.
     pub log_format: Option<LogFormat>,
+    /// `cpu_budget`, as text such as `1%`.
+    #[serde(deserialize_with = "optional_share")]
+    pub cpu_budget: Option<f64>,
     /// `[doctor]`.
     pub doctor: DoctorSection,
     /// `[thresholds]`.
@@ -40,6 +44,37 @@ pub struct DoctorSection {
     pub fail_on: Option<FailOn>,
     /// `wg_config`: wg-quick files.
     pub wg_config: Vec<PathBuf>,
+    /// `stun`: servers to ask what the NAT in front does.
+    #[serde(deserialize_with = "servers")]
+    pub stun: Vec<String>,
+    /// `nat_profile`: what the NAT in front allows; empty for not known.
+    #[serde(deserialize_with = "budget")]
+    pub nat_profile: Option<Budget>,
+}
+
+fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(d)?;
+    for name in &names {
+        crate::observe::nat::resolve::check(name).map_err(serde::de::Error::custom)?;
+    }
+    Ok(names)
+}
+
+fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::Error> {
+    let text = String::deserialize(d)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    crate::budgets::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+    let text = String::deserialize(d)?;
+    super::share::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
@@ -120,6 +155,7 @@ mod tests {
         let text = error("[thresholds]\nports_warnin = 0.5\n");
         assert!(text.contains("x.toml") && text.contains("line 2"), "{text}");
         assert!(text.ends_with("did you mean `ports_warning`?"), "{text}");
+        assert!(error("cpu_budget = \"0%\"\n").contains("a share of a core"));
         assert!(error("[doctor]\nduration = \"5 parsecs\"\n").contains("expected a duration"));
     }
 

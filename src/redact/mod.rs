@@ -15,6 +15,8 @@ use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
+use crate::observation::nat::NatFacts;
+use crate::observation::nat_rules::NatRules;
 use crate::observation::packet::{Bytes, CheckedMessage};
 use crate::observation::path::{Failure, PathSample};
 use crate::observation::target::{Method, Target};
@@ -57,6 +59,10 @@ impl Anonymiser {
                 self.payload(&mut error.quoted_payload);
             }
             Body::Checked(checked) => self.checked(checked),
+            Body::KernelLine(line) => {
+                self.names.interface(&mut line.device);
+                line.endpoint.iter_mut().for_each(|e| self.addresses.socket(e));
+            }
             Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),
@@ -99,10 +105,12 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Nat(facts) => self.nat(facts),
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
             Body::Probe(probed) => self.probed(&mut probed.fact),
-            Body::Counters(_) | Body::ConntrackStats(_) => {}
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) | Body::NatBudget(_) => {}
+            Body::NatRules(rules) => self.nat_rules(rules),
         }
         other
     }
@@ -149,6 +157,31 @@ impl Anonymiser {
             Method::Dns(Some(server)) => self.addresses.socket(server),
             Method::Http { path, .. } => "/".clone_into(path),
             _ => {}
+        }
+    }
+
+    /// A condition's number could be tried against names; only which are the same matters.
+    fn nat_rules(&mut self, rules: &mut NatRules) {
+        let mut seen: Vec<u64> = Vec::new();
+        for rule in &mut rules.rules {
+            self.names.replace("table", &mut rule.table);
+            self.names.replace("chain", &mut rule.chain);
+            if let Some((first, last)) = &mut rule.addresses {
+                self.addresses.ip(first);
+                self.addresses.ip(last);
+                // What is replaced keeps a common prefix, not its order.
+                if last < first {
+                    std::mem::swap(first, last);
+                }
+            }
+            rule.destination.iter_mut().for_each(|d| self.addresses.ip(d));
+            for condition in &mut rule.conditions {
+                let at = seen.iter().position(|c| c == condition).unwrap_or_else(|| {
+                    seen.push(*condition);
+                    seen.len() - 1
+                });
+                *condition = at as u64;
+            }
         }
     }
 
@@ -215,6 +248,36 @@ impl Anonymiser {
         }
         peer.resolved.iter_mut().for_each(|a| self.addresses.socket(a));
         peer.allowed_ips.iter_mut().for_each(|c| self.addresses.cidr(c));
+    }
+
+    fn nat(&mut self, facts: &mut NatFacts) {
+        for server in &mut facts.servers {
+            server.name = self.word(&server.name);
+            self.addresses.socket(&mut server.address);
+            server.other.iter_mut().for_each(|o| self.addresses.socket(o));
+            for problem in &mut server.problems {
+                *problem = self.text(problem);
+            }
+        }
+        for family in &mut facts.families {
+            family.local.iter_mut().for_each(|a| self.addresses.socket(a));
+            family.external.iter_mut().for_each(|a| self.addresses.socket(a));
+            family
+                .external_addresses
+                .iter_mut()
+                .for_each(|a| self.addresses.ip(a));
+            for test in &mut family.left_out {
+                test.why = self.text(&test.why);
+            }
+        }
+        for gateway in &mut facts.gateways {
+            self.addresses.ip(&mut gateway.gateway);
+            gateway.external.iter_mut().for_each(|a| self.addresses.ip(a));
+        }
+        facts
+            .hops
+            .iter_mut()
+            .for_each(|hop| self.addresses.ip(&mut hop.address));
     }
 
     fn host_port(&mut self, host: &str, port: &str) -> String {

@@ -4,7 +4,9 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod namespaces;
 pub mod paths;
+pub mod places;
 pub mod probed;
 mod proved;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::finding::{Finding, ProcessRef, Severity};
 use crate::observation::conntrack::{CtTally, SnatTally};
 use crate::observation::host::HostFacts;
+use crate::observation::nat::NatFacts;
 use crate::observation::{Source, SourceStatus};
 use crate::rules::{NotChecked, Suppressed};
 use crate::time::{Span, Timestamp};
@@ -50,10 +53,16 @@ pub struct Report {
     pub sockets: Sockets,
     /// Conntrack as a table; `None` where it was not observed.
     pub conntrack: Option<Conntrack>,
+    /// The NAT in front of this host; `None` where it was not probed.
+    pub nat: Option<NatFacts>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
+    /// Two captures side by side, where the same messages passed both places.
+    pub places: Option<places::PlacesRow>,
+    /// Other network namespaces of the host, where they were looked at.
+    pub namespaces: Vec<namespaces::NamespaceRow>,
 }
 
 impl Report {
@@ -253,6 +262,8 @@ pub struct HandshakeRow {
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,
+    /// The capture file that holds it, where two were read as two places.
+    pub capture: Option<String>,
 }
 
 /// Sockets as tables.

@@ -120,6 +120,7 @@ fn handshake(probe: &Probe, attempt: &Attempt) -> Option<HandshakeRow> {
         Outcome::Silent { .. } => ("unanswered", None),
     };
     Some(HandshakeRow {
+        capture: None,
         at: attempt.sent_at,
         device: probe.target.device.clone(),
         public_key: Some(probe.target.public_key),

@@ -219,6 +219,7 @@ fn handshake(world: &World, c: &Conversation, a: &Attempt) -> HandshakeRow {
         responder: a.responder,
         outcome,
         rtt,
+        capture: None,
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod captured;
 mod finding;
+mod nat;
 pub mod page;
 mod paths;
+mod places;
 pub mod prose;
 pub mod table;
 pub mod tables;

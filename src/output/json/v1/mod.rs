@@ -5,7 +5,9 @@
 
 mod captured;
 mod finding;
+mod nat;
 mod paths;
+mod places;
 mod probed;
 mod tables;
 
@@ -13,11 +15,13 @@ pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
-    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
-    ProcessRow, Sockets, Wireguard,
+    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
+    Peer, ProcessRow, Sockets, Wireguard,
 };
 
 use schemars::JsonSchema;
@@ -74,6 +78,11 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
+    /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
+    /// `evidence.netns`.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// The name of this contract.
@@ -177,10 +186,6 @@ pub struct NotChecked {
     pub reason: Option<String>,
 }
 
-/// NAT in front of this host.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct Nat {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -204,9 +209,11 @@ impl From<&report::Report> for Report {
             wireguard: tables::wireguard(&r.wireguard),
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
-            nat: Nat::default(),
+            nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
+            namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }
 }
