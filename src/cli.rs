@@ -128,6 +128,9 @@ pub struct Doctor {
     /// connections too short to be seen otherwise; takes some 36 MiB more memory
     #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
     pub count_connects: bool,
+    /// Count new connections by conntrack's events: exact, but each costs 7 to 11 µs, and listening alone slows a busy router
+    #[arg(long, conflicts_with = "replay", env = "WGNAT_CONNTRACK_EVENTS")]
+    pub conntrack_events: bool,
     /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
     /// any case [default: 1%]
     #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]

@@ -84,7 +84,11 @@ fn live(
         netns.enter()?;
     }
     let mut observers = observers::all(args.netns.clone(), configured);
-    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
+    observers::set_conntrack(
+        &mut observers,
+        Budget::once(settings.cpu_budget),
+        args.conntrack_events,
+    );
     if !args.count_connects || settings.duration.is_zero() {
         // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
         // from its start on, so one look would show nothing.

@@ -145,6 +145,8 @@ pub enum Body {
     ConntrackStats(conntrack::CtStats),
     /// The conntrack table, folded.
     ConntrackTally(conntrack::CtTally),
+    /// New conntrack entries, counted by events.
+    ConntrackEvents(conntrack::CtEvents),
     /// Source NAT rules.
     NatRules(nat::NatRules),
 }

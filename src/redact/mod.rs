@@ -84,7 +84,7 @@ impl Anonymiser {
                 }
             }
             Body::NatRules(rules) => self.nat_rules(rules),
-            Body::Counters(_) | Body::ConntrackStats(_) => {}
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::ConntrackEvents(_) => {}
         }
         other
     }

@@ -116,6 +116,7 @@ impl World {
             Body::Connects(tally) => self.connects.apply(at, tally),
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
+            Body::ConntrackEvents(events) => self.conntrack.apply_events(*events),
             Body::NatRules(rules) => self.conntrack.apply_rules(rules),
         }
     }
