@@ -188,6 +188,18 @@ pub enum Subject {
         /// The destination whose ports are concerned.
         destination: Option<SocketAddr>,
     },
+    /// A measured path.
+    Path {
+        /// The target as it was named.
+        target: String,
+        /// The address that was tried, where the name has one.
+        address: Option<IpAddr>,
+    },
+    /// A DNS server.
+    Resolver {
+        /// Its address and port.
+        address: SocketAddr,
+    },
     /// The host as a whole.
     Host,
 }
@@ -215,6 +227,8 @@ impl Subject {
             Self::Process(_) => "process",
             Self::Conntrack => "conntrack",
             Self::Nat { .. } => "nat",
+            Self::Path { .. } => "path",
+            Self::Resolver { .. } => "resolver",
             Self::Host => "host",
         }
     }
@@ -260,6 +274,8 @@ impl Subject {
                 },
             ) => p1 == p2 && a1 == a2 && o1 == o2 && (s1 == s2 || s1.is_none() || s2.is_none()),
             (Self::Process(a), Self::Process(b)) => a.pid == b.pid,
+            (Self::Path { target: a, .. }, Self::Path { target: b, .. }) => a == b,
+            (Self::Resolver { address: a }, Self::Resolver { address: b }) => a == b,
             (Self::Conntrack | Self::Nat { .. }, Self::Conntrack) => true,
             (Self::Conntrack, Self::Nat { .. }) => true,
             (

@@ -15,7 +15,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("finding", &["time", "types"]),
     ("redact", &["observation", "time", "types"]),
     ("sys", &["time", "types"]),
-    ("observe", &["observation", "sys", "time", "types", "wire"]),
+    ("probe", &["observation", "time", "types", "wire"]),
+    (
+        "observe",
+        &["observation", "probe", "sys", "time", "types", "wire"],
+    ),
     ("track", &["observation", "time", "types", "wire"]),
     ("pooling", &["finding", "time", "types"]),
     (
@@ -58,6 +62,20 @@ const FLOORS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "tui",
+        &[
+            "finding",
+            "observation",
+            "output",
+            "pooling",
+            "report",
+            "rules",
+            "time",
+            "track",
+            "types",
+        ],
+    ),
 ];
 
 /// Floors that do no I/O and read no clock.
@@ -68,11 +86,13 @@ const PURE: &[&str] = &[
     "observation",
     "finding",
     "redact",
+    "probe",
     "track",
     "pooling",
     "rules",
     "report",
     "output",
+    "tui",
 ];
 
 /// What I/O and clocks look like in source.

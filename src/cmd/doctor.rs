@@ -39,7 +39,7 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         None => live(args, settings, anonymiser, &mut progress)?,
     };
     let Judged { world, record_error } = judged;
-    let catalogue: Vec<_> = rules::registry::rules().collect();
+    let catalogue: Vec<_> = rules::registry::of(&world).collect();
     let input = Input {
         world: &world,
         thresholds: &settings.thresholds,
@@ -83,15 +83,16 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
+    let paths = observers::paths(&args.target, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured);
+    observers.extend(paths);
     observers::set_conntrack(
         &mut observers,
         Budget::once(settings.cpu_budget),
         args.conntrack_events,
     );
-    if !args.count_connects || settings.duration.is_zero() {
-        // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
-        // from its start on, so one look would show nothing.
+    if args.no_bpf || settings.duration.is_zero() {
+        // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);
     }
     watch(

@@ -6,8 +6,11 @@ pub mod explain;
 pub mod input;
 pub mod namespaces;
 pub mod observers;
+pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
+pub mod top;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -26,14 +29,20 @@ const CONFIG_LIMIT: usize = 1024 * 1024;
 /// Runs the command and says the exit code.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     let settings = settings(&cli)?;
-    logging::init(
-        &cli.global,
-        settings.log_format,
-        colour(settings.color, &io::stderr()),
-    );
+    // What is logged onto a screen that is drawn on would spoil it.
+    if !(matches!(cli.command, Command::Top(_)) && io::stderr().is_terminal()) {
+        logging::init(
+            &cli.global,
+            settings.log_format,
+            colour(settings.color, &io::stderr()),
+        );
+    }
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -106,7 +115,19 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: wg_config.clone(),
             ..common
         },
+        Command::Top(args) => Flags {
+            wg_config: args.wg_config.clone(),
+            ..common
+        },
+        Command::Path(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

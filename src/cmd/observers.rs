@@ -10,12 +10,16 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::target::Target;
 use crate::observe::dump_plan::Budget;
+use crate::observe::path::observer::PathObserver;
+use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, nat_rules, processes,
-    routes, sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat_rules,
+    processes, routes, sockets, wg_netlink, wg_uapi,
 };
+use crate::time::Span;
 use crate::wire::wg_quick;
 
 /// No wg-quick file is larger: it has room for some five thousand peers.
@@ -33,7 +37,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (
             Source::Capture,
             opener(move || {
-                let tap = capture::Capture::open()?;
+                let tap = capture::Capture::with_data()?;
                 Ok(match &outbox {
                     Some(outbox) => tap.passing_on(outbox.clone()),
                     None => tap,
@@ -59,6 +63,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
                 Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
             }),
         ),
+        (Source::KernelLog, opener(kernel_log::KernelLog::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
@@ -94,6 +99,25 @@ pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events:
 /// The observer of peers that a wg-quick file names.
 pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
     opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+/// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
+const ATTEMPTS: u32 = 10;
+
+/// The observer of the paths to `targets`, where some are named.
+pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)> {
+    if targets.is_empty() {
+        return None;
+    }
+    let plan = Plan {
+        aims: plan::aims(targets.to_vec(), &plan::name_servers(netns)),
+        count: ATTEMPTS,
+        interval: Span::from_millis(200),
+        timeout: Span::from_secs(1),
+        mtu: false,
+        hops: false,
+    };
+    Some((Source::Paths, opener(move || Ok(PathObserver::new(plan.clone())))))
 }
 
 fn opener<O: Observer + 'static>(

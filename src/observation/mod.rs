@@ -8,9 +8,12 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
-pub mod nat;
+pub mod nat_rules;
 pub mod packet;
+pub mod path;
+pub mod probe;
 pub mod socket;
+pub mod target;
 
 use std::net::IpAddr;
 
@@ -65,11 +68,17 @@ pub enum Source {
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
+    /// Paths to named targets, measured.
+    Paths,
+    /// Active probes of peers.
+    Probe,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -84,6 +93,9 @@ impl Source {
         Self::Namespaces,
         Self::Config,
         Self::Keys,
+        Self::Paths,
+        Self::Probe,
+        Self::KernelLog,
     ];
 
     /// The name in reports and logs.
@@ -102,7 +114,10 @@ impl Source {
             Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -125,8 +140,12 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
@@ -147,8 +166,14 @@ pub enum Body {
     ConntrackTally(conntrack::CtTally),
     /// New conntrack entries, counted by events.
     ConntrackEvents(conntrack::CtEvents),
+    /// A named target, measured.
+    Path(Box<path::PathSample>),
+    /// What an earlier run measured of a target.
+    PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
     /// Source NAT rules.
-    NatRules(nat::NatRules),
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

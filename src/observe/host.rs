@@ -90,7 +90,8 @@ impl Observer for Host {
     }
 }
 
-fn facts(netns_name: Option<String>) -> Result<HostFacts, ObserveError> {
+/// The facts as they are now, without an observer.
+pub fn facts(netns_name: Option<String>) -> Result<HostFacts, ObserveError> {
     let system = uname().map_err(|errno| ObserveError::System {
         doing: "asking for the host's name (uname)".to_owned(),
         source: errno.into(),

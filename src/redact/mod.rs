@@ -8,14 +8,17 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
-use crate::observation::nat::NatRules;
+use crate::observation::nat_rules::NatRules;
 use crate::observation::packet::{Bytes, CheckedMessage};
+use crate::observation::path::{Failure, PathSample};
+use crate::observation::target::{Method, Target};
 use crate::observation::{Body, Observation, RoutePurpose, RouteQuery, SourceStatus};
 use crate::types::PublicKey;
 
@@ -55,6 +58,10 @@ impl Anonymiser {
                 self.payload(&mut error.quoted_payload);
             }
             Body::Checked(checked) => self.checked(checked),
+            Body::KernelLine(line) => {
+                self.names.interface(&mut line.device);
+                line.endpoint.iter_mut().for_each(|e| self.addresses.socket(e));
+            }
             Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),
@@ -76,6 +83,20 @@ impl Anonymiser {
                     self.names
                         .process(&mut row.process.comm, row.process.exe.as_mut());
                 }
+                for denial in tally.denied.iter_mut().flatten() {
+                    self.addresses.ip(&mut denial.source);
+                    if let Some(holder) = &mut denial.holder {
+                        self.addresses.ip(&mut holder.source);
+                        if let Some(destination) = &mut holder.destination {
+                            self.addresses.socket(destination);
+                        }
+                    }
+                    if let Some(destination) = &mut denial.destination {
+                        self.addresses.socket(destination);
+                    }
+                    self.names
+                        .process(&mut denial.process.comm, denial.process.exe.as_mut());
+                }
             }
             Body::ConntrackTally(tally) => {
                 for snat in &mut tally.snat {
@@ -83,10 +104,58 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Path(sample) => self.path(sample),
+            Body::PathPast(past) => self.target(&mut past.target),
+            Body::Probe(probed) => self.probed(&mut probed.fact),
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::ConntrackEvents(_) | Body::Sampling(_) => {}
             Body::NatRules(rules) => self.nat_rules(rules),
-            Body::Counters(_) | Body::ConntrackStats(_) | Body::ConntrackEvents(_) => {}
         }
         other
+    }
+
+    fn path(&mut self, sample: &mut PathSample) {
+        self.target(&mut sample.target);
+        if let Some(address) = &mut sample.address {
+            self.addresses.ip(address);
+        }
+        for (failure, _) in &mut sample.failures {
+            match failure {
+                Failure::Unreachable { from, says } => {
+                    if let Some(from) = from {
+                        self.addresses.ip(from);
+                    }
+                    *says = self.text(says);
+                }
+                Failure::Cut(says) | Failure::Local(says) => *says = self.text(says),
+                Failure::Dns(_) | Failure::Timeout | Failure::Refused => {}
+            }
+        }
+        for address in sample.hops.iter_mut().flat_map(|hop| &mut hop.addresses) {
+            self.addresses.ip(address);
+        }
+        for problem in &mut sample.problems {
+            *problem = self.text(problem);
+        }
+        if let Some(sibling) = &mut sample.sibling {
+            self.names.replace("app", &mut sibling.app);
+            self.names.replace("machine", &mut sibling.machine);
+        }
+    }
+
+    /// A target's host, and what else of it names somebody.
+    fn target(&mut self, target: &mut Target) {
+        match target.host.parse() {
+            Ok(mut address) => {
+                self.addresses.ip(&mut address);
+                target.host = address.to_string();
+            }
+            Err(_) => self.names.replace("target", &mut target.host),
+        }
+        match &mut target.method {
+            Method::Dns(Some(server)) => self.addresses.socket(server),
+            Method::Http { path, .. } => "/".clone_into(path),
+            _ => {}
+        }
     }
 
     /// A condition's number could be tried against names; only which are the same matters.

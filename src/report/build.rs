@@ -3,7 +3,7 @@
 //! In: the state at the end of a look, and what the rules made of it. Out: plain data; each section has its own file.
 //! Pure: the report's time is the world's.
 
-use super::{Report, Status, conntrack, sockets, wireguard};
+use super::{Report, Status, conntrack, paths, sockets, wireguard};
 use crate::finding::{Finding, Severity};
 use crate::observation::{Source, SourceState};
 use crate::rules::Evaluation;
@@ -52,6 +52,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         sockets,
         conntrack,
         captures: Vec::new(),
+        paths: paths::section(world),
+        places: None,
         namespaces: Vec::new(),
     }
 }
@@ -62,7 +64,7 @@ fn anything_seen(world: &World) -> bool {
         status.state != SourceState::Unavailable
             && !matches!(
                 source,
-                Source::Host | Source::NatRules | Source::Config | Source::Keys
+                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
             )
     })
 }

@@ -7,12 +7,14 @@ pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
 pub mod forecast;
+pub mod path;
 pub mod ports;
+pub mod probed;
 pub mod registry;
 mod shell;
 pub mod tunnel;
 
-pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
+pub use evaluate::{Evaluation, NotChecked, Part, Suppressed, evaluate, evaluate_parts};
 
 use crate::config::Thresholds;
 use crate::finding::{Finding, ProcessRef};
@@ -46,6 +48,8 @@ pub enum Area {
     Ports,
     /// Conntrack and NAT on this host.
     Conntrack,
+    /// Paths and names.
+    Paths,
 }
 
 impl Area {
@@ -55,6 +59,7 @@ impl Area {
             Self::Wireguard => "WireGuard",
             Self::Ports => "Sockets and ephemeral ports",
             Self::Conntrack => "Conntrack and NAT on this host",
+            Self::Paths => "Paths and names",
         }
     }
 }

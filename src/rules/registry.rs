@@ -1,7 +1,10 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, ports, tunnel};
+use crate::observation::Source;
+use crate::track::World;
+
+use super::{Rule, captured, conntrack, path, ports, probed, tunnel};
 
 /// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
@@ -11,19 +14,45 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
 }
 
+/// Every rule that there is something to judge by in `world`: those for a live host, and those for what was asked for beside.
+pub fn of(world: &World) -> impl Iterator<Item = &'static Rule> + use<> {
+    let measured = world.sources.get(Source::Paths).is_some();
+    rules().chain(paths().filter(move |_| measured))
+}
+
+/// Every rule for measured paths: only where targets were named is there something to judge.
+pub fn paths() -> impl Iterator<Item = &'static Rule> {
+    path::RULES.iter()
+}
+
 /// Every rule for capture files.
 pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
+/// Every rule for active probes.
+pub fn probed() -> impl Iterator<Item = &'static Rule> {
+    probed::RULES.iter()
+}
+
+/// Every rule for two captures together.
+pub fn compared() -> impl Iterator<Item = &'static Rule> {
+    captured::compared::RULES.iter()
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));
+    let new = |code: &str| rules().all(|live| live.code != code);
+    let only_captured = captured().filter(move |rule| new(rule.code));
+    let only_probed =
+        probed().filter(move |rule| new(rule.code) && captured().all(|other| other.code != rule.code));
     tunnel::RULES
         .iter()
         .chain(only_captured)
+        .chain(only_probed)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
+        .chain(path::RULES)
 }
 
 /// The rule with `code`.

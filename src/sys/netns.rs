@@ -94,6 +94,11 @@ pub fn current() -> Option<NetnsId> {
         .map(|m| NetnsId(m.ino()))
 }
 
+/// The network namespace that the file `path` stands for, where readable.
+pub fn id_of(path: &Path) -> Option<NetnsId> {
+    std::fs::metadata(path).ok().map(|m| NetnsId(m.ino()))
+}
+
 /// A network namespace of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {

@@ -7,6 +7,8 @@
 mod captured;
 mod finding;
 pub mod page;
+mod paths;
+mod places;
 pub mod prose;
 pub mod table;
 pub mod tables;

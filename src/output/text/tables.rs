@@ -33,12 +33,21 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
     let captured = super::captured::tables(report);
-    tables.into_iter().flatten().chain(captured).collect()
+    let paths = super::paths::tables(report);
+    let places = super::places::tables(report);
+    tables
+        .into_iter()
+        .flatten()
+        .chain(captured)
+        .chain(paths)
+        .chain(places)
+        .collect()
 }
 
 /// What is told in a line each, by name.
 pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let lines = [
+        ("Two places", super::places::line(report)),
         ("WireGuard", no_peers(report)),
         ("Sockets", sockets(report)),
         ("Conntrack", report.conntrack.as_ref().and_then(table_fill)),

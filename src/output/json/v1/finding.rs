@@ -120,6 +120,20 @@ pub enum Subject {
         /// The address and port towards which its ports are counted, where the finding is about one.
         destination: Option<String>,
     },
+    /// A measured path.
+    Path {
+        /// The target as it was named.
+        target: String,
+        /// The address that was tried, where the name has one.
+        address: Option<String>,
+    },
+    /// A DNS server.
+    Resolver {
+        /// Its address.
+        address: String,
+        /// Its port.
+        port: u16,
+    },
     /// The host as a whole.
     Host,
 }
@@ -330,6 +344,14 @@ fn subject(s: &model::Subject) -> Subject {
             address: text(address.as_ref()),
             proto: proto.map(|p| p.name().to_owned()),
             destination: text(destination.as_ref()),
+        },
+        model::Subject::Path { target, address } => Subject::Path {
+            target: target.clone(),
+            address: address.map(|a| a.to_string()),
+        },
+        model::Subject::Resolver { address } => Subject::Resolver {
+            address: address.ip().to_string(),
+            port: address.port(),
         },
         model::Subject::Host => Subject::Host,
     }

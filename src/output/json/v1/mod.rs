@@ -5,12 +5,18 @@
 
 mod captured;
 mod finding;
+mod paths;
+mod places;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use places::{Link, Mapping, Places, Way};
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
     Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
     Peer, ProcessRow, Sockets, Wireguard,
@@ -70,6 +76,8 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
     /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
     /// `evidence.netns`.
     pub namespaces: Vec<Namespace>,
@@ -180,10 +188,6 @@ pub struct NotChecked {
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Nat {}
 
-/// A measured path.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Path {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -208,8 +212,9 @@ impl From<&report::Report> for Report {
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
             nat: Nat::default(),
-            paths: Vec::new(),
+            paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
             namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }

@@ -1,0 +1,107 @@
+//! Worlds of measured paths.
+
+use crate::config::Thresholds;
+use crate::finding::Finding;
+use crate::observation::path::{Failure, PathMtu, PathSample, Rtts, Stage};
+use crate::observation::{Body, Observation, Source, SourceStatus};
+use crate::rules::{Input, Rule};
+use crate::time::{Span, Timestamp};
+use crate::track::World;
+
+pub fn failures(failure: Failure, times: u32) -> Vec<(Failure, u32)> {
+    if times == 0 {
+        Vec::new()
+    } else {
+        vec![(failure, times)]
+    }
+}
+
+/// A world that is built target by target.
+pub struct Paths {
+    world: World,
+    at: i64,
+}
+
+impl Paths {
+    pub fn new() -> Self {
+        let mut paths = Self {
+            world: World::new(Timestamp::EPOCH),
+            at: 1,
+        };
+        paths.apply(Body::Status(SourceStatus::ok()));
+        paths
+    }
+
+    fn apply(&mut self, body: Body) {
+        self.world.apply(&Observation {
+            at: Timestamp::from_secs(self.at),
+            took: Span::ZERO,
+            source: Source::Paths,
+            body,
+        });
+    }
+
+    /// With a sample of `answered` round trips of `ms` milliseconds each, and `failures`.
+    pub fn add(self, target: &str, answered: u32, ms: u64, failures: &[(Failure, u32)]) -> Self {
+        let rtts = vec![Span::from_millis(ms); usize::try_from(answered).unwrap()];
+        self.sample(target, rtts, failures, |_| {})
+    }
+
+    /// With these round trips in milliseconds.
+    pub fn rtts(self, target: &str, ms: &[u64]) -> Self {
+        let rtts = ms.iter().map(|ms| Span::from_millis(*ms)).collect();
+        self.sample(target, rtts, &[], |_| {})
+    }
+
+    /// With a size search's result.
+    pub fn mtu(self, target: &str, mtu: PathMtu) -> Self {
+        self.sample(target, vec![Span::from_millis(1)], &[], |sample| {
+            sample.mtu = Some(mtu)
+        })
+    }
+
+    /// With a stage of each round trip.
+    pub fn stage(self, target: &str, ms: u64, stage: Stage, of: u64) -> Self {
+        let rtts = vec![Span::from_millis(ms); 10];
+        self.sample(target, rtts, &[], |sample| {
+            sample.stages = vec![(stage, Rtts(vec![Span::from_millis(of); 10]))];
+        })
+    }
+
+    /// With one of the system's name servers.
+    pub fn system(self, server: &str, answered: u32, ms: u64, failures: &[(Failure, u32)]) -> Self {
+        let rtts = vec![Span::from_millis(ms); usize::try_from(answered).unwrap()];
+        self.sample(&format!("dns:a.example@{server}"), rtts, failures, |sample| {
+            sample.system_resolver = true;
+        })
+    }
+
+    fn sample(
+        mut self,
+        target: &str,
+        rtts: Vec<Span>,
+        failures: &[(Failure, u32)],
+        change: impl FnOnce(&mut PathSample),
+    ) -> Self {
+        let mut sample = PathSample::unmeasured(target.parse().unwrap());
+        let host = sample.target.host.parse().ok();
+        sample.address = match sample.target.method {
+            crate::observation::target::Method::Dns(Some(server)) => Some(server.ip()),
+            _ => host,
+        };
+        sample.sent = u32::try_from(rtts.len()).unwrap() + failures.iter().map(|(_, n)| n).sum::<u32>();
+        sample.rtts = Rtts(rtts);
+        sample.failures = failures.to_vec();
+        change(&mut sample);
+        self.at += 1;
+        self.apply(Body::Path(Box::new(sample)));
+        self
+    }
+
+    pub fn check(&self, rule: &Rule) -> Vec<Finding> {
+        (rule.check)(&Input {
+            world: &self.world,
+            thresholds: &Thresholds::default(),
+        })
+    }
+}
