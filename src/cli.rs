@@ -155,6 +155,9 @@ pub struct Doctor {
     /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
     #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
+    /// Count new connections by conntrack's events: exact, but each costs 7 to 11 µs, and listening alone slows a busy router
+    #[arg(long, conflicts_with = "replay", env = "WGNAT_CONNTRACK_EVENTS")]
+    pub conntrack_events: bool,
     /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
     /// any case [default: 1%]
     #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
