@@ -41,6 +41,7 @@ need_lab() {
     need ip iproute2
     need nft nftables
     need conntrack conntrack
+    need iptables-nft iptables
     need wg wireguard-tools
     need wireguard-go wireguard-go
     need setpriv util-linux

@@ -15,7 +15,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("finding", &["time", "types"]),
     ("redact", &["observation", "time", "types"]),
     ("sys", &["time", "types"]),
-    ("observe", &["observation", "sys", "time", "types", "wire"]),
+    ("probe", &["observation", "time", "types", "wire"]),
+    (
+        "observe",
+        &["observation", "probe", "sys", "time", "types", "wire"],
+    ),
     ("track", &["observation", "time", "types", "wire"]),
     ("pooling", &["finding", "time", "types"]),
     (
@@ -82,6 +86,7 @@ const PURE: &[&str] = &[
     "observation",
     "finding",
     "redact",
+    "probe",
     "track",
     "pooling",
     "rules",

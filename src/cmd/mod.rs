@@ -4,8 +4,10 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod namespaces;
 pub mod observers;
 pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod top;
@@ -40,6 +42,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -102,8 +105,10 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            cpu_budget,
             ..
         }) => Flags {
+            cpu_budget: *cpu_budget,
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,
@@ -119,6 +124,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Analyze(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

@@ -11,12 +11,13 @@ use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observation::target::Target;
+use crate::observe::dump_plan::Budget;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, processes, routes,
-    sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat_rules,
+    processes, routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
 use crate::wire::wg_quick;
@@ -36,7 +37,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (
             Source::Capture,
             opener(move || {
-                let tap = capture::Capture::open()?;
+                let tap = capture::Capture::with_data()?;
                 Ok(match &outbox {
                     Some(outbox) => tap.passing_on(outbox.clone()),
                     None => tap,
@@ -62,9 +63,11 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
                 Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
             }),
         ),
+        (Source::KernelLog, opener(kernel_log::KernelLog::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
+        (Source::NatRules, opener(nat_rules::NatRulesObserver::open)),
         (Source::Processes, opener(processes::Processes::open)),
         (Source::Bpf, opener(bpf::Bpf::open)),
         (Source::Counters, opener(counters::Counters::open)),
@@ -73,6 +76,16 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         observers.push((Source::Config, named(configured)));
     }
     observers
+}
+
+/// Replaces the observer of conntrack by one that spends at most `budget`.
+pub fn set_budget(observers: &mut [(Source, Opener)], budget: Budget) {
+    for (_, open) in observers
+        .iter_mut()
+        .filter(|(source, _)| *source == Source::Conntrack)
+    {
+        *open = opener(move || conntrack::ConntrackObserver::open_with(budget));
+    }
 }
 
 /// The observer of peers that a wg-quick file names.

@@ -3,6 +3,7 @@
 pub mod defaults;
 pub mod duration;
 pub mod file;
+pub mod share;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub struct Flags {
     pub fail_on: Option<FailOn>,
     /// `--wg-config`.
     pub wg_config: Vec<PathBuf>,
+    /// `--cpu-budget`, as a share of a core.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What holds.
@@ -49,6 +52,8 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// wg-quick files to look at.
     pub wg_config: Vec<PathBuf>,
+    /// What reading the conntrack table may cost on average, as a share of a core.
+    pub cpu_budget: f64,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -77,6 +82,10 @@ impl Settings {
             max_duration: max_duration.max(duration),
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
+            cpu_budget: flags
+                .cpu_budget
+                .or(file.cpu_budget)
+                .unwrap_or(defaults::CPU_BUDGET),
             thresholds: file.thresholds,
         }
     }

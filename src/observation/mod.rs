@@ -8,8 +8,10 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat_rules;
 pub mod packet;
 pub mod path;
+pub mod probe;
 pub mod socket;
 pub mod target;
 
@@ -52,23 +54,31 @@ pub enum Source {
     Sockets,
     /// Conntrack statistics and table by ctnetlink.
     Conntrack,
+    /// Source NAT rules by nf_tables' netlink.
+    NatRules,
     /// Protocol counters from `/proc/net`.
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
     Processes,
     /// Connects and closes, counted in the kernel by eBPF.
     Bpf,
+    /// Every other network namespace of the host, with `--all-netns`.
+    Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
     /// Paths to named targets, measured.
     Paths,
+    /// Active probes of peers.
+    Probe,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -76,12 +86,16 @@ impl Source {
         Self::Routes,
         Self::Sockets,
         Self::Conntrack,
+        Self::NatRules,
         Self::Counters,
         Self::Processes,
         Self::Bpf,
+        Self::Namespaces,
         Self::Config,
         Self::Keys,
         Self::Paths,
+        Self::Probe,
+        Self::KernelLog,
     ];
 
     /// The name in reports and logs.
@@ -94,12 +108,16 @@ impl Source {
             Self::Routes => "routes",
             Self::Sockets => "sockets",
             Self::Conntrack => "conntrack",
+            Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -122,8 +140,12 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
@@ -146,6 +168,10 @@ pub enum Body {
     Path(Box<path::PathSample>),
     /// What an earlier run measured of a target.
     PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
+    /// Source NAT rules.
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

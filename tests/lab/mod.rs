@@ -30,6 +30,7 @@ pub mod mounts;
 pub mod natrace;
 pub mod needs;
 pub mod netns;
+pub mod prober;
 pub mod relay;
 pub mod snmp;
 pub mod sweep;

@@ -8,6 +8,7 @@ mod captured;
 mod finding;
 pub mod page;
 mod paths;
+mod places;
 pub mod prose;
 pub mod table;
 pub mod tables;

@@ -8,20 +8,32 @@ use super::{Input, Rule};
 use crate::pooling::Advice;
 use crate::track::sockets::Key;
 
+mod burst;
 mod churn;
+mod denied;
 mod exhausted;
+mod failing;
 mod fd_limit;
+mod listener_taken;
 mod low;
+mod refused;
 #[cfg(test)]
 mod testing;
 mod timewait;
 mod tuple;
+mod udp_low;
+mod unanswered;
 
 /// The rules, in their reviewed order: causes before symptoms.
 pub const RULES: &[Rule] = &[
     exhausted::RULE,
+    listener_taken::RULE,
     low::RULE,
+    udp_low::RULE,
+    unanswered::RULE,
+    refused::RULE,
     churn::RULE,
+    burst::RULE,
     timewait::RULE,
     fd_limit::RULE,
 ];

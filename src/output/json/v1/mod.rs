@@ -6,6 +6,8 @@
 mod captured;
 mod finding;
 mod paths;
+mod places;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
@@ -13,9 +15,11 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use places::{Link, Mapping, Places, Way};
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
-    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
-    ProcessRow, Sockets, Wireguard,
+    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
+    Peer, ProcessRow, Sockets, Wireguard,
 };
 
 use schemars::JsonSchema;
@@ -72,6 +76,11 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
+    /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
+    /// `evidence.netns`.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// The name of this contract.
@@ -205,6 +214,8 @@ impl From<&report::Report> for Report {
             nat: Nat::default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
+            namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }
 }
