@@ -1,8 +1,12 @@
-//! What counting connects by eBPF costs each short TCP connection: connect, accept and both closes over loopback, with the
-//! program attached and without it, in turn, in one network namespace. `scripts/bench bpf` runs it; needs root.
+//! What counting connects by eBPF costs each short TCP connection: connect, accept and both closes over loopback, with programs
+//! attached and without them, in turn, in one network namespace. `scripts/bench bpf` runs it; needs root.
 //!
-//! The figure is the median of the rounds' own differences, with a 95 % interval from their ranks, so that what else the
-//! machine does meets both alike.
+//! Compared in one run: nothing; an empty program on the same tracepoint; wgnat's programs as the agent has them; these and
+//! the one at every system call, as doctor has them; a bpftrace aggregation and libbpf-tools' tcplife, where they are installed.
+//! Then how much a system call costs more, and whether any of 20,000 connections a second is lost.
+//!
+//! Figures are medians of the rounds' own differences, with a 95 % interval from their ranks, so that what else the machine
+//! does meets all alike. Options: `--rounds N`, `--seconds N` (of the flood), `--rate N`.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -19,12 +23,18 @@
 mod namespace;
 
 use std::hint::black_box;
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aya_obj::generated::bpf_insn;
 use socket2::SockRef;
+use wgnat::observation::Body;
 use wgnat::observe::bpf::Bpf;
-use wgnat::sys::clock;
+use wgnat::observe::bpf::object::{Attached, with_types};
+use wgnat::sys::{bpf, clock};
 
 /// Connections in one measurement.
 const EACH: usize = 1000;
@@ -37,6 +47,119 @@ enum Close {
     Fin,
     /// By reset, the shortest of all.
     Reset,
+}
+
+/// What watches meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum With {
+    Nothing,
+    Empty,
+    Steady,
+    Doctor,
+    Bpftrace,
+    Tcplife,
+}
+
+impl With {
+    const ALL: [Self; 6] = [
+        Self::Nothing,
+        Self::Empty,
+        Self::Steady,
+        Self::Doctor,
+        Self::Bpftrace,
+        Self::Tcplife,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Empty => "an empty program",
+            Self::Steady => "wgnat, as the agent",
+            Self::Doctor => "wgnat, as doctor (system calls too)",
+            Self::Bpftrace => "bpftrace, an aggregation",
+            Self::Tcplife => "libbpf-tools' tcplife",
+        }
+    }
+
+    /// Starts it; `None` where it is not installed or does not start.
+    fn start(self) -> Option<Watching> {
+        const AGGREGATION: &str = "BEGIN { printf(\"ready\\n\"); } tracepoint:sock:inet_sock_set_state \
+            { @[pid, args->dport, args->oldstate, args->newstate] = count(); }";
+        Some(match self {
+            Self::Nothing => Watching::Nothing,
+            Self::Empty => Watching::Empty(empty_program()),
+            Self::Steady => Watching::Ours(Bpf::open_steady().expect("eBPF is available")),
+            Self::Doctor => Watching::Ours(Bpf::open().expect("eBPF is available")),
+            Self::Bpftrace => tool("bpftrace", &["-e", AGGREGATION], "ready")?,
+            Self::Tcplife => tool("tcplife", &[], "PID")?,
+        })
+    }
+}
+
+/// Alive while it watches.
+#[allow(dead_code)] // what is held is held for its destructor
+enum Watching {
+    Nothing,
+    Empty(Attached),
+    Ours(Bpf),
+    Tool(Child),
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Self::Tool(child) = self {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a tool and waits until it says that it is ready.
+fn tool(program: &str, args: &[&str], ready: &str) -> Option<Watching> {
+    let mut child = Command::new("stdbuf")
+        .args(["-oL", program])
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut lines = BufReader::new(child.stdout.take()?).lines();
+    let started = lines.any(|line| line.is_ok_and(|line| line.contains(ready)));
+    // It must not wait for a reader.
+    std::thread::spawn(move || lines.for_each(drop));
+    if started {
+        return Some(Watching::Tool(child));
+    }
+    let _ = child.wait();
+    None
+}
+
+/// `return 0` at the same tracepoint.
+fn empty_program() -> Attached {
+    let insn = |code| bpf_insn {
+        code,
+        _bitfield_align_1: [],
+        _bitfield_1: bpf_insn::new_bitfield_1(0, 0),
+        off: 0,
+        imm: 0,
+    };
+    // r0 = 0; exit
+    let code = [insn(0xb7), insn(0x95)];
+    let load = |target| -> Result<OwnedFd, String> {
+        bpf::program_load(&bpf::ProgramSpec {
+            kind: bpf::TRACING,
+            attach: bpf::TRACE_RAW_TP,
+            target,
+            code: &code,
+            name: "empty",
+        })
+        .map_err(|refused| format!("{refused:?}"))
+    };
+    with_types(|types| {
+        let program = load(types.tracepoint("inet_sock_set_state")?)?;
+        Attached::new(program, |fd| bpf::attach_raw(fd.as_fd(), None))
+    })
+    .expect("eBPF is available")
 }
 
 /// Wall clock and CPU per connection, in microseconds.
@@ -69,60 +192,140 @@ fn median(mut values: Vec<f64>) -> [f64; 3] {
     ]
 }
 
-fn rounds(close: Close, rounds: usize) {
+fn rounds(close: Close, rounds: usize, kinds: &[With]) {
     let servers: Vec<_> = (0..SERVERS)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
     measure(&servers, close);
-    let mut without: Vec<[f64; 2]> = Vec::new();
-    let mut with: Vec<[f64; 2]> = Vec::new();
-    let mut opening = Vec::new();
+    let mut all: Vec<Vec<[f64; 2]>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds {
-        for attached in [round % 2 == 0, round % 2 != 0] {
-            if attached {
-                let begun = Instant::now();
-                let bpf = Bpf::open().expect("eBPF is available");
-                opening.push(begun.elapsed().as_secs_f64() * 1e3);
-                with.push(measure(&servers, close));
-                drop(bpf);
-            } else {
-                without.push(measure(&servers, close));
-            }
+        // Each is first as often as any other.
+        for i in 0..kinds.len() {
+            let which = (i + round) % kinds.len();
+            let watching = kinds[which].start().expect("it started before");
+            all[which].push(measure(&servers, close));
+            drop(watching);
         }
     }
     let name = match close {
         Close::Fin => "connect, close by FIN",
         Close::Reset => "connect, close by reset",
     };
-    for (which, clock) in ["wall", "CPU"].into_iter().enumerate() {
+    for (clock, which) in ["wall", "CPU"].into_iter().zip(0..) {
         let pick = |all: &[[f64; 2]]| all.iter().map(|m| m[which]).collect::<Vec<_>>();
-        let (a, b) = (pick(&without), pick(&with));
-        let base = median(a.clone())[0];
-        let [more, low, high] = median(a.iter().zip(&b).map(|(a, b)| b - a).collect());
-        println!(
-            "| {name}, {clock} | {base:.1} | {more:+.2} ({low:+.2} to {high:+.2}) | {:+.1} % ({:+.1} to {:+.1}) |",
-            more / base * 100.0,
-            low / base * 100.0,
-            high / base * 100.0
-        );
+        let without = pick(&all[0]);
+        let base = median(without.clone())[0];
+        for (with, measured) in kinds.iter().zip(&all).skip(1) {
+            let differences = without.iter().zip(pick(measured)).map(|(a, b)| b - a).collect();
+            let [more, low, high] = median(differences);
+            println!(
+                "| {name}, {clock} | {} | {base:.1} | {more:+.2} ({low:+.2} to {high:+.2}) | {:+.1} % |",
+                with.name(),
+                more / base * 100.0
+            );
+        }
     }
-    let [open, ..] = median(opening);
-    println!("load and attach: {open:.0} ms (median of {rounds})");
+}
+
+/// Nanoseconds of one `getppid`, the cheapest call there is: what a program at every system call adds to each.
+fn system_call(rounds: usize) {
+    const CALLS: u32 = 200_000;
+    let once = || {
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            black_box(std::os::unix::process::parent_id());
+        }
+        begun.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS)
+    };
+    let (mut without, mut more) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let base = once();
+        let watching = With::Doctor.start();
+        more.push(once() - base);
+        without.push(base);
+        drop(watching);
+    }
+    let [base, ..] = median(without);
+    let [more, low, high] = median(more);
+    println!(
+        "\none system call: {base:.0} ns; with the program at every one {more:+.0} ns ({low:+.0} to {high:+.0})"
+    );
+}
+
+/// Opens and resets connections at a rate, and says whether each of them was counted.
+fn flood(rate: u32, seconds: u32) {
+    use wgnat::observe::Observer as _;
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to: SocketAddr = server.local_addr().unwrap();
+    std::thread::spawn(move || while server.accept().is_ok() {});
+    let mut ours = Bpf::open_steady().expect("eBPF is available");
+    let total = u64::from(rate) * u64::from(seconds);
+    let begun = Instant::now();
+    let mut failed = 0;
+    for i in 0..total {
+        match TcpStream::connect(to) {
+            Ok(stream) => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            Err(_) => failed += 1,
+        }
+        // Ahead of the rate: wait for it.
+        let due = Duration::from_secs_f64(i as f64 / f64::from(rate));
+        if let Some(ahead) = due.checked_sub(begun.elapsed()) {
+            std::thread::sleep(ahead);
+        }
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let mut attempts = 0;
+    let mut send = |_, _, _, body| {
+        if let Body::Connects(tally) = body {
+            let rows = tally.rows.iter().filter(|r| r.destination == to);
+            attempts = rows.map(|r| r.attempts).sum::<u64>();
+        }
+    };
+    let source = ours.source();
+    let status = ours
+        .look(&mut wgnat::observe::Emit::new(source, &mut send))
+        .unwrap();
+    println!(
+        "\n{total} connections at {:.0} a second ({failed} failed): {attempts} counted, {} events lost",
+        total as f64 / took,
+        status.lost
+    );
+    assert_eq!((attempts, status.lost), (total, 0), "nothing may be lost");
 }
 
 fn main() {
     if std::env::args().any(|a| a == "--test" || a == "--list") {
         return;
     }
-    let count = std::env::args()
-        .skip_while(|a| a != "--rounds")
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(40);
+    let number = |name: &str, default| {
+        let given = std::env::args().skip_while(|a| a != name).nth(1);
+        given.map_or(default, |n| n.parse().expect("a number"))
+    };
+    let (count, seconds, rate) = (
+        number("--rounds", 40),
+        number("--seconds", 5),
+        number("--rate", 20_000),
+    );
     namespace::in_namespace(move || {
-        println!("| {EACH} connections a round, {count} rounds | µs each without | µs more with | |");
-        println!("| --- | ---: | ---: | ---: |");
-        rounds(Close::Fin, count);
-        rounds(Close::Reset, count);
+        let kinds: Vec<With> = With::ALL
+            .into_iter()
+            .filter(|with| {
+                let there = with.start().is_some();
+                if !there {
+                    println!(
+                        "left out, for it is not installed or does not start here: {}",
+                        with.name()
+                    );
+                }
+                there
+            })
+            .collect();
+        println!("| {EACH} connections a round, {count} rounds | with | µs each without | µs more | |");
+        println!("| --- | --- | ---: | ---: | ---: |");
+        for close in [Close::Fin, Close::Reset] {
+            rounds(close, count as usize, &kinds);
+        }
+        system_call(count as usize);
+        flood(rate, seconds);
     });
 }

@@ -10,8 +10,16 @@ need() {
     local command=$1
     shift
     command -v "$command" >/dev/null 2>&1 && return
-    [ "$(id -u)" = 0 ] || die "'$command' is missing: install the package(s) '$*' (as root)"
-    command -v apt-get >/dev/null 2>&1 || die "'$command' is missing: install it (Debian's package(s): $*)"
+    install_for "$command" "$@"
+    command -v "$command" >/dev/null 2>&1 || die "'$command' is still missing after installing $*"
+}
+
+# install_for WHAT PACKAGE...: installs Debian packages for WHAT; says what to do where it cannot.
+install_for() {
+    local what=$1
+    shift
+    [ "$(id -u)" = 0 ] || die "'$what' is missing: install the package(s) '$*' (as root)"
+    command -v apt-get >/dev/null 2>&1 || die "'$what' is missing: install it (Debian's package(s): $*)"
     if [ -z "${WGNAT_APT_UPDATED:-}" ]; then
         say "apt-get update"
         apt-get update -qq >&2 || die "apt-get update failed"
@@ -20,7 +28,6 @@ need() {
     say "installing $*"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 \
         || die "could not install: $*"
-    command -v "$command" >/dev/null 2>&1 || die "'$command' is still missing after installing $*"
 }
 
 # What a build needs: cargo, and a C compiler as its linker.
@@ -34,6 +41,7 @@ need_lab() {
     need ip iproute2
     need nft nftables
     need conntrack conntrack
+    need iptables-nft iptables
     need wg wireguard-tools
     need wireguard-go wireguard-go
     need setpriv util-linux
@@ -41,6 +49,16 @@ need_lab() {
     need turnserver coturn # its discovery client is the referee of `nat`, its server that of `reflect`
     need stun stun-client
     need pgrep procps # kill, for tests that interrupt a child
+    need_clients
+    need tmux tmux # a terminal for `top`
+}
+
+# Programs in other languages, whose connections the lab advises on.
+need_clients() {
+    need node nodejs
+    need python3 python3
+    python3 -c 'import requests' 2>/dev/null || install_for requests python3-requests
+    need go golang-go
 }
 
 # What the virtual machine needs beside the lab: QEMU, busybox and a kernel, unpacked below the build directory and not

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::duration;
+use crate::config::{duration, share};
 use crate::observation::target::Target;
 use crate::output::Format;
 use crate::report::exit::FailOn;
@@ -81,6 +81,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
+    Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
     /// Say what the NAT in front of this host does, by asking STUN servers that you name
@@ -89,6 +91,8 @@ pub enum Command {
     Reflect(Reflect),
     /// Measure loss, latency, jitter, MTU and hops to several targets at once, side by side
     Path(Path),
+    /// Try real WireGuard handshakes with peers, without a device: round trips, loss, and what each answer proves
+    Probe(Box<Probe>),
     /// Say what a finding means, how it is detected and how to fix it; without a code, list all findings
     Explain(Explain),
     /// Print a completion script for a shell
@@ -116,6 +120,9 @@ pub struct Doctor {
     /// Observe another network namespace: a name (ip netns), a path or a process id
     #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
     pub netns: Option<String>,
+    /// Also look at the sockets, conntrack and NAT of every other network namespace of this host (needs CAP_SYS_ADMIN)
+    #[arg(long, conflicts_with_all = ["netns", "replay", "record", "anonymise"], env = "WGNAT_ALL_NETNS")]
+    pub all_netns: bool,
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
@@ -138,20 +145,48 @@ pub struct Doctor {
     /// Also measure the path to this target (as `wgnat path` takes it; may be repeated)
     #[arg(long, value_name = "TARGET", conflicts_with = "replay")]
     pub target: Vec<Target>,
-    /// Count each connect and close in the kernel with eBPF while watching: names who runs out of ports, and who opens
-    /// connections too short to be seen otherwise; takes some 36 MiB more memory
-    #[arg(long, conflicts_with = "replay", env = "WGNAT_COUNT_CONNECTS")]
+    /// Do not count connects and closes in the kernel with eBPF, which names who runs out of ports and whose connections are
+    /// too short to be seen otherwise, where CAP_BPF and CAP_PERFMON are held
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
+    /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
+    #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
+    /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
+    /// any case [default: 1%]
+    #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys: ? shows them all, q ends. top only looks, as doctor does. Needs a terminal; without root it shows what it can and
+says what is missing. Exit codes: 0, and 3 where there is no terminal or the invocation is wrong.")]
+pub struct Top {
+    /// Observe another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// Also look at the peers of this wg-quick file (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Count each connect and close in the kernel with eBPF: exact rates, and owners of closed connections; takes some 36 MiB
+    /// more memory
+    #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
+    pub count_connects: bool,
 }
 
 /// `wgnat analyze`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 WireGuard is found on any port, by the shape of its messages and by how they continue each other. Without --keys nothing is opened;
-with a responder's key, who calls it and by which clock. Several files are read as one capture, in the order of time. Exit codes: 0 ok (info findings at most), 1 warning,
+with a responder's key, who calls it and by which clock. A record of doctor --record may stand for a capture.
+
+Several files are read as one capture, in the order of time; two that hold the same messages as two places on the way:
+then what lies between them is judged too, which messages it loses, which way, and how it translates. Exit codes: 0 ok (info findings at most), 1 warning,
 2 critical, 3 unknown (no WireGuard found, or a file could not be read).")]
 pub struct Analyze {
     /// Capture files: pcap or pcapng; - is standard input
@@ -160,6 +195,12 @@ pub struct Analyze {
     /// Open what these keys open: a wg-quick file, Wireshark's key log, or lines of base64 keys (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
+    /// The files are two places on the way, even if they have no message in common (exactly two files)
+    #[arg(long, conflicts_with = "same_place")]
+    pub two_places: bool,
+    /// The files are parts of one capture, even if they hold the same messages
+    #[arg(long)]
+    pub same_place: bool,
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
@@ -267,6 +308,81 @@ pub struct Reflect {
     /// Threads that serve each UDP socket
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: u8,
+}
+
+/// `wgnat probe`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A probe with a key that a live tunnel uses makes the peer send that tunnel's packets to the prober. So keys that are in use on this host
+are refused; give the peer a key of its own for probing. docs/probe.md says how. Initiations go to one address at most 50 times a second,
+and 12 times once it answers with a cookie (under load). Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be
+probed, or the invocation is wrong).")]
+pub struct Probe {
+    /// Probe the peers of this wg-quick file with its key (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Probe the gateways of flyctl's WireGuard state under the home directory
+    #[arg(long)]
+    pub fly: bool,
+    /// The same, from this file
+    #[arg(long, value_name = "FILE")]
+    pub fly_config: Option<PathBuf>,
+    /// Probe this peer: of those named otherwise, or with --endpoint and --private-key-file
+    #[arg(long, value_name = "KEY")]
+    pub peer_public_key: Option<String>,
+    /// Where that peer is
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "peer_public_key",
+        requires = "private_key_file"
+    )]
+    pub endpoint: Option<String>,
+    /// The private key to probe with (base64; - is standard input), in place of the files' and devices' own
+    #[arg(long, value_name = "FILE")]
+    pub private_key_file: Option<PathBuf>,
+    /// The preshared key to probe with
+    #[arg(long, value_name = "FILE")]
+    pub preshared_key_file: Option<PathBuf>,
+    /// Handshakes to try with each peer
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// Time between two of them
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    pub interval: Span,
+    /// How long to wait for each answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
+    pub timeout: Span,
+    /// When it answers, also ping this address inside the tunnel (may be repeated)
+    #[arg(long, value_name = "ADDRESS")]
+    pub ping: Vec<std::net::IpAddr>,
+    /// Ask for this name inside the tunnel; the server is flyctl's or the file's own unless given (may be repeated)
+    #[arg(long, value_name = "NAME[@SERVER]")]
+    pub dns: Vec<String>,
+    /// Connect to this port inside the tunnel (may be repeated)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub tcp: Vec<std::net::SocketAddr>,
+    /// Search for the largest packet through the tunnel, with pings to the first --ping address
+    #[arg(long)]
+    pub mtu: bool,
+    /// This side's address inside the tunnel, in place of the file's own (may be repeated)
+    #[arg(long, value_name = "ADDRESS")]
+    pub source: Vec<std::net::IpAddr>,
+    /// Probe also with keys that are in use on this host: the live tunnel breaks until it sends again
+    #[arg(long)]
+    pub steal_session: bool,
+    /// Write every observation to this file, for --replay
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+    /// Judge the observations of this file instead of probing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["wg_config", "fly", "fly_config", "peer_public_key"])]
+    pub replay: Option<PathBuf>,
+    /// Replace addresses, names and keys consistently, in the report and in --record
+    #[arg(long)]
+    pub anonymise: bool,
+    /// From which severity on the exit code is not 0 [default: warning]
+    #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
+    pub fail_on: Option<FailOn>,
 }
 
 /// `wgnat explain`.

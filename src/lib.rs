@@ -37,6 +37,7 @@ pub mod rules;
 pub mod sys;
 pub mod time;
 pub mod track;
+pub mod tui;
 pub mod types;
 pub mod wire;
 pub(crate) mod words;

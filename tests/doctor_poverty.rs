@@ -21,24 +21,6 @@ use truth::{Look, Verdict};
 /// How long a doctor that is asked to watch for a second may take at the very most, whatever hangs.
 const BOUND: Duration = Duration::from_secs(8);
 
-/// The product as the user `nobody`, without any capability and any way to get one.
-fn as_nobody(lab: &Lab, ns: &Namespace) -> Command {
-    // nobody may not be able to reach the build's directory.
-    let binary = lab.dir().join("wgnat-for-nobody");
-    std::fs::copy(env!("CARGO_BIN_EXE_wgnat"), &binary).expect("the lab's directory is writable");
-    let mut command = ns.command("setpriv");
-    command.args([
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-    ]);
-    command.args(["--no-new-privs", "--"]).arg(binary);
-    lab.clean_environment(&mut command);
-    command
-}
-
 fn path_of(lab: &Lab, name: &str) -> (PathBuf, String) {
     let path = lab.dir().join(name);
     let text = path.to_str().expect("the lab's paths are text").to_owned();
@@ -80,7 +62,7 @@ fn without_root_it_says_what_it_lacks_and_finds_what_it_can() {
     let _tunnel = Tunnel::up(&lab);
     lab.client().set_port_range(40000, 40099);
     let _held = exhaust(lab.client(), to);
-    let verdict = Look::with(as_nobody(&lab, lab.client()))
+    let verdict = Look::with(lab.wgnat_as_nobody(lab.client()))
         .args(&["doctor", "--json", "--duration", "1s"])
         .run();
     verdict
@@ -115,7 +97,7 @@ fn without_root_it_says_what_it_lacks_and_finds_what_it_can() {
 #[test]
 fn without_root_a_quiet_host_is_not_called_unknown() {
     let Some(lab) = Lab::lone() else { return };
-    let verdict = Look::with(as_nobody(&lab, lab.client()))
+    let verdict = Look::with(lab.wgnat_as_nobody(lab.client()))
         .args(&["doctor", "--json", "--duration", "1s"])
         .run();
     assert!(
@@ -124,7 +106,7 @@ fn without_root_a_quiet_host_is_not_called_unknown() {
         verdict.everything()
     );
     // The text admits it too.
-    let mut command = as_nobody(&lab, lab.client());
+    let mut command = lab.wgnat_as_nobody(lab.client());
     command.args(["doctor", "--duration", "0"]);
     let out = exec::output(command);
     assert!(
@@ -136,7 +118,7 @@ fn without_root_a_quiet_host_is_not_called_unknown() {
 #[test]
 fn without_root_another_namespace_is_refused_by_name() {
     let Some(lab) = Lab::lone() else { return };
-    let mut command = as_nobody(&lab, lab.client());
+    let mut command = lab.wgnat_as_nobody(lab.client());
     command.args(["doctor", "--json", "--netns", lab.client().name()]);
     refused(&exec::output(command), &["CAP_SYS_ADMIN", lab.client().name()]);
 }
@@ -149,7 +131,7 @@ fn an_unreadable_configuration_is_named() {
     let mut mode = std::fs::metadata(&path).expect("it was written").permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o600);
     std::fs::set_permissions(&path, mode).expect("it is ours");
-    let mut command = as_nobody(&lab, lab.client());
+    let mut command = lab.wgnat_as_nobody(lab.client());
     command.args(["doctor", "--json", "--wg-config", &text]);
     refused(&exec::output(command), &[&text, "ermission denied"]);
 }

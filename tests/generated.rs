@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod common;
+mod scenarios;
 
 use common::{check_file, samples};
 use serde_json::Value;
@@ -31,7 +32,13 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("healthy", samples::healthy()),
         ("without root", samples::without_root()),
         ("hostile names", samples::hostile_names()),
+        ("two places", samples::two_places()),
     ]
+}
+
+#[test]
+fn the_published_scenarios_are_current() {
+    check_file("docs/scenarios.md", &scenarios::page());
 }
 
 #[test]

@@ -55,6 +55,14 @@ fn hostile_names_neither_drive_the_terminal_nor_break_the_layout() {
 }
 
 #[test]
+fn two_captures_say_which_way_is_lost() {
+    check_file(
+        "tests/golden/two-places-side-by-side.txt",
+        &text(&samples::two_places()),
+    );
+}
+
+#[test]
 fn ascii_where_the_terminal_shows_nothing_else() {
     let options = Options {
         unicode: false,

@@ -148,7 +148,12 @@ fn a_roaming_host_is_no_second_host() {
     let mut tunnel = Tunnel::up(&lab);
     let capture = Capture::start(&lab, lab.server(), "server.pcap");
     for _ in 0..5 {
+        // It is on the wire before the host moves.
+        let before = tunnel.server.dump().peer().rx;
         tunnel.knock();
+        wait_until(SOON, "the server to hear it", || {
+            tunnel.server.dump().peer().rx > before
+        });
     }
     lab.roam();
     // wireguard-go keeps its old source address until its port is set again.

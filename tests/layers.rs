@@ -63,6 +63,20 @@ const FLOORS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "tui",
+        &[
+            "finding",
+            "observation",
+            "output",
+            "pooling",
+            "report",
+            "rules",
+            "time",
+            "track",
+            "types",
+        ],
+    ),
 ];
 
 /// Floors that do no I/O and read no clock.
@@ -80,6 +94,7 @@ const PURE: &[&str] = &[
     "rules",
     "report",
     "output",
+    "tui",
 ];
 
 /// What I/O and clocks look like in source.

@@ -55,6 +55,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("an endpoint in the tunnel", an_endpoint_in_the_tunnel),
     ("no route", no_route),
     ("an mtu too large", an_mtu_too_large),
+    ("an output rule that drops", an_output_rule_that_drops),
+    ("allowed ips that do not match", allowed_ips_that_do_not_match),
     ("without rights", without_rights),
     ("many peers", many_peers_are_read_whole),
     (
@@ -207,29 +209,73 @@ fn a_healthy_tunnel(guest: &Guest) {
 fn udp_dropped(guest: &Guest) {
     let verdict = guest.timed_out("dropped", "server");
     verdict.finding(TIMEOUT).candidates(&["drop", "key"]);
+    guest
+        .verdict("dropped-server")
+        .says_only(&["wg-local-drop"])
+        .is("critical", "certain")
+        .evidence("direction", "in")
+        .measures("arrived", 2.0..);
 }
 
 fn a_wrong_peer_key(guest: &Guest) {
     let verdict = guest.timed_out("wrong-key", "other");
     verdict.finding(TIMEOUT).candidates(&["wg-wrong-peer-key"]);
+    guest
+        .verdict("wrong-key-server")
+        .says_only(&["wg-wrong-peer-key"])
+        .is("critical", "certain")
+        .evidence("responder_key", guest.key("server"));
 }
 
 fn an_unknown_initiator(guest: &Guest) {
     let verdict = guest.timed_out("unknown", "server");
     verdict.finding(TIMEOUT).candidates(&["wg-unknown-initiator"]);
+    guest
+        .verdict("unknown-server")
+        .says_only(&["wg-unknown-initiator"])
+        .is("warning", "certain")
+        .evidence("initiator_key", guest.key("client"));
 }
 
 fn a_differing_psk(guest: &Guest) {
-    let verdict = guest.timed_out("psk", "server");
-    // Responses are on the wire, so nothing drops UDP and the server knows the client.
+    let verdict = guest.verdict("psk");
+    // Responses are on the wire, made for this host, so nothing drops UDP and the server knows the client.
     verdict
-        .finding(TIMEOUT)
+        .says_only(&["wg-response-rejected"])
+        .is("critical", "likely")
+        .field("/subject/public_key", guest.key("server"))
         .candidates(&["preshared"])
         .ruled_out(&["wg-unknown-initiator", "wg-wrong-peer-key", "wg-clock-replay"])
-        .measures("responses_not_accepted", 1.0..);
+        .measures("responses_not_accepted", 2.0..)
+        .measures("responses_made_for_us", 1.0..);
+    assert_eq!(verdict.suppressed(), [TIMEOUT], "{}", verdict.everything());
+    assert_eq!(verdict.code, 2);
     guest
         .verdict("psk-server")
-        .says_at_most(&["wg-response-rejected"]);
+        .says_only(&["wg-response-rejected"])
+        .is("warning", "possible");
+}
+
+fn an_output_rule_that_drops(guest: &Guest) {
+    // The kernel is not told of the refusal: it counts attempts that no interface sees.
+    let verdict = guest.verdict("egress");
+    let found = verdict.says_only(&["wg-local-drop"]);
+    found
+        .field("/severity", "critical")
+        .field("/subject/public_key", guest.key("server"))
+        .evidence("direction", "out")
+        .evidence("attempts_on_wire", 0)
+        .measures("attempts_counted_as_sent", 1.0..);
+}
+
+fn allowed_ips_that_do_not_match(guest: &Guest) {
+    let verdict = guest.verdict("allowed-server");
+    verdict
+        .says_only(&["wg-one-way"])
+        .is("critical", "likely")
+        .field("/subject/public_key", guest.key("client"))
+        .measures("rx_frame_errors", 1.0..)
+        .fix(&["allowed-ips"]);
 }
 
 fn port_closed(guest: &Guest) {

@@ -1,11 +1,11 @@
-//! The kernel's tables: messages of ctnetlink and sock_diag, and their folds.
+//! The kernel's tables: messages of ctnetlink, nf_tables and sock_diag, and their folds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wgnat::observe::tally::conntrack::CtFold;
 use wgnat::observe::tally::sockets::SocketFold;
 use wgnat::types::{PortRange, Proto};
-use wgnat::wire::netlink::{conntrack, sock_diag};
+use wgnat::wire::netlink::{conntrack, nf_tables, sock_diag};
 
 fuzz_target!(|messages: Vec<Vec<u8>>| {
     let mut table = CtFold::new(Some(432_000));
@@ -14,6 +14,10 @@ fuzz_target!(|messages: Vec<Vec<u8>>| {
         let _ = conntrack::entry(message);
         let _ = conntrack::stats(message);
         let _ = conntrack::cpu_stats(message);
+        let _ = nf_tables::generation(message);
+        if let Ok(Some(rule)) = nf_tables::rule(message) {
+            assert!(rule.conditions.len() <= 32);
+        }
         let _ = sock_diag::socket(message);
         table.add(message);
         sockets.add(Proto::Tcp, message);

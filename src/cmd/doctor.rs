@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
@@ -9,6 +10,7 @@ use super::{observers, print, text_options};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
+use crate::observe::dump_plan::Budget;
 use crate::output;
 use crate::redact::Anonymiser;
 use crate::report::{self, exit};
@@ -24,6 +26,8 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     } else {
         None
     };
+    // Before the watch, so that both see the same time; its threads start in this namespace.
+    let namespaces = args.all_netns.then(|| Namespaces::start(settings.cpu_budget));
     let judged = match &args.replay {
         Some(path) => {
             let (judged, note) = replay(path, anonymiser)?;
@@ -41,7 +45,12 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         thresholds: &settings.thresholds,
     };
     let evaluation = rules::evaluate(&catalogue, &input);
-    let report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    if let Some(namespaces) = namespaces {
+        let watched = namespaces.finish(&settings.thresholds);
+        report.collectors.push((Source::Namespaces, watched.status));
+        report.add_namespaces(watched.judged);
+    }
     let mut text = Vec::new();
     output::render(
         &report,
@@ -85,9 +94,9 @@ fn live(
     if !settings.stun.is_empty() {
         observers.push((Source::Nat, observers::nat(settings.stun.clone())));
     }
-    if !args.count_connects || settings.duration.is_zero() {
-        // To load it takes more memory than all the rest (the kernel's types are read whole), so it is asked for. It counts
-        // from its start on, so one look would show nothing.
+    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
+    if args.no_bpf || settings.duration.is_zero() {
+        // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);
     }
     watch(

@@ -4,12 +4,15 @@ pub mod analyze;
 pub mod doctor;
 pub mod explain;
 pub mod input;
+pub mod namespaces;
 pub mod nat;
 pub mod observers;
 pub mod path;
+pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod reflect;
+pub mod top;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -28,17 +31,22 @@ const CONFIG_LIMIT: usize = 1024 * 1024;
 /// Runs the command and says the exit code.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     let settings = settings(&cli)?;
-    logging::init(
-        &cli.global,
-        settings.log_format,
-        colour(settings.color, &io::stderr()),
-    );
+    // What is logged onto a screen that is drawn on would spoil it.
+    if !(matches!(cli.command, Command::Top(_)) && io::stderr().is_terminal()) {
+        logging::init(
+            &cli.global,
+            settings.log_format,
+            colour(settings.color, &io::stderr()),
+        );
+    }
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Nat(args) => nat::run(args, &cli.global, &settings),
         Command::Reflect(args) => reflect::run(args),
         Command::Path(args) => path::run(args, &cli.global, &settings),
+        Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -103,14 +111,20 @@ fn flags(cli: &Cli) -> Flags {
             wg_config,
             stun,
             nat_profile,
+            cpu_budget,
             ..
         }) => Flags {
+            cpu_budget: *cpu_budget,
             duration: *duration,
             max_duration: *max_duration,
             fail_on: *fail_on,
             wg_config: wg_config.clone(),
             stun: stun.clone(),
             nat_profile: nat_profile.clone(),
+            ..common
+        },
+        Command::Top(args) => Flags {
+            wg_config: args.wg_config.clone(),
             ..common
         },
         Command::Path(args) => Flags {
@@ -122,6 +136,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Nat(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

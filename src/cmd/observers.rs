@@ -10,14 +10,15 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
-use crate::observation::nat::Budget;
+use crate::observation::nat::Budget as NatBudget;
 use crate::observation::target::Target;
+use crate::observe::dump_plan::Budget;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, keys, nat, processes,
-    routes, sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
+    nat_rules, processes, routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
 use crate::wire::wg_quick;
@@ -37,7 +38,7 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
         (
             Source::Capture,
             opener(move || {
-                let tap = capture::Capture::open()?;
+                let tap = capture::Capture::with_data()?;
                 Ok(match &outbox {
                     Some(outbox) => tap.passing_on(outbox.clone()),
                     None => tap,
@@ -63,9 +64,11 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
                 Ok(keys::Keys::new(inbox, Arc::clone(&vault)))
             }),
         ),
+        (Source::KernelLog, opener(kernel_log::KernelLog::open)),
         (Source::Routes, opener(routes::Routes::open)),
         (Source::Sockets, opener(sockets::SocketObserver::open)),
         (Source::Conntrack, opener(conntrack::ConntrackObserver::open)),
+        (Source::NatRules, opener(nat_rules::NatRulesObserver::open)),
         (Source::Processes, opener(processes::Processes::open)),
         (Source::Bpf, opener(bpf::Bpf::open)),
         (Source::Counters, opener(counters::Counters::open)),
@@ -76,13 +79,23 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
     observers
 }
 
+/// Replaces the observer of conntrack by one that spends at most `budget`.
+pub fn set_budget(observers: &mut [(Source, Opener)], budget: Budget) {
+    for (_, open) in observers
+        .iter_mut()
+        .filter(|(source, _)| *source == Source::Conntrack)
+    {
+        *open = opener(move || conntrack::ConntrackObserver::open_with(budget));
+    }
+}
+
 /// The observer of peers that a wg-quick file names.
 pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
     opener(move || Ok(configured::Configured::new(configured.clone())))
 }
 
 /// The same with what the user says of the NAT in front.
-pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<Budget>) -> Opener {
+pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<NatBudget>) -> Opener {
     opener(move || Ok(configured::Configured::new(configured.clone()).with_budget(budget.clone())))
 }
 

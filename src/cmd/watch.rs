@@ -19,6 +19,9 @@ use crate::track::World;
 /// take in any case. A hung WireGuard daemon costs its own time-out (1 s), so this is beyond it.
 const LOOK_LIMIT: Span = Span::from_secs(3);
 
+/// Connects are counted for this share of the watch at least.
+const COUNTED_SHARE: f64 = 0.8;
+
 /// How often the progress line is redrawn, and findings are told in advance.
 const TICK: Span = Span::from_millis(250);
 
@@ -94,6 +97,11 @@ impl<'a> Watch<'a> {
         let mut until = duration;
         while !self.engine.interrupted() {
             let watched = clock::instant() - self.started;
+            // Where loading the programs took long, what they count from then on wants its time too.
+            if let Some((_, counted)) = self.world.connects.newest() {
+                let since = counted.since.since(self.world.started);
+                until = until.max((since + duration.mul_f64(COUNTED_SHARE)).min(max_duration));
+            }
             let out_of_patience = watched >= patience.max(until + LOOK_LIMIT);
             if watched >= until && (self.engine.has_looked() || out_of_patience) {
                 self.world.handle_timeout(clock::now());

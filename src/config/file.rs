@@ -21,6 +21,9 @@ pub struct File {
     pub color: Option<ColorWhen>,
     /// `log_format`.
     pub log_format: Option<LogFormat>,
+    /// `cpu_budget`, as text such as `1%`.
+    #[serde(deserialize_with = "optional_share")]
+    pub cpu_budget: Option<f64>,
     /// `[doctor]`.
     pub doctor: DoctorSection,
     /// `[thresholds]`.
@@ -63,6 +66,13 @@ fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::E
         return Ok(None);
     }
     crate::budgets::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+    let text = String::deserialize(d)?;
+    super::share::parse(&text)
         .map(Some)
         .map_err(serde::de::Error::custom)
 }
@@ -145,6 +155,7 @@ mod tests {
         let text = error("[thresholds]\nports_warnin = 0.5\n");
         assert!(text.contains("x.toml") && text.contains("line 2"), "{text}");
         assert!(text.ends_with("did you mean `ports_warning`?"), "{text}");
+        assert!(error("cpu_budget = \"0%\"\n").contains("a share of a core"));
         assert!(error("[doctor]\nduration = \"5 parsecs\"\n").contains("expected a duration"));
     }
 

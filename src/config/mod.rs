@@ -3,6 +3,7 @@
 pub mod defaults;
 pub mod duration;
 pub mod file;
+pub mod share;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ pub struct Flags {
     pub stun: Vec<String>,
     /// `--nat-profile`.
     pub nat_profile: Option<Budget>,
+    /// `--cpu-budget`, as a share of a core.
+    pub cpu_budget: Option<f64>,
 }
 
 /// What holds.
@@ -58,6 +61,8 @@ pub struct Settings {
     pub stun: Vec<String>,
     /// What the NAT in front allows, as the user says.
     pub nat_profile: Option<Budget>,
+    /// What reading the conntrack table may cost on average, as a share of a core.
+    pub cpu_budget: f64,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -92,6 +97,10 @@ impl Settings {
                 flags.stun.clone()
             },
             nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
+            cpu_budget: flags
+                .cpu_budget
+                .or(file.cpu_budget)
+                .unwrap_or(defaults::CPU_BUDGET),
             thresholds: file.thresholds,
         }
     }

@@ -43,6 +43,13 @@ pub struct CtCpuStats {
     pub chain_toolong: u32,
 }
 
+/// By how much a counter of 32 bits moved; `None` where it must have been reset, since none moves by half its range
+/// between two looks.
+pub fn moved32(before: u32, after: u32) -> Option<u64> {
+    let moved = after.wrapping_sub(before);
+    (moved <= u32::MAX / 2).then_some(moved.into())
+}
+
 /// The table at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CtTally {
@@ -75,6 +82,10 @@ pub struct CtTally {
     pub inexact: bool,
 }
 
+/// Ports that NAT's search tries in a row, each row from a random port, before it gives up: 248 in all (`NF_NAT_MAX_ATTEMPTS`,
+/// net/netfilter/nf_nat_core.c, since 5.0).
+pub const ROWS: [u32; 5] = [128, 64, 32, 16, 8];
+
 /// Port use of one NAT address towards one destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnatTally {
@@ -99,4 +110,25 @@ pub struct SnatTally {
     pub closing: u32,
     /// Entries that have seen no reply.
     pub unreplied: u32,
+    /// How the ports in use lie together, where that was looked at: for each of [`ROWS`], the ports at which a row of that many
+    /// begins that are all in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<[u32; 5]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moved32;
+
+    #[test]
+    fn counters_wrap_and_are_reset() {
+        for (before, after, expected) in [
+            (5, 9, Some(4)),
+            (u32::MAX - 1, 3, Some(5)),
+            (5000, 3, None),
+            (0, 0, Some(0)),
+        ] {
+            assert_eq!(moved32(before, after), expected);
+        }
+    }
 }

@@ -113,3 +113,41 @@ pub struct ConfiguredPeer {
     /// The MTU that the file sets.
     pub mtu: Option<u32>,
 }
+
+/// A reason that the kernel's WireGuard gave in the kernel's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLine {
+    /// The device's name.
+    pub device: String,
+    /// The reason.
+    pub reason: KernelReason,
+    /// The outer address that it is about, where the line names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SocketAddr>,
+}
+
+/// Why the kernel's WireGuard dropped or did not send something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelReason {
+    /// A handshake message whose first MAC is not made with this device's key, or that is denied under load.
+    InvalidMac,
+    /// An initiation of an unknown key, a replay, or one of too many.
+    InvalidInitiation,
+    /// A response that does not authenticate: another preshared key, or no attempt of ours.
+    InvalidResponse,
+    /// The queue of handshakes is full.
+    HandshakeQueueFull,
+    /// A cookie reply is sent instead of an answer.
+    SendingCookie,
+    /// A decrypted packet's source is not in the peer's AllowedIPs.
+    UnallowedSource,
+    /// No peer's AllowedIPs hold a destination.
+    NoPeerFor,
+    /// A peer has no endpoint.
+    NoEndpoint,
+    /// There is no route to an endpoint.
+    NoRoute,
+    /// A handshake was given up.
+    GaveUp,
+}

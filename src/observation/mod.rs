@@ -9,8 +9,10 @@ pub mod device;
 pub mod host;
 pub mod log;
 pub mod nat;
+pub mod nat_rules;
 pub mod packet;
 pub mod path;
+pub mod probe;
 pub mod socket;
 pub mod target;
 
@@ -53,12 +55,16 @@ pub enum Source {
     Sockets,
     /// Conntrack statistics and table by ctnetlink.
     Conntrack,
+    /// Source NAT rules by nf_tables' netlink.
+    NatRules,
     /// Protocol counters from `/proc/net`.
     Counters,
     /// Processes, their descriptors and limits from `/proc`.
     Processes,
     /// Connects and closes, counted in the kernel by eBPF.
     Bpf,
+    /// Every other network namespace of the host, with `--all-netns`.
+    Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
     /// Behaviour discovery of the NAT in front, against STUN servers.
@@ -67,11 +73,15 @@ pub enum Source {
     Keys,
     /// Paths to named targets, measured.
     Paths,
+    /// Active probes of peers.
+    Probe,
+    /// What the kernel's WireGuard says in the kernel's log.
+    KernelLog,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -79,13 +89,17 @@ impl Source {
         Self::Routes,
         Self::Sockets,
         Self::Conntrack,
+        Self::NatRules,
         Self::Counters,
         Self::Processes,
         Self::Bpf,
+        Self::Namespaces,
         Self::Config,
         Self::Nat,
         Self::Keys,
         Self::Paths,
+        Self::Probe,
+        Self::KernelLog,
     ];
 
     /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
@@ -103,13 +117,17 @@ impl Source {
             Self::Routes => "routes",
             Self::Sockets => "sockets",
             Self::Conntrack => "conntrack",
+            Self::NatRules => "nat-rules",
             Self::Counters => "counters",
             Self::Processes => "processes",
+            Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
             Self::Nat => "nat",
             Self::Paths => "paths",
             Self::Keys => "keys",
+            Self::Probe => "probe",
+            Self::KernelLog => "kernel-log",
         }
     }
 }
@@ -132,8 +150,12 @@ pub enum Body {
     Packet(packet::WirePacket),
     /// An ICMP error about a WireGuard message.
     IcmpError(packet::IcmpError),
+    /// How the data messages among the packets are sampled. Without it they are all there or none.
+    Sampling(packet::Sampling),
     /// What keys say of a handshake message.
     Checked(packet::CheckedMessage),
+    /// A reason in the kernel's log.
+    KernelLine(device::KernelLine),
     /// Initiations that were only counted.
     Initiations(packet::InitiationTally),
     /// Links, addresses, routes and rules.
@@ -160,6 +182,10 @@ pub enum Body {
     Path(Box<path::PathSample>),
     /// What an earlier run measured of a target.
     PathPast(path::PathPast),
+    /// What an active probe saw.
+    Probe(probe::ProbeFact),
+    /// Source NAT rules.
+    NatRules(nat_rules::NatRules),
 }
 
 /// How well a source can see.

@@ -39,6 +39,29 @@ pub struct WirePacket {
     pub payload: Bytes,
 }
 
+impl WirePacket {
+    /// Whether it is a data message (or a keepalive), by its type byte.
+    pub fn is_data(&self) -> bool {
+        self.payload.0.first() == Some(&4)
+    }
+}
+
+/// How data messages are sampled: those of each session whose counter is a multiple of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// One in so many, at the coarsest so far; 1 is all of them.
+    pub one_in: u32,
+    /// Samples that were lost so far (full buffer).
+    pub lost: u64,
+}
+
+impl Sampling {
+    /// Whether every message was seen.
+    pub fn is_whole(&self) -> bool {
+        self.one_in == 1 && self.lost == 0
+    }
+}
+
 /// An ICMP or ICMPv6 error that quotes a WireGuard message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IcmpError {

@@ -58,6 +58,10 @@ pub struct SocketTally {
     /// Distinct local TCP ports inside the ephemeral range, less reserved ones, held by listeners (no connection can
     /// use them).
     pub listen_ports_in_range: u32,
+    /// Local TCP ports that listeners hold, and those of unconnected UDP sockets outside the ephemeral range, ascending, each
+    /// once: what a wider range would swallow. Bounded; `None` in records of before they were kept.
+    #[serde(default)]
+    pub served_ports: Option<ServedPorts>,
     /// Outbound use by (protocol, source, destination), the busiest first; bounded, see `left_out`.
     pub destinations: Vec<DestinationTally>,
     /// Destinations beyond the bound, and the sockets in them.
@@ -69,6 +73,15 @@ pub struct SocketTally {
     pub inbound_left_out: LeftOut,
     /// The kernel changed the table during the dump, or it was cut: the numbers are close, not exact.
     pub inexact: bool,
+}
+
+/// Local ports that services of this host hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedPorts {
+    /// The ports, ascending.
+    pub ports: Vec<u16>,
+    /// How many more there are.
+    pub left_out: u32,
 }
 
 /// What did not fit into a bounded list.

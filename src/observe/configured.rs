@@ -1,7 +1,8 @@
 //! Peers that a wg-quick file names: resolves their endpoints' names, as WireGuard itself would only at start.
 //!
 //! Needs nothing but the system's resolver (which may be slow: hence an observer with a thread of its own). Costs one
-//! look-up a name at the start.
+//! look-up a name at the start and every five minutes after: a name that moves while it is watched is seen to. Where a
+//! look-up fails the addresses known before stay, and the status says so.
 
 use std::net::ToSocketAddrs;
 
@@ -12,11 +13,14 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::time::Span;
 
+/// How often names are resolved: as often as a dynamic address' record commonly lives.
+const RESOLVE_AGAIN: Span = Span::from_secs(300);
+
 /// The observer.
 pub struct Configured {
     peers: Vec<ConfiguredPeer>,
     budget: Option<Budget>,
-    told: bool,
+    resolved_at: Option<std::time::Instant>,
     unresolved: Vec<String>,
 }
 
@@ -26,7 +30,7 @@ impl Configured {
         Self {
             peers,
             budget: None,
-            told: false,
+            resolved_at: None,
             unresolved: Vec::new(),
         }
     }
@@ -39,6 +43,7 @@ impl Configured {
     }
 
     fn resolve(&mut self) {
+        self.unresolved.clear();
         for peer in &mut self.peers {
             let Some(endpoint) = &peer.endpoint else { continue };
             match endpoint.to_socket_addrs() {
@@ -55,12 +60,17 @@ impl Observer for Configured {
     }
 
     fn interval(&self) -> Span {
-        Span::from_secs(3600)
+        RESOLVE_AGAIN
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        if !self.told {
-            self.told = true;
+        // The last look of a run comes at any time.
+        let now = clock::instant();
+        let due = self
+            .resolved_at
+            .is_none_or(|then| now.saturating_duration_since(then) >= RESOLVE_AGAIN);
+        if due {
+            self.resolved_at = Some(now);
             let at = clock::now();
             if let Some(budget) = &self.budget {
                 emit.emit(at, Span::ZERO, Body::NatBudget(budget.clone()));

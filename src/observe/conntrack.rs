@@ -1,21 +1,24 @@
-//! Observer of connection tracking: count, limit and counters at each look, by ctnetlink; and the table itself,
-//! folded, at the first look and when asked to look fully.
+//! Observer of connection tracking: count, limit and counters at each look, by ctnetlink; and the table itself, folded,
+//! when [`DumpPlan`] says so, and when asked to look fully.
 //!
 //! In: nothing. Out: [`Body::ConntrackStats`], [`Body::ConntrackTally`]. ctnetlink needs CAP_NET_ADMIN in the
 //! namespace; without it the statistics come from `/proc`, which all may read. Asking creates nothing: the kernel
-//! tracks connections only where a rule asks for it.
+//! tracks connections only where a rule asks for it. Costs some 20 µs a look, and what the plan's budget allows for the
+//! table; a table that costs more than may be spent at once is read in slices, on a socket of its own, over as many looks as
+//! it takes.
 
 use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::dump_plan::{Budget, Decision, DumpPlan, Reading, Why};
 use super::pace::Pace;
-use super::tally::conntrack::CtFold;
+use super::tally::conntrack::{CtFold, WATCHED};
 use super::{Emit, ObserveError, Observer, sysctl};
-use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally};
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
 use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
-use crate::sys::netlink::{DUMP, Netlink, NetlinkError, REQUEST};
+use crate::sys::netlink::{DUMP, Dump, Netlink, NetlinkError, REQUEST};
 use crate::time::Span;
 use crate::wire::netlink::conntrack::{self as wire, CpuStats};
 use crate::wire::nf_conntrack_stat;
@@ -24,10 +27,14 @@ use crate::wire::nf_conntrack_stat;
 const INTERVAL: Span = Span::from_secs(1);
 /// Limit of each wait for the kernel.
 const ANSWER_WITHIN: Span = Span::from_secs(5);
-/// A paced dump should be done within this.
+/// A paced dump should be done within this; one that somebody waits for is not paced.
 const DUMP_WITHIN: Span = Span::from_secs(2);
-/// A dump that used more CPU time than this is not made again.
+/// A dump that used more CPU time than this is not made again for being asked to look fully.
 const TOO_DEAR: Span = Span::from_secs(1);
+/// A reading that took longer than this is not of one moment.
+const ONE_MOMENT: Span = Span::from_secs(10);
+/// With fewer ports in use than this, how they lie tells nothing: the search tries more of them.
+const CLOSER_FROM: u32 = 256;
 
 /// There for all to read where there is conntrack. `/proc/net` is the namespace of the process; the observer's
 /// thread may be in another.
@@ -37,8 +44,38 @@ const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// The observer.
 pub struct ConntrackObserver {
     way: Way,
+    memory: Memory,
+    slices: Option<Slices>,
+}
+
+/// What an observer knows of its table, for another that goes on in its place.
+#[derive(Debug)]
+pub struct Memory {
+    plan: DumpPlan,
     /// CPU time that the last dump used.
     dumped: Option<Span>,
+    /// The rows of the last table whose ports are worth a closer look.
+    closer: Vec<SnatTally>,
+}
+
+impl Memory {
+    /// Of a table that was not looked at yet.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            plan: DumpPlan::new(budget),
+            dumped: None,
+            closer: Vec::new(),
+        }
+    }
+}
+
+/// A table that is being read in slices.
+struct Slices {
+    netlink: Netlink,
+    dump: Dump,
+    fold: CtFold,
+    begun: std::time::Instant,
+    cpu: Span,
 }
 
 enum Way {
@@ -48,8 +85,28 @@ enum Way {
 }
 
 impl ConntrackObserver {
-    /// Opens it in the calling thread's namespace.
+    /// Opens it in the calling thread's namespace, for a command that somebody waits for.
     pub fn open() -> Result<Self, ObserveError> {
+        Self::open_with(Budget::default())
+    }
+
+    /// Opens it in the calling thread's namespace.
+    pub fn open_with(budget: Budget) -> Result<Self, ObserveError> {
+        Self::open_remembering(Memory::new(budget))
+    }
+
+    /// What another needs to go on in its place.
+    pub fn into_memory(self) -> Memory {
+        self.memory
+    }
+
+    /// Opens it in the calling thread's namespace, to go on where another ended.
+    pub fn open_remembering(memory: Memory) -> Result<Self, ObserveError> {
+        let new = |way| Self {
+            way,
+            memory,
+            slices: None,
+        };
         let proc_sys = Path::new("/proc/sys/net");
         if proc_sys.exists() && !Path::new(COUNT).exists() && !Path::new(STAT).exists() {
             // Asked now, the kernel might load the module: look, do not touch.
@@ -61,10 +118,7 @@ impl ConntrackObserver {
         if would_load(|path| Path::new(path).exists()) {
             let reason = "the module nf_conntrack_netlink is not loaded, and looking does not load it: only count, limit and \
                           counters are seen (`modprobe nf_conntrack_netlink` shows the table)";
-            return Ok(Self {
-                way: Way::Proc(reason.to_owned()),
-                dumped: None,
-            });
+            return Ok(new(Way::Proc(reason.to_owned())));
         }
         let way = match open().and_then(|mut netlink| ask_stats(&mut netlink).map(|_| netlink)) {
             Ok(netlink) => Way::Netlink(netlink),
@@ -78,7 +132,7 @@ impl ConntrackObserver {
             ),
             Err(error) => Way::Proc(format!("{error}; only count, limit and counters are seen")),
         };
-        Ok(Self { way, dumped: None })
+        Ok(new(way))
     }
 
     fn stats(&mut self) -> Result<CtStats, ObserveError> {
@@ -96,28 +150,88 @@ impl ConntrackObserver {
         })
     }
 
-    /// Emits the folded table of about `entries`. Entries that could not be read come back.
-    fn dump(&mut self, entries: u32, emit: &mut Emit<'_>) -> Result<u64, NetlinkError> {
+    /// Emits the folded table of about `entries`, which should be read `within` this. Entries that could not be read come back.
+    fn dump(&mut self, entries: u32, within: Span, emit: &mut Emit<'_>) -> Result<u64, NetlinkError> {
         let Way::Netlink(netlink) = &mut self.way else {
             return Ok(0);
         };
-        let timeout = sysctl::number("net.netfilter.nf_conntrack_tcp_timeout_established");
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
-        let folded = match fold_table(netlink, timeout, entries) {
+        let folded = match fold_table(netlink, new_fold(&self.memory.closer), entries, within) {
             Err(NetlinkError::Overrun { .. } | NetlinkError::Malformed { .. }) => {
                 // A new socket: the old one's dump is still under way.
                 *netlink = open()?;
-                fold_table(netlink, timeout, entries)
+                fold_table(netlink, new_fold(&self.memory.closer), entries, within)
             }
             other => other,
         };
+        let cost = clock::thread_cpu().saturating_sub(cpu);
+        self.memory.plan.spent(cost);
         let (tally, malformed) = folded?;
-        emit.emit(
-            clock::now(),
-            clock::instant().duration_since(begun),
-            Body::ConntrackTally(tally),
-        );
-        self.dumped = Some(clock::thread_cpu().saturating_sub(cpu));
+        self.told(tally, clock::instant().duration_since(begun), cost, emit);
+        Ok(malformed)
+    }
+
+    fn told(&mut self, tally: CtTally, took: Span, cost: Span, emit: &mut Emit<'_>) {
+        let nat = !tally.snat.is_empty();
+        self.memory.dumped = Some(cost);
+        let crowded = tally
+            .snat
+            .iter()
+            .take(WATCHED)
+            .filter(|row| row.ports >= CLOSER_FROM);
+        self.memory.closer = crowded.cloned().collect();
+        let reading = Reading {
+            entries: tally.entries,
+            nat,
+            unclear: self.memory.closer.iter().any(|row| row.runs.is_none()),
+            cpu: cost,
+        };
+        self.memory.plan.read(clock::monotonic(), reading);
+        emit.emit(clock::now(), took, Body::ConntrackTally(tally));
+    }
+
+    /// Begins to read the table in slices.
+    fn begin(&mut self) -> Result<(), NetlinkError> {
+        let mut netlink = open()?;
+        self.slices = Some(Slices {
+            dump: netlink.begin(wire::GET, DUMP, &wire::REQUEST)?,
+            netlink,
+            fold: new_fold(&self.memory.closer),
+            begun: clock::instant(),
+            cpu: Span::ZERO,
+        });
+        Ok(())
+    }
+
+    /// Reads on for as long as the budget allows; the table is told when its end has come.
+    fn read_on(&mut self, emit: &mut Emit<'_>) -> Result<u64, NetlinkError> {
+        let Some(mut slices) = self.slices.take() else {
+            return Ok(0);
+        };
+        let began = clock::thread_cpu();
+        let allowance = self.memory.plan.allowance().unwrap_or_default();
+        let mut used = Span::ZERO;
+        let mut finished = false;
+        while !finished && used < allowance {
+            let Slices {
+                netlink, dump, fold, ..
+            } = &mut slices;
+            let step = netlink.step(dump, |_, payload| fold.add(payload));
+            used = clock::thread_cpu().saturating_sub(began);
+            finished = step.inspect_err(|_| self.memory.plan.spent(used))?;
+        }
+        self.memory.plan.spent(used);
+        slices.cpu += used;
+        if !finished {
+            self.slices = Some(slices);
+            return Ok(0);
+        }
+        let took = clock::instant().duration_since(slices.begun);
+        let malformed = slices.fold.malformed();
+        let tally = slices
+            .fold
+            .finish(slices.dump.end().interrupted || took > ONE_MOMENT);
+        self.told(tally, took, slices.cpu, emit);
         Ok(malformed)
     }
 
@@ -125,6 +239,15 @@ impl ConntrackObserver {
         let begun = clock::instant();
         let stats = self.stats()?;
         let entries = stats.count;
+        let now = clock::monotonic();
+        let decision = match (&self.way, &self.slices, table) {
+            (Way::Proc(_), ..) => Decision::Rest,
+            (_, Some(_), false) => {
+                self.memory.plan.refill(now);
+                Decision::Rest
+            }
+            _ => self.memory.plan.look(now, &stats),
+        };
         emit.emit(
             clock::now(),
             clock::instant().duration_since(begun),
@@ -133,10 +256,25 @@ impl ConntrackObserver {
         if let Way::Proc(reason) = &self.way {
             return Ok(SourceStatus::degraded(reason.clone()));
         }
-        if !table {
-            return Ok(SourceStatus::ok());
-        }
-        match self.dump(entries, emit) {
+        let read = if table {
+            self.slices = None;
+            // Somebody waits for this one.
+            self.dump(entries, Span::ZERO, emit)
+        } else {
+            match decision {
+                Decision::Whole(why) => {
+                    tracing::debug!("reading the conntrack table: {why:?}");
+                    let urgent = why == Why::Closer;
+                    self.dump(entries, if urgent { Span::ZERO } else { DUMP_WITHIN }, emit)
+                }
+                Decision::Slices(why) => {
+                    tracing::debug!("reading the conntrack table in slices: {why:?}");
+                    self.begin().and_then(|()| self.read_on(emit))
+                }
+                Decision::Rest => self.read_on(emit),
+            }
+        };
+        match read {
             Ok(0) => Ok(SourceStatus::ok()),
             Ok(malformed) => Ok(SourceStatus {
                 lost: malformed,
@@ -162,11 +300,11 @@ impl Observer for ConntrackObserver {
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        self.look_at(self.dumped.is_none(), emit)
+        self.look_at(false, emit)
     }
 
     fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        self.look_at(self.dumped.is_none_or(|cost| cost < TOO_DEAR), emit)
+        self.look_at(self.memory.dumped.is_none_or(|cost| cost < TOO_DEAR), emit)
     }
 }
 
@@ -204,17 +342,23 @@ fn read_stats() -> Option<CtStats> {
     })
 }
 
+/// An empty fold that looks closer at the ports of these rows.
+fn new_fold(closer: &[SnatTally]) -> CtFold {
+    let timeout = sysctl::number("net.netfilter.nf_conntrack_tcp_timeout_established");
+    CtFold::new(timeout).watching(closer)
+}
+
 fn fold_table(
     netlink: &mut Netlink,
-    established_timeout: Option<u32>,
+    mut fold: CtFold,
     entries: u32,
+    within: Span,
 ) -> Result<(CtTally, u64), NetlinkError> {
-    let mut fold = CtFold::new(established_timeout);
     let mut interrupted = false;
     // An empty table's dump would still walk every bucket.
     if entries > 0 {
         let (begun, cpu) = (clock::instant(), clock::thread_cpu());
-        let mut pace = Pace::new(entries, DUMP_WITHIN);
+        let mut pace = Pace::new(entries, within);
         let end = netlink.request_paced(
             wire::GET,
             DUMP,

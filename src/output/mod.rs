@@ -72,7 +72,7 @@ pub fn render(report: &Report, format: Format, options: &Options, out: &mut dyn 
 }
 
 /// What happens, why, and what that does to traffic, as one text. A rule may have said the latter already.
-fn told(finding: &Finding) -> String {
+pub(crate) fn told(finding: &Finding) -> String {
     let mut text = finding.summary.trim().to_owned();
     let impact = finding.impact.trim();
     if text.contains(impact) {

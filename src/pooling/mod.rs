@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use sizing::{Load, Sizing};
 
 use crate::finding::{Evidence, Fix, ProcessRef};
-use crate::types::Proto;
+use crate::types::{PortRange, Proto};
 
 /// Sockets towards the destination, by what they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,19 @@ pub struct Case<'a> {
     pub ports: Option<Ports>,
     /// TIME_WAIT sockets of this destination are given to new connections by themselves.
     pub reused: bool,
+    /// Which ports services of this host hold, where known: a wider range must spare them.
+    pub served: Option<Served<'a>>,
+}
+
+/// Local ports that are taken by services, or set aside for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served<'a> {
+    /// The ports that services hold, ascending.
+    pub ports: &'a [u16],
+    /// How many more there are.
+    pub left_out: u32,
+    /// `ip_local_reserved_ports`.
+    pub reserved: &'a [PortRange],
 }
 
 impl Case<'_> {

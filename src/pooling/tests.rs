@@ -39,6 +39,7 @@ fn case(sockets: Sockets, rate: f64, user: Option<(&ProcessRef, u32)>) -> Case<'
             usable: 28_232,
         }),
         reused: false,
+        served: None,
     }
 }
 

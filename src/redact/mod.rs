@@ -8,6 +8,7 @@
 
 mod addresses;
 mod names;
+mod probed;
 
 use addresses::Addresses;
 use names::Names;
@@ -15,6 +16,7 @@ use names::Names;
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
 use crate::observation::nat::NatFacts;
+use crate::observation::nat_rules::NatRules;
 use crate::observation::packet::{Bytes, CheckedMessage};
 use crate::observation::path::{Failure, PathSample};
 use crate::observation::target::{Method, Target};
@@ -57,6 +59,10 @@ impl Anonymiser {
                 self.payload(&mut error.quoted_payload);
             }
             Body::Checked(checked) => self.checked(checked),
+            Body::KernelLine(line) => {
+                self.names.interface(&mut line.device);
+                line.endpoint.iter_mut().for_each(|e| self.addresses.socket(e));
+            }
             Body::Initiations(tally) => self.addresses.socket(&mut tally.destination),
             Body::Routes(tables) => self.routes(tables),
             Body::RouteAnswer(answer) => self.answer(answer),
@@ -78,6 +84,20 @@ impl Anonymiser {
                     self.names
                         .process(&mut row.process.comm, row.process.exe.as_mut());
                 }
+                for denial in tally.denied.iter_mut().flatten() {
+                    self.addresses.ip(&mut denial.source);
+                    if let Some(holder) = &mut denial.holder {
+                        self.addresses.ip(&mut holder.source);
+                        if let Some(destination) = &mut holder.destination {
+                            self.addresses.socket(destination);
+                        }
+                    }
+                    if let Some(destination) = &mut denial.destination {
+                        self.addresses.socket(destination);
+                    }
+                    self.names
+                        .process(&mut denial.process.comm, denial.process.exe.as_mut());
+                }
             }
             Body::ConntrackTally(tally) => {
                 for snat in &mut tally.snat {
@@ -88,7 +108,9 @@ impl Anonymiser {
             Body::Nat(facts) => self.nat(facts),
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
-            Body::Counters(_) | Body::ConntrackStats(_) | Body::NatBudget(_) => {}
+            Body::Probe(probed) => self.probed(&mut probed.fact),
+            Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) | Body::NatBudget(_) => {}
+            Body::NatRules(rules) => self.nat_rules(rules),
         }
         other
     }
@@ -135,6 +157,31 @@ impl Anonymiser {
             Method::Dns(Some(server)) => self.addresses.socket(server),
             Method::Http { path, .. } => "/".clone_into(path),
             _ => {}
+        }
+    }
+
+    /// A condition's number could be tried against names; only which are the same matters.
+    fn nat_rules(&mut self, rules: &mut NatRules) {
+        let mut seen: Vec<u64> = Vec::new();
+        for rule in &mut rules.rules {
+            self.names.replace("table", &mut rule.table);
+            self.names.replace("chain", &mut rule.chain);
+            if let Some((first, last)) = &mut rule.addresses {
+                self.addresses.ip(first);
+                self.addresses.ip(last);
+                // What is replaced keeps a common prefix, not its order.
+                if last < first {
+                    std::mem::swap(first, last);
+                }
+            }
+            rule.destination.iter_mut().for_each(|d| self.addresses.ip(d));
+            for condition in &mut rule.conditions {
+                let at = seen.iter().position(|c| c == condition).unwrap_or_else(|| {
+                    seen.push(*condition);
+                    seen.len() - 1
+                });
+                *condition = at as u64;
+            }
         }
     }
 

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::Source;
-use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial, Failures, PortCall, PortHolder};
 use crate::observation::device::{Implementation, PeerSnapshot};
 use crate::observation::packet::{Direction, WirePacket};
 use crate::observation::socket::ProcessIdentity;
 use crate::time::{Span, Timestamp};
-use crate::types::Cidr;
+use crate::types::{Cidr, Proto};
 
 fn anonymiser() -> Anonymiser {
     Anonymiser::new([7; 32])
@@ -49,11 +49,33 @@ fn counted_connects_tell_nobodys_name() {
         open: 2,
         peak: 5,
         lifetime_total: Span::from_millis(1500),
+        syn_retransmits: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        bursts: Bursts::default(),
         lifetimes: vec![0, 6],
+    };
+    let denial = Denial {
+        process: row.process.clone(),
+        proto: Proto::Udp,
+        call: PortCall::Connect,
+        errno: 11,
+        source: row.source,
+        port: None,
+        destination: Some(row.destination),
+        holder: Some(PortHolder {
+            source: row.source,
+            destination: Some(row.destination),
+            inode: 5,
+        }),
+        count: 3,
+        first: Timestamp::from_secs(6),
+        last: Timestamp::from_secs(7),
     };
     let tally = ConnectTally {
         since: Timestamp::from_secs(5),
         rows: vec![row],
+        denied: Some(vec![denial]),
         ..ConnectTally::default()
     };
     let other = anonymiser().observation(&observation(Body::Connects(tally.clone())));

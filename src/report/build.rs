@@ -54,6 +54,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         nat: world.nat.newest().map(|(_, facts)| facts.clone()),
         captures: Vec::new(),
         paths: paths::section(world),
+        places: None,
+        namespaces: Vec::new(),
     }
 }
 
@@ -61,7 +63,10 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
 fn anything_seen(world: &World) -> bool {
     world.sources.iter().any(|(source, status)| {
         status.state != SourceState::Unavailable
-            && !matches!(source, Source::Host | Source::Config | Source::Keys)
+            && !matches!(
+                source,
+                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
+            )
     })
 }
 

@@ -47,6 +47,8 @@ pub struct TunnelRow {
     pub also_seen_as: Vec<SocketAddr>,
     /// Both sides.
     pub sides: [SideRow; 2],
+    /// The capture file that shows it, where two were read as two places.
+    pub capture: Option<String>,
 }
 
 /// One party, as sender.
@@ -88,6 +90,35 @@ pub fn add(report: &mut Report, world: &World, captures: Vec<CaptureRow>) {
     report.captures = captures;
 }
 
+/// Adds what each of two places saw on the wire to `report`, each row with the name of its file.
+pub fn add_places(report: &mut Report, worlds: [&World; 2], files: &[String; 2], captures: Vec<CaptureRow>) {
+    let mut whole = super::Wireguard::default();
+    let mut messages = MessageCounts::default();
+    for (world, file) in worlds.into_iter().zip(files) {
+        add(report, world, Vec::new());
+        let mut part = std::mem::take(&mut report.wireguard);
+        part.handshakes
+            .iter_mut()
+            .for_each(|row| row.capture = Some(file.clone()));
+        part.tunnels
+            .iter_mut()
+            .for_each(|row| row.capture = Some(file.clone()));
+        whole.handshakes.append(&mut part.handshakes);
+        whole.tunnels.append(&mut part.tunnels);
+        whole.handshakes_left_out += part.handshakes_left_out;
+        whole.tunnels_left_out += part.tunnels_left_out;
+        if let Some(counts) = part.messages {
+            messages.initiation += counts.initiation;
+            messages.response += counts.response;
+            messages.cookie_reply += counts.cookie_reply;
+            messages.data = Some(messages.data.unwrap_or(0) + counts.data.unwrap_or(0));
+        }
+    }
+    whole.messages = Some(messages);
+    report.wireguard = whole;
+    report.captures = captures;
+}
+
 fn handshakes(world: &World) -> (Vec<HandshakeRow>, u64) {
     let ends = || world.handshakes.conversations().flat_map(|c| c.ends());
     let mut rows = Vec::new();
@@ -124,6 +155,7 @@ fn handshake(attempt: &Attempt, outcome: Outcome, retried: bool) -> HandshakeRow
             Outcome::Answered { rtt } => Some(rtt),
             _ => None,
         },
+        capture: None,
     }
 }
 
@@ -157,7 +189,8 @@ fn tunnel(world: &World, tunnel: &Tunnel) -> TunnelRow {
         },
         rekey_after: tunnel.rekeys.shortest.zip(tunnel.rekeys.longest),
         moves: tunnel.moves().len() as u64 + tunnel.moves_forgotten,
-        also_seen_as: tunnel.aliases().to_vec(),
+        also_seen_as: tunnel.aliases().map(|alias| alias.address).collect(),
         sides,
+        capture: None,
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn section(world: &World) -> Option<Conntrack> {
     }
     let kernel = world.host.as_ref().map(|h| h.kernel.as_str());
     let mut snat: Vec<SnatRow> = tally
-        .map(|tally| natpool::uses(tally, kernel))
+        .map(|tally| natpool::uses(tally, kernel, state.rules()))
         .unwrap_or_default()
         .into_iter()
         .map(|row| SnatRow {

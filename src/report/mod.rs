@@ -4,7 +4,11 @@ pub mod build;
 pub mod captured;
 mod conntrack;
 pub mod exit;
+pub mod namespaces;
 pub mod paths;
+pub mod places;
+pub mod probed;
+mod proved;
 #[cfg(test)]
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
@@ -55,6 +59,10 @@ pub struct Report {
     pub captures: Vec<captured::CaptureRow>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
+    /// Two captures side by side, where the same messages passed both places.
+    pub places: Option<places::PlacesRow>,
+    /// Other network namespaces of the host, where they were looked at.
+    pub namespaces: Vec<namespaces::NamespaceRow>,
 }
 
 impl Report {
@@ -132,6 +140,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen by kind; `None` where the wire was not watched.
     pub messages: Option<MessageCounts>,
+    /// What was probed, in the order in which it was named.
+    pub probes: Vec<probed::ProbeRow>,
 }
 
 /// Messages seen on the wire by kind.
@@ -247,10 +257,13 @@ pub struct HandshakeRow {
     pub initiator: SocketAddr,
     /// Who was called.
     pub responder: SocketAddr,
-    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// `answered`, `unanswered`, `pending`, `cookie` or `unreachable`; of a probe also `called-back`, `rejected` or
+    /// `not-sent`.
     pub outcome: &'static str,
     /// From initiation to response.
     pub rtt: Option<Span>,
+    /// The capture file that holds it, where two were read as two places.
+    pub capture: Option<String>,
 }
 
 /// Sockets as tables.

@@ -32,6 +32,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
         // Live captures leave data out, so what belongs together is not known.
         tunnels: Vec::new(),
         tunnels_left_out: 0,
+        probes: Vec::new(),
         messages: watched.then(|| {
             let data = counts.data + counts.keepalives;
             MessageCounts {
@@ -218,6 +219,7 @@ fn handshake(world: &World, c: &Conversation, a: &Attempt) -> HandshakeRow {
         responder: a.responder,
         outcome,
         rtt,
+        capture: None,
     }
 }
 

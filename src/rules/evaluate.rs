@@ -35,8 +35,57 @@ pub struct NotChecked {
     pub missing: Vec<Source>,
 }
 
+/// Rules and what they are to judge; several such parts become one verdict.
+pub struct Part<'a> {
+    /// The rules, causes before symptoms.
+    pub rules: Vec<&'static Rule>,
+    /// What they look at.
+    pub input: Input<'a>,
+    /// What its findings are marked with as evidence: where it was seen.
+    pub seen_at: Option<String>,
+}
+
 /// Evaluates `rules` over `input`.
 pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
+    let (all, not_checked) = gather(rules, input);
+    settle(rules, all, not_checked)
+}
+
+/// Evaluates each part, and folds over all of them. What an earlier part says of the same thing, with the same code, a
+/// later one does not say again.
+pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
+    let mut rules: Vec<&Rule> = Vec::new();
+    let mut all: Vec<(usize, Finding)> = Vec::new();
+    let mut not_checked: Vec<NotChecked> = Vec::new();
+    for part in parts {
+        let (found, missed) = gather(&part.rules, &part.input);
+        let first = rules.len();
+        rules.extend(part.rules);
+        let known = all.len();
+        for (order, mut finding) in found {
+            let is_known = all
+                .iter()
+                .take(known)
+                .any(|(_, earlier)| earlier.code == finding.code && earlier.subject.covers(&finding.subject));
+            if is_known {
+                continue;
+            }
+            if let Some(place) = &part.seen_at {
+                finding.evidence = std::mem::take(&mut finding.evidence).with("seen_at", place.clone());
+            }
+            all.push((first + order, finding));
+        }
+        for missed in missed {
+            if !not_checked.contains(&missed) {
+                not_checked.push(missed);
+            }
+        }
+    }
+    settle(&rules, all, not_checked)
+}
+
+/// What holds, with its rule's place, and what could not be checked.
+fn gather(rules: &[&Rule], input: &Input<'_>) -> (Vec<(usize, Finding)>, Vec<NotChecked>) {
     let mut all = Vec::new();
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
@@ -62,6 +111,10 @@ pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
         }
         all.extend(found.into_iter().map(|f| (order, cap(f))));
     }
+    (all, not_checked)
+}
+
+fn settle(rules: &[&Rule], mut all: Vec<(usize, Finding)>, not_checked: Vec<NotChecked>) -> Evaluation {
     raise(rules, &mut all);
     // Stable, so findings of one rule keep the order in which it made them.
     all.sort_by(|(o1, f1), (o2, f2)| {
@@ -114,10 +167,12 @@ fn causes_of(rules: &[&Rule], code: &str) -> BTreeSet<&'static str> {
     let mut known = BTreeSet::new();
     let mut open = vec![code];
     while let Some(code) = open.pop() {
-        let Some(rule) = rules.iter().find(|r| r.code == code) else {
-            continue;
-        };
-        for cause in rule.explained_by {
+        // One code may have a rule in each part.
+        let causes = rules
+            .iter()
+            .filter(|r| r.code == code)
+            .flat_map(|r| r.explained_by);
+        for cause in causes {
             if known.insert(*cause) {
                 open.push(cause);
             }

@@ -9,12 +9,13 @@ pub mod evaluate;
 pub mod forecast;
 pub mod path;
 pub mod ports;
+pub mod probed;
 pub mod registry;
 mod shell;
 pub mod tunnel;
 pub mod upstream;
 
-pub use evaluate::{Evaluation, NotChecked, Suppressed, evaluate};
+pub use evaluate::{Evaluation, NotChecked, Part, Suppressed, evaluate, evaluate_parts};
 
 use crate::config::Thresholds;
 use crate::finding::{Finding, ProcessRef};

@@ -1,9 +1,10 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, path, ports, tunnel, upstream};
 use crate::observation::Source;
 use crate::track::World;
+
+use super::{Rule, captured, conntrack, path, ports, probed, tunnel, upstream};
 
 /// Every area's rules, as a live host is judged by.
 pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES, upstream::RULES];
@@ -34,12 +35,26 @@ pub fn nat() -> impl Iterator<Item = &'static Rule> {
     rules().filter(|rule| rule.needs.iter().any(|group| group.contains(&Source::Nat)))
 }
 
+/// Every rule for active probes.
+pub fn probed() -> impl Iterator<Item = &'static Rule> {
+    probed::RULES.iter()
+}
+
+/// Every rule for two captures together.
+pub fn compared() -> impl Iterator<Item = &'static Rule> {
+    captured::compared::RULES.iter()
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    let only_captured = captured().filter(|rule| rules().all(|live| live.code != rule.code));
+    let new = |code: &str| rules().all(|live| live.code != code);
+    let only_captured = captured().filter(move |rule| new(rule.code));
+    let only_probed =
+        probed().filter(move |rule| new(rule.code) && captured().all(|other| other.code != rule.code));
     tunnel::RULES
         .iter()
         .chain(only_captured)
+        .chain(only_probed)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
         .chain(upstream::RULES)

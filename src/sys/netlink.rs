@@ -108,6 +108,20 @@ pub struct DumpEnd {
     pub receives: u64,
 }
 
+/// A request whose answers are being received.
+#[derive(Debug)]
+pub struct Dump {
+    single: bool,
+    end: DumpEnd,
+}
+
+impl Dump {
+    /// How it stands.
+    pub fn end(&self) -> DumpEnd {
+        self.end
+    }
+}
+
 /// A netlink socket with its buffer.
 #[derive(Debug)]
 pub struct Netlink {
@@ -185,42 +199,55 @@ impl Netlink {
         mut each: impl FnMut(u16, &[u8]),
         mut between: impl FnMut(u64),
     ) -> Result<DumpEnd, NetlinkError> {
+        let mut dump = self.begin(message_type, flags, payload)?;
+        while !self.step(&mut dump, &mut each)? {
+            between(dump.end.bytes);
+        }
+        Ok(dump.end)
+    }
+
+    /// Sends one request, whose answers [`Netlink::step`] then receives; no other request may be made on this socket before
+    /// they have all come.
+    pub fn begin(&mut self, message_type: u16, flags: u16, payload: &[u8]) -> Result<Dump, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         self.send(message_type, flags, payload)?;
-        let single = flags & (DUMP | ACK) == 0;
-        let mut end = DumpEnd::default();
-        loop {
-            let received = self.receive()?;
-            end.bytes += received as u64;
-            end.receives += 1;
-            let mut finished = false;
-            let (what, sequence) = (self.what, self.sequence);
-            walk(what, &self.buffer[..received], |header, body| {
-                if header.sequence != sequence {
-                    return Ok(()); // left over from an earlier request that was given up
-                }
-                end.interrupted |= header.flags & DUMP_INTR != 0;
-                match header.kind {
-                    NLMSG_NOOP => {}
-                    NLMSG_ERROR | NLMSG_DONE => {
-                        finished = true;
-                        let errno = body.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b));
-                        if errno < 0 {
-                            return Err(NetlinkError::Refused { what, errno: -errno });
-                        }
-                    }
-                    kind => {
-                        each(kind, body);
-                        finished |= single;
-                    }
-                }
-                Ok(())
-            })?;
-            if finished {
-                return Ok(end);
+        Ok(Dump {
+            single: flags & (DUMP | ACK) == 0,
+            end: DumpEnd::default(),
+        })
+    }
+
+    /// Receives once and hands every answer's type and payload to `each`; true when the last has come. Between two steps of
+    /// a dump the kernel does no work for it, however long that is.
+    pub fn step(&mut self, dump: &mut Dump, mut each: impl FnMut(u16, &[u8])) -> Result<bool, NetlinkError> {
+        let received = self.receive()?;
+        let end = &mut dump.end;
+        end.bytes += received as u64;
+        end.receives += 1;
+        let mut finished = false;
+        let (what, sequence) = (self.what, self.sequence);
+        walk(what, &self.buffer[..received], |header, body| {
+            if header.sequence != sequence {
+                return Ok(()); // left over from an earlier request that was given up
             }
-            between(end.bytes);
-        }
+            end.interrupted |= header.flags & DUMP_INTR != 0;
+            match header.kind {
+                NLMSG_NOOP => {}
+                NLMSG_ERROR | NLMSG_DONE => {
+                    finished = true;
+                    let errno = body.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b));
+                    if errno < 0 {
+                        return Err(NetlinkError::Refused { what, errno: -errno });
+                    }
+                }
+                kind => {
+                    each(kind, body);
+                    finished |= dump.single;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(finished)
     }
 
     fn send(&mut self, message_type: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {

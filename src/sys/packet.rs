@@ -86,12 +86,8 @@ impl PacketSocket {
         // Protocol 0 registers no tap. The bind below does, with everything set.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))
             .map_err(PacketError::at("opening it"))?;
-        let filter: Vec<SockFilter> = filter
-            .iter()
-            .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
-            .collect();
         socket
-            .attach_filter(&filter)
+            .attach_filter(&native(filter))
             .map_err(PacketError::at("attaching the filter"))?;
         socket
             .set_nonblocking(true)
@@ -113,6 +109,14 @@ impl PacketSocket {
             buffer: vec![0; SNAP].into_boxed_slice(),
             counts: Counts::default(),
         })
+    }
+
+    /// Puts another filter in the place of the one before, at once and with nothing lost between. What waits already
+    /// passed the old one.
+    pub fn set_filter(&self, filter: &[Instruction]) -> Result<(), PacketError> {
+        self.socket
+            .attach_filter(&native(filter))
+            .map_err(PacketError::at("attaching another filter"))
     }
 
     /// The next packet; `None` when none waits.
@@ -184,6 +188,11 @@ impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+fn native(filter: &[Instruction]) -> Vec<SockFilter> {
+    let native = |i: &Instruction| SockFilter::new(i.code, i.jt, i.jf, i.k);
+    filter.iter().map(native).collect()
 }
 
 /// The kernel's timestamp among a message's control messages (`SCM_TIMESTAMPNS`).

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::processes::Owner;
 use super::sockets::usable::TIME_WAIT;
 use super::sockets::{Basis, Key, OpenRate};
-use crate::observation::connect::{ConnectRow, ConnectTally};
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial};
 use crate::observation::socket::ProcessIdentity;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
@@ -21,6 +21,9 @@ const WINDOW: Span = Span::from_secs(10);
 /// A rate over less than this says nothing.
 const LEAST: Span = Span::from_millis(500);
 
+/// The window in which failures count as recent.
+const RECENT: Span = Span::from_secs(60);
+
 /// Looks remembered of one destination; the oldest is forgotten.
 const MAX_SAMPLES: usize = 64;
 
@@ -30,6 +33,65 @@ struct Sample {
     at: Timestamp,
     established: u64,
     closed: u64,
+    failures: Counts,
+}
+
+/// How connects went, as counts that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of `connect`.
+    pub attempts: u64,
+    /// Established.
+    pub established: u64,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH or ENETUNREACH.
+    pub unreachable: u64,
+    /// Given up by the process after the first packet had been sent again.
+    pub unanswered: u64,
+    /// First packets sent again.
+    pub syn_retransmits: u64,
+}
+
+impl Counts {
+    fn of(row: &ConnectRow) -> Self {
+        Self {
+            attempts: row.attempts,
+            established: row.established,
+            refused: row.failed.refused,
+            timed_out: row.failed.timed_out,
+            unreachable: row.failed.unreachable,
+            unanswered: row.failed.unanswered,
+            syn_retransmits: row.syn_retransmits,
+        }
+    }
+
+    fn merge(self, other: Self, with: fn(u64, u64) -> u64) -> Self {
+        Self {
+            attempts: with(self.attempts, other.attempts),
+            established: with(self.established, other.established),
+            refused: with(self.refused, other.refused),
+            timed_out: with(self.timed_out, other.timed_out),
+            unreachable: with(self.unreachable, other.unreachable),
+            unanswered: with(self.unanswered, other.unanswered),
+            syn_retransmits: with(self.syn_retransmits, other.syn_retransmits),
+        }
+    }
+}
+
+/// How the newest connects towards one destination went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recent {
+    /// The counts over that time.
+    pub counts: Counts,
+    /// How long it is: at most a minute.
+    pub over: Span,
+    /// Attempts that wait for an answer now.
+    pub waiting: u64,
+    /// The process that opened most of them.
+    pub process: ProcessIdentity,
 }
 
 /// Connections over time. Bounded by what a [`ConnectTally`] may hold.
@@ -110,20 +172,21 @@ impl ConnectState {
     /// Takes counts in.
     pub fn apply(&mut self, at: Timestamp, tally: &ConnectTally) {
         let before = self.newest.as_ref().map_or(tally.since, |(before, _)| *before);
-        let mut sums: BTreeMap<(IpAddr, SocketAddr), (u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<(IpAddr, SocketAddr), (u64, Counts)> = BTreeMap::new();
         for row in &tally.rows {
             let sum = sums.entry((row.source, row.destination)).or_default();
-            sum.0 += row.established;
-            sum.1 += row.closed();
+            sum.0 += row.closed();
+            sum.1 = sum.1.merge(Counts::of(row), u64::saturating_add);
         }
         self.samples.retain(|key, _| sums.contains_key(key));
-        for (key, (established, closed)) in sums {
+        for (key, (closed, failures)) in sums {
             let samples = self.samples.entry(key).or_insert_with(|| {
                 // Not there before is none before: nothing that is counted vanishes.
                 let none = Sample {
                     at: before,
                     established: 0,
                     closed: 0,
+                    failures: Counts::default(),
                 };
                 VecDeque::from([none])
             });
@@ -132,8 +195,9 @@ impl ConnectState {
             }
             samples.push_back(Sample {
                 at,
-                established,
+                established: failures.established,
                 closed,
+                failures,
             });
         }
         self.newest = Some((at, tally.clone()));
@@ -183,6 +247,66 @@ impl ConnectState {
             no_port: no_port(&rows),
             owner: owner(&rows),
         })
+    }
+
+    /// How the connects of the last minute towards `key` went; `None` where none was counted, or why they fail is not known.
+    pub fn recent(&self, key: &Key) -> Option<Recent> {
+        let (_, tally) = self.newest.as_ref().filter(|(_, t)| !t.causes_unknown)?;
+        let samples = self.samples.get(&(key.source, key.destination))?;
+        let newest = samples.back()?;
+        let oldest = samples.iter().find(|s| newest.at.since(s.at) <= RECENT)?;
+        let rows = || self.rows(tally, key);
+        let process = rows().max_by_key(|r| r.attempts)?.process.clone();
+        let waiting = rows().map(|r| r.open.saturating_sub(r.established.saturating_sub(r.closed())));
+        Some(Recent {
+            // A process that was forgotten in between makes a sum smaller.
+            counts: newest.failures.merge(oldest.failures, u64::saturating_sub),
+            over: newest.at.since(oldest.at),
+            waiting: waiting.sum(),
+            process,
+        })
+    }
+
+    fn rows<'a>(&self, tally: &'a ConnectTally, key: &Key) -> impl Iterator<Item = &'a ConnectRow> {
+        let key = (key.source, key.destination);
+        tally
+            .rows
+            .iter()
+            .filter(move |r| (r.source, r.destination) == key)
+    }
+
+    /// The bursts of attempts towards `key`, of all processes, the time watched, and the process with most of them.
+    pub fn bursts(&self, key: &Key) -> Option<(Bursts, u64, Span, ProcessIdentity)> {
+        let (at, tally) = self.newest.as_ref()?;
+        let bursting = || self.rows(tally, key).filter(|r| r.bursts.count > 0);
+        let most = bursting().max_by_key(|r| r.bursts.attempts)?;
+        let bursts = Bursts {
+            count: bursting().map(|r| r.bursts.count).max()?,
+            attempts: bursting().map(|r| r.bursts.attempts).sum(),
+            first: bursting().filter_map(|r| r.bursts.first).min(),
+            last: bursting().filter_map(|r| r.bursts.last).max(),
+        };
+        let attempts = self.rows(tally, key).map(|r| r.attempts).sum();
+        Some((bursts, attempts, at.since(tally.since), most.process.clone()))
+    }
+
+    /// System calls that were denied a local port within the last minute.
+    pub fn denied(&self) -> impl Iterator<Item = &Denial> {
+        let newest = self.newest.as_ref();
+        newest.into_iter().flat_map(|(at, tally)| {
+            let all = tally.denied.iter().flatten();
+            all.filter(|denial| at.since(denial.last) <= RECENT)
+        })
+    }
+
+    /// Where a process opens most of its connections to from the address `source` (or from any, where that is unspecified).
+    pub fn main_destination(&self, process: &ProcessIdentity, source: IpAddr) -> Option<SocketAddr> {
+        let (_, tally) = self.newest.as_ref()?;
+        let theirs = tally.rows.iter().filter(|r| {
+            (r.process.pid, r.process.start_ticks) == (process.pid, process.start_ticks)
+                && (source.is_unspecified() || r.source == source)
+        });
+        theirs.max_by_key(|r| r.attempts).map(|r| r.destination)
     }
 
     /// How many destinations the program of `process` opened connections to.

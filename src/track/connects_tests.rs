@@ -1,5 +1,5 @@
 use super::*;
-use crate::observation::connect::Failures;
+use crate::observation::connect::{Bursts, Failures};
 
 const TO: ([u8; 4], u16) = ([203, 0, 113, 9], 443);
 
@@ -32,6 +32,10 @@ fn row(pid: u32, comm: &str, established: u64, closed_here: u64) -> ConnectRow {
         open: established - closed_here,
         peak: 3,
         lifetime_total: Span::from_millis(100) * u32::try_from(closed_here).unwrap(),
+        syn_retransmits: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        bursts: Bursts::default(),
         lifetimes: Vec::new(),
     }
 }

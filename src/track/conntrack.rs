@@ -1,19 +1,27 @@
 //! Conntrack over time: how far each counter moved while watched, how the count of entries grows, and the newest table.
 //!
-//! In: [`CtStats`] and [`CtTally`]. Out: totals since watching began, per look and in all. What the counters read when
-//! watching began is history, possibly of months, and is never told as current.
+//! In: [`CtStats`] and [`CtTally`]. Out: movement over the looks that are remembered, per look and in all. What the counters
+//! read when watching began is history, possibly of months, and is never told as current; nor is what moved before the oldest
+//! look that is remembered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 
-use super::trend::{Trend, moved32};
-use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
+use super::trend::Trend;
+use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally, moved32};
+use crate::observation::nat_rules::NatRules;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
 
-/// Looks remembered; the oldest is forgotten.
-pub const MAX_LOOKS: usize = 64;
+/// Looks remembered, ten minutes of them at one a second; the oldest is forgotten, and with it what moved then.
+pub const MAX_LOOKS: usize = 600;
+
+/// Two looks are no further apart than this, unless the clock was set or the machine slept…
+const LONGEST_GAP: Span = Span::from_secs(60);
+
+/// …and then they are taken to be as far apart as looks are meant to be.
+const USUAL_GAP: Span = Span::from_secs(1);
 
 /// Tables remembered of the NAT ports towards one destination; the oldest is forgotten. A tally lists 256 destinations at
 /// most, and what the newest does not list is forgotten.
@@ -94,6 +102,21 @@ impl AddAssign for Moved {
     }
 }
 
+impl SubAssign for Moved {
+    fn sub_assign(&mut self, other: Self) {
+        self.found -= other.found;
+        self.invalid -= other.invalid;
+        self.insert -= other.insert;
+        self.insert_failed -= other.insert_failed;
+        self.drop -= other.drop;
+        self.early_drop -= other.early_drop;
+        self.error -= other.error;
+        self.search_restart -= other.search_restart;
+        self.clash_resolve -= other.clash_resolve;
+        self.chain_toolong -= other.chain_toolong;
+    }
+}
+
 /// One look at the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -103,37 +126,48 @@ pub struct Look {
     pub count: u32,
     /// Movement since the look before; nothing at the first.
     pub moved: Moved,
+    /// Time since the look before, whatever the clock did; zero at the first.
+    pub passed: Span,
 }
 
 /// Conntrack over time.
 #[derive(Debug, Default)]
 pub struct ConntrackState {
-    first: Option<Timestamp>,
     newest: Option<CtStats>,
     looks: VecDeque<Look>,
     total: Moved,
+    watched: Span,
     tally: Option<(Timestamp, CtTally)>,
     ports: BTreeMap<NatKey, VecDeque<(Timestamp, u32)>>,
+    rules: Option<NatRules>,
 }
 
 impl ConntrackState {
     /// Takes statistics in.
     pub fn apply_stats(&mut self, at: Timestamp, stats: &CtStats) {
-        self.first.get_or_insert(at);
         let mut moved = Moved::default();
         if let Some(before) = &self.newest {
             for (before, after) in before.cpus.iter().zip(&stats.cpus) {
                 moved += Moved::between(before, after);
             }
         }
+        let passed = self
+            .looks
+            .back()
+            .map_or(Span::ZERO, |before| between(before.at, at));
         self.total += moved;
-        if self.looks.len() == MAX_LOOKS {
-            self.looks.pop_front();
+        self.watched += passed;
+        if self.looks.len() == MAX_LOOKS
+            && let Some(oldest) = self.looks.pop_front()
+        {
+            self.total -= oldest.moved;
+            self.watched = self.watched.saturating_sub(oldest.passed);
         }
         self.looks.push_back(Look {
             at,
             count: stats.count,
             moved,
+            passed,
         });
         self.newest = Some(stats.clone());
     }
@@ -152,6 +186,16 @@ impl ConntrackState {
         self.tally = Some((at, tally.clone()));
     }
 
+    /// Takes NAT rules in.
+    pub fn apply_rules(&mut self, rules: &NatRules) {
+        self.rules = Some(rules.clone());
+    }
+
+    /// The newest NAT rules; `None` where they could not be read.
+    pub fn rules(&self) -> Option<&NatRules> {
+        self.rules.as_ref()
+    }
+
     /// Where the count of NAT ports in use towards one destination is going, over the tables that were read.
     pub fn ports_trend(&self, row: &SnatTally) -> Option<Trend> {
         let seen = self.ports.get(&key(row))?;
@@ -168,18 +212,16 @@ impl ConntrackState {
         self.looks.iter()
     }
 
-    /// How far the counters moved while watched; `None` before the second look, and where no CPU's could be read.
+    /// How far the counters moved over the looks that are remembered; `None` before the second look, and where no CPU's could
+    /// be read.
     pub fn moved(&self) -> Option<&Moved> {
         let read = self.newest.as_ref().is_some_and(|s| !s.cpus.is_empty());
-        (read && self.watched() > Span::ZERO).then_some(&self.total)
+        (read && self.watched > Span::ZERO).then_some(&self.total)
     }
 
-    /// The time between the first look and the newest.
+    /// The time that these looks span.
     pub fn watched(&self) -> Span {
-        match (self.first, self.looks.back()) {
-            (Some(first), Some(newest)) => newest.at.since(first),
-            _ => Span::ZERO,
-        }
+        self.watched
     }
 
     /// `n` events of the watch, per second.
@@ -207,6 +249,16 @@ impl ConntrackState {
     /// The newest table and when it was read.
     pub fn tally(&self) -> Option<(Timestamp, &CtTally)> {
         self.tally.as_ref().map(|(at, tally)| (*at, tally))
+    }
+}
+
+/// The time between two looks.
+fn between(before: Timestamp, at: Timestamp) -> Span {
+    let passed = at.since(before);
+    if at < before || passed > LONGEST_GAP {
+        USUAL_GAP
+    } else {
+        passed
     }
 }
 
@@ -300,6 +352,7 @@ mod tests {
             rewritten: None,
             closing: 0,
             unreplied: 0,
+            runs: None,
         };
         let mut state = ConntrackState::default();
         for i in 0..200_u32 {
@@ -319,11 +372,37 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_totals_are_not_lost() {
+    fn memory_is_bounded_and_what_is_forgotten_is_no_longer_told() {
         let all: Vec<_> = (0..200).map(|i| (i64::from(i), stats(1, &[i]))).collect();
         let state = state(&all);
-        assert_eq!(state.looks().count(), MAX_LOOKS);
         assert_eq!(state.moved().map(|m| m.drop), Some(199));
         assert_eq!(state.watched(), Span::from_secs(199));
+        // A failure in the first minute of a day.
+        let day: Vec<_> = (0..86_400)
+            .map(|i| (i64::from(i), stats(1, &[u32::min(i, 60)])))
+            .collect();
+        let early = self::state(&day[..500]);
+        assert_eq!(early.moved().map(|m| m.drop), Some(60));
+        let late = self::state(&day[..2000]);
+        assert_eq!(late.moved().map(|m| m.drop), Some(0));
+        assert_eq!(late.looks().count(), MAX_LOOKS);
+        assert_eq!(late.watched(), Span::from_secs(600));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_does_not_change_rates() {
+        for step in [-3600, 3600] {
+            let looks: Vec<_> = (0..10)
+                .map(|i| {
+                    let at = i64::from(i) + if i < 5 { 0 } else { step };
+                    (at, stats(100 + i * 10, &[i * 20]))
+                })
+                .collect();
+            let state = state(&looks);
+            assert_eq!(state.moved().map(|m| m.drop), Some(180), "{step}");
+            assert_eq!(state.watched(), Span::from_secs(9), "{step}");
+            assert_eq!(state.per_second(180), Some(20.0), "{step}");
+            assert_eq!(state.growth_per_second(), Some(10.0), "{step}");
+        }
     }
 }

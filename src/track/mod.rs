@@ -7,10 +7,14 @@ pub mod connects;
 pub mod conntrack;
 pub mod counters;
 pub mod handshake;
+pub mod kernel_log;
 pub mod natclass;
 pub mod natpool;
+pub mod natrules;
 pub mod opened;
 pub mod paths;
+pub mod places;
+pub mod probes;
 pub mod processes;
 pub mod routes;
 pub mod sessions;
@@ -20,6 +24,7 @@ pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
+use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
 
@@ -42,8 +47,14 @@ pub struct World {
     pub handshakes: handshake::Handshakes,
     /// Sessions on the wire.
     pub sessions: sessions::Sessions,
+    /// What this place and a second one have in common; `None` where there is no second.
+    pub places: Option<places::Comparison>,
+    /// How their data is sampled; `None` where none is looked for.
+    pub sampling: Option<Sampling>,
     /// What keys opened of handshakes.
     pub opened: opened::OpenedState,
+    /// Reasons in the kernel's log.
+    pub kernel_log: kernel_log::KernelLog,
     /// Links, routes and look-ups.
     pub routes: routes::RouteState,
     /// Protocol counters over time.
@@ -60,6 +71,8 @@ pub struct World {
     pub nat: natclass::NatState,
     /// Measured paths.
     pub paths: paths::PathState,
+    /// What was probed, and what came of it.
+    pub probes: probes::Probes,
 }
 
 impl World {
@@ -74,7 +87,10 @@ impl World {
             tunnels: tunnels::Tunnels::default(),
             handshakes: handshake::Handshakes::default(),
             sessions: sessions::Sessions::default(),
+            places: None,
+            sampling: None,
             opened: opened::OpenedState::default(),
+            kernel_log: kernel_log::KernelLog::default(),
             routes: routes::RouteState::default(),
             counters: counters::CounterState::default(),
             sockets: sockets::SocketState::default(),
@@ -83,6 +99,7 @@ impl World {
             conntrack: conntrack::ConntrackState::default(),
             nat: natclass::NatState::default(),
             paths: paths::PathState::default(),
+            probes: probes::Probes::default(),
         }
     }
 
@@ -105,11 +122,16 @@ impl World {
             Body::Devices(devices) => self.tunnels.apply_devices(observation.source, at, devices),
             Body::ConfiguredPeers(peers) => self.tunnels.apply_configured(at, peers),
             Body::Packet(packet) => {
-                self.handshakes.apply_packet(at, packet);
+                // A sample of data says nothing about how many there were.
+                if !packet.is_data() {
+                    self.handshakes.apply_packet(at, packet);
+                }
                 self.sessions.apply_packet(at, packet);
             }
+            Body::Sampling(sampling) => self.sampling = Some(*sampling),
             Body::IcmpError(error) => self.handshakes.apply_icmp(at, error),
             Body::Checked(checked) => self.opened.apply(at, checked),
+            Body::KernelLine(line) => self.kernel_log.apply(line),
             Body::Initiations(tally) => self.handshakes.apply_tally(at, tally),
             Body::Routes(tables) => {
                 if self.routes.apply_tables(at, tables) {
@@ -127,6 +149,8 @@ impl World {
             Body::NatBudget(budget) => self.nat.apply_budget(budget),
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
+            Body::Probe(fact) => self.probes.apply(at, fact),
+            Body::NatRules(rules) => self.conntrack.apply_rules(rules),
         }
     }
 
@@ -168,17 +192,25 @@ impl World {
         match observation.body {
             Body::Packet(_)
             | Body::IcmpError(_)
+            | Body::Sampling(_)
             | Body::Checked(_)
             | Body::Initiations(_)
+            | Body::KernelLine(_)
             | Body::RouteAnswer(_)
-            | Body::Status(_) => Vec::new(),
+            | Body::Status(_)
+            | Body::Probe(_) => Vec::new(),
             _ => self.requests(),
         }
     }
 
     /// The next event on which a verdict hangs, if one is due soon: worth waiting for.
     pub fn due(&self) -> Option<Due> {
-        self.tunnels.due(&self.handshakes, &self.routes, self.now)
+        let contest = self.sessions.contest_due(self.now).map(|at| Due {
+            at,
+            what: "whether two hosts use one key".to_owned(),
+        });
+        let tunnels = self.tunnels.due(&self.handshakes, &self.routes, self.now);
+        [tunnels, contest].into_iter().flatten().min_by_key(|due| due.at)
     }
 }
 

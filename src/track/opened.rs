@@ -157,7 +157,9 @@ impl OpenedState {
         (call.last_at, call.last_sender, call.last_mac1) = (at, checked.sender, mac1);
         call.reached = checked.reached.or(call.reached);
         call.count += 1;
-        if let (Some(opened), Some(responder)) = (&checked.opened, checked.made_for)
+        // What was made for another device than it reached says nothing of either's peers.
+        let reached_it = checked.reached.is_none() || checked.reached == checked.made_for;
+        if let (Some(opened), Some(responder), true) = (&checked.opened, checked.made_for, reached_it)
             && let Ok(stamp) = <[u8; 12]>::try_from(opened.stamp.0.as_slice())
         {
             let seen = Seen {

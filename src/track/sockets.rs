@@ -6,7 +6,7 @@
 pub mod history;
 pub mod usable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 pub use history::{Basis, History, OpenRate, Sample};
@@ -14,6 +14,7 @@ pub use usable::Usable;
 
 use crate::observation::socket::{DestinationTally, SocketTally};
 use crate::time::Timestamp;
+use crate::track::trend::Trend;
 use crate::types::Proto;
 
 /// Destinations remembered. At the bound those that were not seen lately make room, and if all were, a new one is not
@@ -45,6 +46,8 @@ impl From<&DestinationTally> for Key {
 #[derive(Debug, Default)]
 pub struct SocketState {
     newest: Option<(Timestamp, SocketTally)>,
+    /// UDP ports in the ephemeral range that were taken at each of the newest looks, oldest first.
+    udp_ports: VecDeque<(Timestamp, u32)>,
     destinations: BTreeMap<Key, History>,
     left_out: u64,
 }
@@ -53,6 +56,10 @@ impl SocketState {
     /// Takes a folded table in.
     pub fn apply(&mut self, at: Timestamp, tally: &SocketTally) {
         self.newest = Some((at, tally.clone()));
+        if self.udp_ports.len() == history::MAX_SAMPLES {
+            self.udp_ports.pop_front();
+        }
+        self.udp_ports.push_back((at, tally.udp_ports_in_range));
         if tally.left_out.items == 0 {
             // The tally is whole, so what it does not show is not there.
             let shown: std::collections::BTreeSet<Key> = tally.destinations.iter().map(Key::from).collect();
@@ -86,6 +93,11 @@ impl SocketState {
             Some((used, key)) if used < Some(at) => self.destinations.remove(&key).is_some(),
             _ => false,
         }
+    }
+
+    /// Where the count of taken UDP ports is going.
+    pub fn udp_trend(&self) -> Option<Trend> {
+        Trend::of(self.udp_ports.iter().map(|(at, ports)| (*at, f64::from(*ports))))
     }
 
     /// The newest table and when it was read.

@@ -90,13 +90,6 @@ impl Trend {
     }
 }
 
-/// By how much a counter of 32 bits moved; `None` where it must have been reset, since none moves by half its range
-/// between two looks.
-pub fn moved32(before: u32, after: u32) -> Option<u64> {
-    let moved = after.wrapping_sub(before);
-    (moved <= u32::MAX / 2).then_some(moved.into())
-}
-
 /// The newest points that belong together, as seconds after the first of them.
 fn newest_run(points: impl IntoIterator<Item = (Timestamp, f64)>) -> Vec<(f64, f64)> {
     let mut run: Vec<(Timestamp, f64)> = Vec::new();

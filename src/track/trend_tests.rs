@@ -172,18 +172,6 @@ fn long_histories_are_thinned_and_keep_their_newest() {
     assert_eq!(thin(points).last(), Some(&(9999.0, 29_997.0)));
 }
 
-#[test]
-fn counters_wrap_and_are_reset() {
-    for (before, after, expected) in [
-        (5, 9, Some(4)),
-        (u32::MAX - 1, 3, Some(5)),
-        (5000, 3, None),
-        (0, 0, Some(0)),
-    ] {
-        assert_eq!(moved32(before, after), expected);
-    }
-}
-
 proptest! {
     #[test]
     fn any_points_give_ordered_bounds(points in prop::collection::vec((any::<i64>(), any::<f64>()), 0..60)) {

@@ -1,4 +1,4 @@
-//! The records that the eBPF programs in `bpf/` keep in their maps, by the layouts in bpf/connects.bpf.c.
+//! The records that the eBPF programs in `bpf/` keep in their maps, by the layouts in bpf/connects.h and bpf/errnos.bpf.c.
 //!
 //! In: bytes as the kernel gives them, in this machine's byte order. Out: plain values. The sizes are part of the types,
 //! so that a record of another layout is refused where a map is opened and not misread here.
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub const KEY: usize = 48;
 
 /// Bytes of `struct tally`.
-pub const TALLY: usize = 312;
+pub const TALLY: usize = 392;
 
 /// Bytes of `struct losses`.
 pub const LOSSES: usize = 24;
@@ -54,6 +54,18 @@ pub struct Tally {
     pub no_port_last: u64,
     pub open: u64,
     pub peak: u64,
+    pub syn_retransmits: u64,
+    pub unanswered: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub bursts: u64,
+    pub burst_opens: u64,
+    /// `CLOCK_MONOTONIC`, 0 where there was none.
+    pub burst_first: u64,
+    /// Likewise.
+    pub burst_last: u64,
+    /// The process as the observer's own PID namespace numbers it, 0 where it does not.
+    pub tgid_here: u32,
     pub lifetimes: [u32; CLASSES],
 }
 
@@ -94,6 +106,12 @@ impl Fields<'_> {
     fn ip(&mut self) -> IpAddr {
         Ipv6Addr::from(self.take::<16>()).to_canonical()
     }
+    /// A process's name, which ends in a zero.
+    fn comm(&mut self) -> String {
+        let comm = self.take::<16>();
+        let comm = comm.split(|b| *b == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(comm).into_owned()
+    }
     /// A count that may be off by the few that another processor has not added yet.
     fn count(&mut self) -> u64 {
         u64::try_from(i64::from_ne_bytes(self.take())).unwrap_or(0)
@@ -116,10 +134,8 @@ pub fn key(bytes: &[u8; KEY]) -> Key {
 /// Reads a `struct tally`.
 pub fn tally(bytes: &[u8; TALLY]) -> Tally {
     let mut f = Fields(bytes);
-    let comm = f.take::<16>();
-    let comm = comm.split(|b| *b == 0).next().unwrap_or_default();
     Tally {
-        comm: String::from_utf8_lossy(comm).into_owned(),
+        comm: f.comm(),
         attempts: f.u64(),
         established: f.u64(),
         no_port: f.u64(),
@@ -137,6 +153,19 @@ pub fn tally(bytes: &[u8; TALLY]) -> Tally {
         no_port_last: f.u64(),
         open: f.count(),
         peak: f.count(),
+        syn_retransmits: f.u64(),
+        unanswered: f.u64(),
+        bytes_sent: f.u64(),
+        bytes_received: f.u64(),
+        bursts: f.u64(),
+        burst_opens: f.u64(),
+        burst_first: f.u64(),
+        burst_last: f.u64(),
+        tgid_here: {
+            // `window_at` and `window_opens`: the burst that may be under way.
+            f.take::<12>();
+            f.u32()
+        },
         lifetimes: std::array::from_fn(|_| f.u32()),
     }
 }
@@ -148,6 +177,92 @@ pub fn losses(bytes: &[u8; LOSSES]) -> Losses {
         made: f.u64(),
         not_followed: f.u64(),
         orphans: f.u64(),
+    }
+}
+
+/// Bytes of `struct want`.
+pub const WANT: usize = 56;
+
+/// Bytes of `struct denied`.
+pub const DENIED: usize = 48;
+
+/// A system call that asks for a local port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// `bind`.
+    Bind,
+    /// `connect`.
+    Connect,
+    /// `sendto` or `sendmsg`.
+    Send,
+}
+
+/// Which port was wanted by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Want {
+    /// The local address and port; port 0 is any.
+    pub source: SocketAddr,
+    /// Where to, for `connect` and a send.
+    pub destination: SocketAddr,
+    /// When the process started, in nanoseconds since boot.
+    pub started: u64,
+    /// Its id.
+    pub tgid: u32,
+    /// `IPPROTO_…`.
+    pub protocol: u16,
+    /// The call.
+    pub call: Call,
+    /// The errno.
+    pub errno: u8,
+}
+
+/// How often that was denied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The process's name.
+    pub comm: String,
+    /// How often.
+    pub count: u64,
+    /// `CLOCK_MONOTONIC`.
+    pub first: u64,
+    /// Likewise.
+    pub last: u64,
+    /// The process as the observer's own PID namespace numbers it, 0 where it does not.
+    pub tgid_here: u32,
+}
+
+/// Reads a `struct want`; `None` for a call that is not known.
+pub fn want(bytes: &[u8; WANT]) -> Option<Want> {
+    let mut f = Fields(bytes);
+    let (source, destination) = (f.ip(), f.ip());
+    let (started, tgid) = (f.u64(), f.u32());
+    let (source_port, destination_port, protocol) = (f.u16(), f.u16(), f.u16());
+    let [call, errno] = f.take();
+    Some(Want {
+        source: SocketAddr::new(source, source_port),
+        destination: SocketAddr::new(destination, destination_port),
+        started,
+        tgid,
+        protocol,
+        call: match call {
+            1 => Call::Bind,
+            2 => Call::Connect,
+            3 => Call::Send,
+            _ => return None,
+        },
+        errno,
+    })
+}
+
+/// Reads a `struct denied`.
+pub fn denied(bytes: &[u8; DENIED]) -> Denied {
+    let mut f = Fields(bytes);
+    Denied {
+        comm: f.comm(),
+        count: f.u64(),
+        first: f.u64(),
+        last: f.u64(),
+        tgid_here: f.u32(),
     }
 }
 
@@ -184,10 +299,11 @@ mod tests {
     fn a_tally_uses_each_of_its_bytes_once() {
         let mut bytes = [0; TALLY];
         bytes[..4].copy_from_slice(b"node");
-        for (i, field) in bytes[16..152].chunks_exact_mut(8).enumerate() {
+        for (i, field) in bytes[16..224].chunks_exact_mut(8).enumerate() {
             field.copy_from_slice(&(i as u64 + 1).to_ne_bytes());
         }
-        for (i, field) in bytes[152..].chunks_exact_mut(4).enumerate() {
+        bytes[228..232].copy_from_slice(&812_u32.to_ne_bytes());
+        for (i, field) in bytes[232..].chunks_exact_mut(4).enumerate() {
             field.copy_from_slice(&(u32::try_from(i).unwrap() + 100).to_ne_bytes());
         }
         let t = tally(&bytes);
@@ -197,7 +313,43 @@ mod tests {
         );
         assert_eq!((t.failed_otherwise, t.closed_here, t.reset_there), (9, 10, 12));
         assert_eq!((t.lifetime_ns, t.no_port_last, t.open, t.peak), (13, 15, 16, 17));
+        assert_eq!((t.syn_retransmits, t.bytes_received, t.bursts), (18, 21, 22));
+        assert_eq!(
+            (t.burst_opens, t.burst_first, t.burst_last, t.tgid_here),
+            (23, 24, 25, 812)
+        );
         assert_eq!((t.lifetimes[0], t.lifetimes[CLASSES - 1]), (100, 139));
+    }
+
+    #[test]
+    fn a_denied_port_is_read_field_by_field() {
+        let mut bytes = [0; WANT];
+        bytes[10..16].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 2]);
+        bytes[26..32].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 7]);
+        bytes[32..40].copy_from_slice(&77_u64.to_ne_bytes());
+        bytes[40..44].copy_from_slice(&812_u32.to_ne_bytes());
+        for (at, n) in [(44, 8080_u16), (46, 443), (48, 17)] {
+            bytes[at..at + 2].copy_from_slice(&n.to_ne_bytes());
+        }
+        bytes[50..52].copy_from_slice(&[2, 11]);
+        let expected = Want {
+            source: "10.0.0.2:8080".parse().unwrap(),
+            destination: "192.0.2.7:443".parse().unwrap(),
+            started: 77,
+            tgid: 812,
+            protocol: 17,
+            call: Call::Connect,
+            errno: 11,
+        };
+        assert_eq!(want(&bytes), Some(expected));
+        bytes[50] = 9;
+        assert_eq!(want(&bytes), None);
+        let mut bytes = [0; DENIED];
+        bytes[..4].copy_from_slice(b"node");
+        bytes[16..24].copy_from_slice(&5_u64.to_ne_bytes());
+        bytes[40..44].copy_from_slice(&7_u32.to_ne_bytes());
+        let d = denied(&bytes);
+        assert_eq!((d.comm.as_str(), d.count, d.last, d.tgid_here), ("node", 5, 0, 7));
     }
 
     #[test]

@@ -57,6 +57,22 @@ impl ReceiverKeys {
         Some(self.mac1(body) == *mac1)
     }
 
+    /// Fills in mac1, and mac2 where there is a cookie, of a whole initiation or response for this receiver. The result
+    /// is mac1: a cookie reply is bound to it.
+    pub fn sign(&self, message: &mut [u8], cookie: Option<&Cookie>) -> [u8; MAC] {
+        let Some((rest, mac2)) = message.split_last_chunk_mut::<MAC>() else {
+            return [0; MAC];
+        };
+        let Some((body, mac1)) = rest.split_last_chunk_mut::<MAC>() else {
+            return [0; MAC];
+        };
+        *mac1 = self.mac1(body);
+        if let Some(cookie) = cookie {
+            *mac2 = cookie.mac2(body, mac1);
+        }
+        *mac1
+    }
+
     /// Opens a cookie reply that this key's owner sent, with mac1 of the message that it answers. `None` where one
     /// of the three does not belong to the others.
     pub fn open_cookie(&self, reply: &CookieReply<'_>, mac1: &[u8; MAC]) -> Option<Cookie> {

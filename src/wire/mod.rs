@@ -3,15 +3,20 @@
 #[cfg(test)]
 pub(crate) mod boring;
 pub mod bpf_records;
+pub mod bpf_tables;
+pub mod btf;
+pub mod dialect;
 pub mod dns;
 pub mod echo;
 pub mod elf;
 pub mod fly_instances;
+pub mod flyctl;
 pub mod frame;
 pub mod icmp;
 pub mod ip;
 pub mod key_file;
 pub mod key_ring;
+pub mod kmsg;
 pub mod mac;
 pub mod natpmp;
 pub mod netlink;

@@ -67,6 +67,32 @@ impl Tai64n {
         (nanos < 1_000_000_000).then(|| Timestamp::from_nanos(whole))
     }
 
+    /// The stamp of `at` as the kernel and wireguard-go make it: on their scale, whitened, and later than `after`, as a
+    /// responder demands. Two within one step of 16.8 ms would be a replay, so the second takes the next step.
+    pub fn like_the_kernel(at: Timestamp, after: Option<Self>) -> Self {
+        let step = i64::from(WHITENED) + 1;
+        let mut stamp = Self::new(at, Scale::Kernel).whitened();
+        if let Some(after) = after.filter(|after| stamp <= *after) {
+            let last = after.unix(Scale::Kernel).unwrap_or(at);
+            let next = Timestamp::from_nanos(last.as_nanos().saturating_add(step));
+            stamp = Self::new(next, Scale::Kernel).whitened();
+            if stamp <= after {
+                // The second's last step was over: a second is no multiple of the step.
+                let next = Timestamp::from_nanos(last.as_nanos().saturating_add(2 * step));
+                stamp = Self::new(next, Scale::Kernel).whitened();
+            }
+        }
+        stamp
+    }
+
+    fn whitened(self) -> Self {
+        let mut bytes = self.0;
+        if let Some(low) = bytes.last_chunk_mut::<4>() {
+            *low = (u32::from_be_bytes(*low) & !WHITENED).to_be_bytes();
+        }
+        Self(bytes)
+    }
+
     /// The stamp of `at` on `scale`, not whitened. Times before 1970 become 1970.
     pub fn new(at: Timestamp, scale: Scale) -> Self {
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(0);
@@ -120,6 +146,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn stamps_like_the_kernels_always_rise(at in 0..4_000_000_000_000_000_000i64, back in 0..2_000_000_000i64) {
+            let mut last = None;
+            for n in 0..70 {
+                let at = Timestamp::from_nanos((at - back * n).max(0));
+                let stamp = Tai64n::like_the_kernel(at, last);
+                prop_assert!(last.is_none_or(|last| stamp > last));
+                prop_assert_eq!(stamp.likely_scale(), Scale::Kernel);
+                prop_assert!(stamp.nanoseconds() < 1_000_000_000);
+                last = Some(stamp);
+            }
+        }
+
         #[test]
         fn round_trips_and_keeps_the_order(a in 0..i64::MAX, b in 0..i64::MAX) {
             let stamp = |n| Tai64n::new(Timestamp::from_nanos(n), Scale::Rust);

@@ -171,6 +171,7 @@ fn a_large_table_is_folded_exactly() {
             rewritten: None,
             closing: 0,
             unreplied: 1500,
+            runs: None,
         };
         assert_eq!(tally.snat[0], first);
         let second = &tally.snat[1];

@@ -5,11 +5,13 @@
 use super::Namespace;
 use super::load::{ChurnPlan, ChurnStats, churn_here, hold_here};
 use nix::sys::resource::{Resource, setrlimit};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 const VARIABLE: &str = "WGNAT_LAB_CHILD";
 const READY: &str = "lab-child-ready ";
@@ -26,6 +28,39 @@ pub enum Work {
     },
     /// Churns.
     Churn(ChurnPlan),
+    /// Opens `each` connections at once, holds them until the next, and so on each `period`.
+    Burst {
+        /// The server.
+        to: SocketAddr,
+        /// Connections in a burst.
+        each: usize,
+        /// From one to the next.
+        period: Duration,
+    },
+    /// Tries to connect without waiting for an answer longer than `patience`, over and over.
+    Try {
+        /// Where to.
+        to: SocketAddr,
+        /// After this an attempt is given up.
+        patience: Duration,
+    },
+    /// Connects UDP sockets until none gets a port, then tries on each 20 ms.
+    UdpConnect {
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// As [`Work::UdpConnect`] with TCP sockets that are bound to `from` and any port before they connect.
+    BindFirst {
+        /// The local address.
+        from: std::net::IpAddr,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Tries to listen at an address, over and over, as a service that is restarted does.
+    Listen {
+        /// Where.
+        at: SocketAddr,
+    },
 }
 
 /// The running process. It dies with the handle.
@@ -96,6 +131,26 @@ pub fn die_by_sigkill() -> ! {
     unreachable!("SIGKILL cannot be caught")
 }
 
+/// Waits for so long, or until the parent wants the end: true then.
+fn ended(stopped: &mpsc::Receiver<()>, after: Duration) -> bool {
+    !matches!(stopped.recv_timeout(after), Err(mpsc::RecvTimeoutError::Timeout))
+}
+
+/// Opens sockets until one is denied, says how many there are, and tries on.
+fn until_denied(stopped: &mpsc::Receiver<()>, open: impl Fn() -> io::Result<Socket>) {
+    let mut held = Vec::new();
+    let error = loop {
+        match open() {
+            Ok(socket) => held.push(socket),
+            Err(error) => break error,
+        }
+    };
+    println!("{READY}{} {}", held.len(), error.raw_os_error().unwrap_or(0));
+    while !ended(stopped, Duration::from_millis(20)) {
+        held.extend(open());
+    }
+}
+
 /// Not a test: what a [`LoadProcess`] runs. Passes at once elsewhere.
 #[test]
 fn entry() {
@@ -115,6 +170,52 @@ fn entry() {
         Work::Churn(plan) => {
             println!("{READY}0 0");
             churn_here(plan, &ChurnStats::default(), &stopped);
+        }
+        Work::Burst { to, each, period } => {
+            let burst = || -> Vec<_> {
+                // Not waiting for answers: a busy machine gives them late.
+                let open = |_| {
+                    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).ok()?;
+                    socket.set_nonblocking(true).ok()?;
+                    let _ = socket.connect(&to.into());
+                    Some(socket)
+                };
+                (0..each).filter_map(open).collect()
+            };
+            println!("{READY}0 0");
+            let mut held = burst();
+            while !ended(&stopped, period) {
+                held.clear();
+                held = burst();
+            }
+        }
+        Work::Try { to, patience } => {
+            println!("{READY}0 0");
+            while !ended(&stopped, Duration::from_millis(20)) {
+                let _ = TcpStream::connect_timeout(&to, patience);
+            }
+        }
+        Work::UdpConnect { to } => {
+            until_denied(&stopped, || {
+                let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None)?;
+                socket.connect(&to.into()).map(|()| socket)
+            });
+        }
+        Work::BindFirst { from, to } => {
+            until_denied(&stopped, || {
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+                socket.bind(&SocketAddr::new(from, 0).into())?;
+                socket.connect(&to.into()).map(|()| socket)
+            });
+        }
+        Work::Listen { at } => {
+            println!("{READY}0 0");
+            let mut listening = None;
+            while !ended(&stopped, Duration::from_millis(20)) {
+                if listening.is_none() {
+                    listening = TcpListener::bind(at).ok();
+                }
+            }
         }
     }
 }

@@ -38,6 +38,10 @@ pub struct CtFill {
     pub to: (Ipv4Addr, u16),
     /// Seconds until they end.
     pub timeout: u32,
+    /// Source-translated to this address: one client, whose ports from 1024 up NAT has kept; 64,512 at most.
+    pub nat: Option<Ipv4Addr>,
+    /// Such ports are spread over the range rather than side by side.
+    pub spread: bool,
 }
 
 impl CtFill {
@@ -51,6 +55,18 @@ impl CtFill {
             assured: true,
             to,
             timeout: 600,
+            nat: None,
+            spread: false,
+        }
+    }
+
+    /// UDP through a NAT towards `to`, answered, ports kept from 1024 up side by side.
+    pub fn translated(count: u32, nat: Ipv4Addr, to: (Ipv4Addr, u16)) -> Self {
+        Self {
+            tcp: false,
+            to,
+            nat: Some(nat),
+            ..Self::assured(count)
         }
     }
 
@@ -131,12 +147,16 @@ fn message(out: &mut Vec<u8>, fill: CtFill, number: u32) {
     out.extend((NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL).to_ne_bytes());
     out.extend([0; 8]);
     out.extend([AF_INET, 0, 0, 0]);
+    let ports = if fill.nat.is_some() { 64_512 } else { PORTS };
+    // A stride that has no divisor in common with the range meets each port once.
+    let place = if fill.spread { number * 7919 } else { number };
     let client = (
-        Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 0).to_bits() + number / PORTS),
-        u16::try_from(1024 + number % PORTS).expect("PORTS fits"),
+        Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 0).to_bits() + number / ports),
+        u16::try_from(1024 + place % ports).expect("it is at most 65,535"),
     );
     tuple(out, 1, fill.tcp, client, fill.to);
-    tuple(out, 2, fill.tcp, fill.to, client);
+    let outside = (fill.nat.unwrap_or(client.0), client.1);
+    tuple(out, 2, fill.tcp, fill.to, outside);
     let reply = if fill.assured { SEEN_REPLY | ASSURED } else { 0 };
     attribute(out, 3, |out| out.extend((CONFIRMED | reply).to_be_bytes()));
     if fill.tcp {

@@ -9,6 +9,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("wg", "wireguard-tools"),
     ("wireguard-go", "wireguard-go"),
     ("conntrack", "conntrack"),
+    ("iptables-nft", "iptables"),
     ("tcpdump", "tcpdump"),
     ("turnserver", "coturn"),
     ("turnutils_natdiscovery", "coturn"),

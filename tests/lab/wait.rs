@@ -40,6 +40,11 @@ pub fn wait_for<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option
     }
 }
 
+/// A pause between two looks at a condition with a deadline of its own.
+pub fn pause() {
+    std::thread::sleep(INTERVAL * 5);
+}
+
 /// Watches that `condition` holds for the whole of `span`. Panics at the first look at which it does not.
 #[track_caller]
 pub fn holds_for(span: Duration, what: &str, mut condition: impl FnMut() -> bool) {

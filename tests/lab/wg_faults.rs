@@ -1,6 +1,6 @@
 //! Faults of WireGuard's configuration and of its hosts. Network faults are in faults.rs.
 
-use super::{Keys, Lab, Peer, PresharedKey, Tunnel, WgDevice, tunnel};
+use super::{Keys, Lab, Namespace, Peer, PresharedKey, Tunnel, WgDevice, tunnel};
 use std::net::{SocketAddr, UdpSocket};
 
 impl Tunnel {
@@ -94,8 +94,13 @@ impl Tunnel {
 /// Sends `count` initiations to the server in a burst, all of one key that it does not know. Some thousands put
 /// wireguard-go under load for a second, in which it answers with cookies.
 pub fn flood(lab: &Lab, server: &WgDevice, count: usize) {
+    flood_from(lab.client(), lab, server, count);
+}
+
+/// [`flood`], from any host.
+pub fn flood_from(from: &Namespace, lab: &Lab, server: &WgDevice, count: usize) {
     let initiation = initiation(&Keys::generate(), server.keys.public());
-    lab.client().run(|| {
+    from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
         socket
             .connect(SocketAddr::new(lab.server_ip(), tunnel::PORT))

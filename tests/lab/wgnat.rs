@@ -68,6 +68,24 @@ impl Lab {
         command
     }
 
+    /// The product as the user `nobody`, without any capability and any way to get one.
+    pub fn wgnat_as_nobody(&self, ns: &Namespace) -> Command {
+        // nobody may not be able to reach the build's directory.
+        let binary = self.dir().join("wgnat-for-nobody");
+        std::fs::copy(env!("CARGO_BIN_EXE_wgnat"), &binary).expect("the lab's directory is writable");
+        let mut command = ns.command("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ]);
+        command.args(["--no-new-privs", "--"]).arg(binary);
+        self.clean_environment(&mut command);
+        command
+    }
+
     /// Takes everything from a command's environment that would tell the product of the machine or of its user.
     pub fn clean_environment(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {

@@ -237,9 +237,16 @@ impl<'a> Found<'a> {
             }
         }
         for text in texts(self.value) {
+            // A public key's base64 may spell anything.
+            let is_word = |c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c);
+            let not_a_number = text.split(is_word).any(|word| word == "NaN");
             for leak in ["Some(", "None)", "Timestamp", "{}", "NaN", "  "] {
                 assert!(
-                    !text.contains(leak),
+                    !(if leak == "NaN" {
+                        not_a_number
+                    } else {
+                        text.contains(leak)
+                    }),
                     "{leak:?} is a programmer's word: {text:?}.{}",
                     self.shown()
                 );

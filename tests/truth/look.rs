@@ -120,6 +120,13 @@ impl Running {
         self.child.id()
     }
 
+    /// Asks it to end now, as a person does with Ctrl-C.
+    pub fn interrupt(&self) {
+        let kill = format!("kill -INT {}", self.pid());
+        let done = Command::new("sh").args(["-c", &kill]).status();
+        assert!(done.is_ok_and(|s| s.success()), "{} has ended", self.what);
+    }
+
     /// Waits until every observer has looked once.
     #[track_caller]
     pub fn await_watching(self) -> Self {

@@ -12,9 +12,11 @@ pub mod cases;
 pub mod found;
 pub mod look;
 pub mod repeat;
+pub mod scenario;
 pub mod verdict;
 
 pub use found::Found;
 pub use look::{Look, Running};
 pub use repeat::Repeat;
+pub use scenario::Scenario;
 pub use verdict::Verdict;

@@ -10,8 +10,10 @@ use crate::observation::packet::{Bytes, Direction, IcmpError, WirePacket};
 use crate::observation::{Body, Observation, Source};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
+use crate::track::places::PlaceLog;
 use crate::track::sessions::DataMessage;
 use crate::types::SessionIndex;
+use crate::wire::dialect::{self, ChangedHeaders};
 use crate::wire::frame::{self, Frame, IcmpQuote};
 use crate::wire::key_ring::KeyRing;
 use crate::wire::pcap::datagram::{Datagram, Network, network};
@@ -44,6 +46,10 @@ pub struct Held {
     pub reserved: u64,
     /// Datagrams that begin as a handshake message does and hold no key material.
     pub unlikely: u64,
+    /// Handshakes whose header bytes were replaced (AmneziaWG).
+    pub changed_headers: u64,
+    /// Tailscale's disco messages.
+    pub disco: u64,
     /// Packets that a file does not date.
     pub undated: u64,
     /// Packets dated earlier than the one before.
@@ -58,6 +64,10 @@ pub struct Feed {
     pub held: Held,
     /// Keys to open handshakes with.
     keys: KeyRing,
+    /// Handshakes in other dialects.
+    changed: ChangedHeaders,
+    /// What passed, to be compared with another place's; `None` where there is none.
+    pub log: Option<PlaceLog>,
     /// When the first packet passed, and the latest.
     pub span: Option<(Timestamp, Timestamp)>,
 }
@@ -71,7 +81,54 @@ impl Feed {
             world,
             held: Held::default(),
             keys,
+            changed: ChangedHeaders::default(),
+            log: None,
             span: None,
+        }
+    }
+
+    /// The same, and a log to compare with another place's.
+    pub fn with_log(keys: KeyRing) -> Self {
+        Self {
+            log: Some(PlaceLog::default()),
+            ..Self::new(keys)
+        }
+    }
+
+    /// Takes in what `doctor --record` saw of the wire at one place; the rest of a record is about that host only.
+    pub fn recorded(&mut self, observation: &Observation) {
+        if observation.source != Source::Capture {
+            return;
+        }
+        match &observation.body {
+            Body::Packet(packet) => {
+                self.held.packets += 1;
+                self.held.udp += 1;
+                self.date(Some(observation.at));
+                if let Some(log) = &mut self.log {
+                    log.packet(observation.at, packet);
+                }
+            }
+            Body::IcmpError(_) => {
+                self.held.packets += 1;
+                self.held.icmp += 1;
+                self.date(Some(observation.at));
+            }
+            Body::Sampling(sampling) => {
+                if let Some(log) = &mut self.log {
+                    log.sampled(sampling.one_in);
+                }
+            }
+            _ => return,
+        }
+        self.world.apply(observation);
+    }
+
+    /// Notes until when a record was made: it goes on after its last packet.
+    pub fn recorded_until(&mut self, started: Timestamp, end: Timestamp) {
+        if let Some(log) = &mut self.log {
+            log.passed(started);
+            log.passed(end);
         }
     }
 
@@ -80,6 +137,9 @@ impl Feed {
     pub fn packet(&mut self, packet: &Packet<'_>) {
         self.held.packets += 1;
         let at = self.date(packet.at);
+        if let Some(log) = &mut self.log {
+            log.passed(at);
+        }
         let Some((by_link, bytes)) = packet.link.ip(packet.bytes) else {
             return self.not_ip(packet.link);
         };
@@ -117,13 +177,19 @@ impl Feed {
     }
 
     /// The world as it is at the end of the last file.
-    pub fn finish(mut self) -> (World, Held) {
+    pub fn finish(self) -> (World, Held) {
+        let (world, held, _) = self.finish_with_log();
+        (world, held)
+    }
+
+    /// The same, and the log.
+    pub fn finish_with_log(mut self) -> (World, Held, PlaceLog) {
         if let Some((first, last)) = self.span {
             self.world.started = first;
             self.world.handle_timeout(last);
         }
         self.world.sessions.finish();
-        (self.world, self.held)
+        (self.world, self.held, self.log.unwrap_or_default())
     }
 
     /// A packet without a date passed with the one before it.
@@ -170,14 +236,18 @@ impl Feed {
             && let Some(message) = wireguard::Data::parse(header, datagram.payload_len)
         {
             if message.reserved == [0; 3] && Kind::Data.fits(datagram.payload_len) {
-                self.world.sessions.data(&DataMessage {
+                let data = DataMessage {
                     at,
                     source: datagram.source,
                     destination: datagram.destination,
                     receiver: message.receiver,
                     counter: message.counter,
                     len: message.len,
-                });
+                };
+                self.world.sessions.data(&data);
+                if let Some(log) = &mut self.log {
+                    log.data_message(&data, direction);
+                }
             }
             return;
         }
@@ -185,7 +255,23 @@ impl Feed {
             Shape::Standard(kind) if kind != Kind::Data => self.handshake(at, direction, datagram),
             Shape::Reserved(_) => self.held.reserved += 1,
             Shape::Unlikely(_) => self.held.unlikely += 1,
-            Shape::Standard(_) | Shape::Other => {}
+            Shape::Standard(_) => {}
+            Shape::Other => self.other(datagram),
+        }
+    }
+
+    /// What is no standard message may be something that explains what is seen beside it.
+    #[inline]
+    fn other(&mut self, datagram: &Datagram<'_>) {
+        let (payload, len) = (datagram.payload, datagram.payload_len);
+        if dialect::is_disco(payload, len) {
+            self.held.disco += 1;
+            self.world.sessions.finds_its_own_way(datagram.source);
+            self.world.sessions.finds_its_own_way(datagram.destination);
+        } else if len as usize == INITIATION_LEN || len as usize == RESPONSE_LEN {
+            self.changed
+                .note(datagram.source, datagram.destination, payload, len);
+            self.held.changed_headers = self.changed.handshakes;
         }
     }
 
@@ -219,6 +305,9 @@ impl Feed {
             payload_len: datagram.payload_len,
             payload: Bytes(payload),
         };
+        if let Some(log) = &mut self.log {
+            log.packet(at, &packet);
+        }
         self.apply(at, Body::Packet(packet));
     }
 

@@ -131,6 +131,42 @@ fn lookalikes_are_counted_and_not_tracked() {
 }
 
 #[test]
+fn dialects_are_named_and_not_tracked() {
+    let changed = |mut payload: Vec<u8>, header: u32| {
+        payload[..4].copy_from_slice(&header.to_le_bytes());
+        payload
+    };
+    let (world, held) = feed(&[
+        there(&changed(initiation(1), 0x5a1b_9c3d)),
+        back(&changed(response(1, 9), 0x7777_0001)),
+        there(&changed(data(9, 0), 0x1111_2222)),
+    ]);
+    assert_eq!(held.changed_headers, 1);
+    assert_eq!(world.handshakes.messages().total(), 0);
+    assert!(world.sessions.tunnels().is_empty());
+}
+
+#[test]
+fn what_tailscale_moves_is_meant() {
+    let mut disco = b"TS\xf0\x9f\x92\xac".to_vec();
+    disco.resize(122, 9);
+    for with_disco in [false, true] {
+        let elsewhere = |payload: &[u8]| udp((CLIENT, 4001), (SERVER, 53), payload);
+        let mut packets = vec![there(&initiation(1)), back(&response(1, 9))];
+        if with_disco {
+            packets.push(there(&disco));
+        }
+        packets.extend((0..5).map(|n| there(&data(9, n))));
+        packets.extend((5..10).map(|n| elsewhere(&data(9, n))));
+        let (world, held) = feed(&packets);
+        assert_eq!(held.disco, u64::from(with_disco));
+        let tunnel = &world.sessions.tunnels()[0];
+        assert_eq!(tunnel.moves().len(), 1);
+        assert_eq!(world.sessions.moves_on_purpose(tunnel), with_disco);
+    }
+}
+
+#[test]
 fn handshakes_cut_by_the_snapshot_length_still_pair() {
     let cut = |mut packet: Vec<u8>| {
         packet.truncate(28 + 40);

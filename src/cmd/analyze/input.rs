@@ -1,8 +1,9 @@
 //! Capture files as a command opens them: files, pipes and standard input, several merged by time.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::feed::Feed;
+use crate::observation::log;
 use crate::observe::capture_file::{CaptureFile, CaptureFileError, Ending};
 use crate::time::Timestamp;
 
@@ -50,6 +52,19 @@ pub struct Input {
     pub capture: CaptureFile<Source>,
     /// How it ended, once it has.
     pub ended: Option<Result<Ending, CaptureFileError>>,
+    /// A second reading would give the same.
+    pub is_regular: bool,
+    /// It is a record of `doctor --record`, to be read by this.
+    pub record: Option<Record>,
+}
+
+/// A record, and what was wrong with it once it was read.
+pub struct Record {
+    file: File,
+    /// How far it was read, in bytes.
+    pub bytes: u64,
+    /// Why it is not whole.
+    pub problem: Option<String>,
 }
 
 /// Opens `path`; `-` is standard input.
@@ -74,6 +89,19 @@ pub fn open(path: &Path, stop: &Arc<AtomicBool>) -> anyhow::Result<Input> {
         "{name} is a directory: name the capture files in it"
     );
     let is_regular = about.is_file();
+    let mut first = [0];
+    // No capture file begins with a brace, and every record does.
+    let is_record = is_regular && file.read_at(&mut first, 0).is_ok_and(|n| n == 1) && first == *b"{";
+    let record = if is_record {
+        let file = file.try_clone().with_context(|| format!("cannot read {name}"))?;
+        Some(Record {
+            file,
+            bytes: about.len(),
+            problem: None,
+        })
+    } else {
+        None
+    };
     let source = Source {
         file,
         is_regular,
@@ -83,19 +111,55 @@ pub fn open(path: &Path, stop: &Arc<AtomicBool>) -> anyhow::Result<Input> {
         name,
         capture: CaptureFile::new(source),
         ended: None,
+        is_regular,
+        record,
     })
+}
+
+impl Input {
+    /// Reads this one alone to its end.
+    pub fn read(&mut self, feed: &mut Feed) {
+        match &mut self.record {
+            Some(record) => record.read(feed),
+            None => {
+                let end = self.capture.read(|packet| {
+                    feed.packet(&packet);
+                    std::ops::ControlFlow::Continue(())
+                });
+                self.ended = Some(end);
+            }
+        }
+    }
+}
+
+impl Record {
+    fn read(&mut self, feed: &mut Feed) {
+        let mut last = None;
+        let read = log::read(
+            BufReader::new(&self.file),
+            |_| {},
+            |observation| {
+                last = Some(observation.at);
+                feed.recorded(observation);
+            },
+        );
+        match read {
+            Ok((header, end)) => {
+                let until = end.or(last).unwrap_or(header.started);
+                feed.recorded_until(header.started, until);
+                if end.is_none() {
+                    self.problem = Some("cut at its end: its last line is missing".to_owned());
+                }
+            }
+            Err(error) => self.problem = Some(error.to_string()),
+        }
+    }
 }
 
 /// Reads all inputs to their end, packets in the order of their time.
 pub fn read(inputs: &mut [Input], feed: &mut Feed) {
     match inputs {
-        [one] => {
-            let end = one.capture.read(|packet| {
-                feed.packet(&packet);
-                std::ops::ControlFlow::Continue(())
-            });
-            one.ended = Some(end);
-        }
+        [one] => one.read(feed),
         several => merge(several, feed),
     }
 }

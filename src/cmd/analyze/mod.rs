@@ -3,6 +3,7 @@
 mod feed;
 mod input;
 mod keys;
+mod two;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,51 +17,33 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::observe::capture_file::Ending;
 use crate::output;
 use crate::report::captured::{self, CaptureRow};
-use crate::report::{self, Status, exit};
+use crate::report::{self, Report, Status, exit};
 use crate::rules::{self, Input as RuleInput, registry};
+use crate::track::World;
 use feed::{Feed, Held};
 
 /// Runs the command.
 pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
     let mut progress = Progress::new(global.quiet);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut inputs = args
-        .files
-        .iter()
-        .map(|path| input::open(path, &stop))
-        .collect::<anyhow::Result<Vec<_>>>()?;
     let on_signal = Arc::clone(&stop);
+    let mut inputs = open(args, &stop)?;
     observers::on_interrupt(move || on_signal.store(true, Ordering::Relaxed))?;
-    let keys = keys::read(&args.keys)?;
-    let mut feed = Feed::new(keys);
-    input::read(&mut inputs, &mut feed);
-
-    let captures: Vec<CaptureRow> = inputs.into_iter().map(row).collect();
-    if let [only] = captures.as_slice()
-        && feed.held.packets == 0
-        && let Some(problem) = &only.problem
-    {
-        anyhow::bail!("{}: {problem}", only.file);
+    let two = two::wanted(args, &inputs)?;
+    let mut report = None;
+    if let Some(two) = two {
+        report = two::report(args, settings, two, &mut inputs, &mut progress)?;
+        if report.is_none() {
+            // Nothing in common: parts of one capture, which are read again in the order of time.
+            inputs = open(args, &stop)?;
+        }
     }
+    let report = match report {
+        Some(report) => report,
+        None => one(args, settings, inputs, &mut progress)?,
+    };
     if stop.load(Ordering::Relaxed) {
         progress.note("interrupted: what follows is about what was read until then");
-    }
-    feed.observe(Source::Capture, Body::Status(status(&captures, &feed.held)));
-    feed.observe(Source::Config, Body::Status(keys::status(&args.keys)));
-    let (world, held) = feed.finish();
-    for note in notes(&held, world.sessions.unconfirmed) {
-        progress.note(&note);
-    }
-    let catalogue: Vec<_> = registry::captured().collect();
-    let input = RuleInput {
-        world: &world,
-        thresholds: &settings.thresholds,
-    };
-    let evaluation = rules::evaluate(&catalogue, &input);
-    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
-    captured::add(&mut report, &world, captures);
-    if report.wireguard.tunnels.is_empty() && report.wireguard.handshakes.is_empty() {
-        report.status = Status::Unknown;
     }
     let mut text = Vec::new();
     output::render(
@@ -73,7 +56,73 @@ pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Resu
     Ok(exit::code(report.status, settings.fail_on))
 }
 
+fn open(args: &Analyze, stop: &Arc<AtomicBool>) -> anyhow::Result<Vec<input::Input>> {
+    args.files.iter().map(|path| input::open(path, stop)).collect()
+}
+
+/// The report of all files as one capture.
+fn one(
+    args: &Analyze,
+    settings: &Settings,
+    mut inputs: Vec<input::Input>,
+    progress: &mut Progress,
+) -> anyhow::Result<Report> {
+    let mut feed = Feed::new(keys::read(&args.keys)?);
+    if let Some(record) = inputs.iter().find(|i| i.record.is_some())
+        && inputs.len() > 1
+    {
+        anyhow::bail!(
+            "{} is a record of doctor: with another file it can only be read as one of two places (--two-places)",
+            record.name
+        );
+    }
+    input::read(&mut inputs, &mut feed);
+    let captures: Vec<CaptureRow> = inputs.into_iter().map(row).collect();
+    if let [only] = captures.as_slice()
+        && feed.held.packets == 0
+        && let Some(problem) = &only.problem
+    {
+        anyhow::bail!("{}: {problem}", only.file);
+    }
+    let (world, held) = finish(feed, &captures, args);
+    for note in notes(&held, world.sessions.unconfirmed) {
+        progress.note(&note);
+    }
+    let catalogue: Vec<_> = registry::captured().collect();
+    let input = RuleInput {
+        world: &world,
+        thresholds: &settings.thresholds,
+    };
+    let evaluation = rules::evaluate(&catalogue, &input);
+    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    captured::add(&mut report, &world, captures);
+    unknown_if_empty(&mut report);
+    Ok(report)
+}
+
+/// Nothing found is not the same as nothing wrong.
+fn unknown_if_empty(report: &mut Report) {
+    if report.wireguard.tunnels.is_empty() && report.wireguard.handshakes.is_empty() {
+        report.status = Status::Unknown;
+    }
+}
+
+/// The world at a feed's end, with how well it could be read.
+fn finish(mut feed: Feed, captures: &[CaptureRow], args: &Analyze) -> (World, Held) {
+    feed.observe(Source::Capture, Body::Status(status(captures, &feed.held)));
+    feed.observe(Source::Config, Body::Status(keys::status(&args.keys)));
+    feed.finish()
+}
+
 fn row(input: input::Input) -> CaptureRow {
+    if let Some(record) = input.record {
+        return CaptureRow {
+            bytes: record.bytes,
+            lost: None,
+            file: input.name,
+            problem: record.problem,
+        };
+    }
     let problem = match &input.ended {
         None | Some(Ok(Ending::Complete | Ending::Stopped)) => None,
         Some(Ok(Ending::Truncated { offset, have, need })) => Some(format!(
@@ -132,6 +181,14 @@ fn notes(held: &Held, unconfirmed: u64) -> Vec<String> {
         (
             held.reserved,
             "handshake messages use WireGuard's reserved bytes, as Cloudflare's WARP does: not judged",
+        ),
+        (
+            held.changed_headers,
+            "handshakes have other header bytes, as AmneziaWG's do: not judged",
+        ),
+        (
+            held.disco,
+            "messages are Tailscale's own (disco): its WireGuard changes addresses on purpose, which is not judged",
         ),
         (
             held.unlikely,

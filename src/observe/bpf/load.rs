@@ -1,210 +1,262 @@
-//! Loading and attaching the program, and saying in words why that did not work.
+//! The ladder: the best way to count connects that this kernel and these capabilities allow, and why not a better one.
 //!
-//! The object is committed (docs/decisions/0004): it is compiled from bpf/connects.bpf.c, for little-endian machines.
+//! 1. `typed`: the tracepoints with the kernel's types (BTF). Tells everything.
+//! 2. `plain`: the same tracepoint by tracefs, with the fields of its own interface. Tells a want of ports, who closes first,
+//!    lifetimes and concurrency; not the other causes of failures, bytes and retransmissions.
+//!
+//! Beside either, where there is BTF: system calls that were denied a port. The objects are committed (docs/decisions/0004):
+//! they are compiled from bpf/, for little-endian machines.
 
-use std::error::Error;
-use std::fmt::Write as _;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
-use aya::programs::{BtfTracePoint, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
+use super::denials::Denials;
+use super::object::{Aligned, Attached, Object, with_types};
+use super::words;
 use crate::observe::ObserveError;
-use crate::sys::caps;
+use crate::sys::{bpf, caps};
 use crate::types::NetnsId;
-use crate::wire::bpf_records::{self as records, Losses};
+use crate::wire::bpf_records::{self as records, LOSSES, Losses};
 
 /// Entries of the map `tallies`.
 pub const TALLIES: u32 = 4096;
 
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/connects.bpf.o"));
+static TYPED: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/connects.bpf.o"));
+static PLAIN: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/plain.bpf.o"));
 
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+/// Where tracefs is mounted, if it is.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// What its `format` must say of the fields that bpf/plain.bpf.c reads: name, offset, bytes at least.
+const FIELDS: [(&str, u32); 11] = [
+    ("skaddr", 8),
+    ("oldstate", 16),
+    ("newstate", 20),
+    ("sport", 24),
+    ("dport", 26),
+    ("family", 28),
+    ("protocol", 30),
+    ("saddr", 32),
+    ("daddr", 36),
+    ("saddr_v6", 40),
+    ("daddr_v6", 56),
+];
 
 const NEEDS: &str = "CAP_BPF and CAP_PERFMON (or root)";
 
-/// The program, attached for as long as this lives.
-pub struct Loaded {
-    ebpf: Ebpf,
+/// How connects are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// At the tracepoints with the kernel's types.
+    Typed,
+    /// At the plain tracepoint.
+    Plain,
 }
 
-/// Loads and attaches the program to count in the namespace `here`.
-pub fn load(here: NetnsId) -> Result<Loaded, ObserveError> {
+/// The programs, attached for as long as this lives.
+pub struct Loaded {
+    /// Which rung it is.
+    pub rung: Rung,
+    /// What is missing, and why.
+    pub missing: Vec<String>,
+    /// System calls that were denied a port, where they are counted.
+    pub denials: Option<Denials>,
+    object: Object,
+    attached: Vec<Attached>,
+}
+
+/// Where to count, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// The inode of the network namespace.
+    pub netns: u32,
+    /// The inode of the observer's PID namespace; `None`: it is the initial one.
+    pub pidns: Option<u32>,
+}
+
+impl Scope {
+    fn globals(self) -> [(&'static str, u32); 2] {
+        [("only_netns", self.netns), ("own_pidns", self.pidns.unwrap_or(0))]
+    }
+}
+
+/// Loads and attaches the best that there is to count in the namespace `here`.
+pub fn load(here: NetnsId, pidns: Option<u32>) -> Result<Loaded, ObserveError> {
     if !permitted() {
         return Err(ObserveError::Denied {
             doing: "counting connects by eBPF",
             needs: NEEDS,
         });
     }
-    if !Path::new(VMLINUX).exists() {
-        return Err(absent(format!(
-            "this kernel does not describe its types ({VMLINUX} is not there: CONFIG_DEBUG_INFO_BTF is off, or /sys is not mounted)"
-        )));
-    }
     // A namespace's inode number is 32 bits wide in the kernel.
-    let inode = u32::try_from(here.0).map_err(|_| {
+    let netns = u32::try_from(here.0).map_err(|_| {
         absent(format!(
             "the network namespace's number {} is out of range",
             here.0
         ))
     })?;
-    // Before Linux 5.11 maps count as locked memory. Where this is refused, the load says so.
+    let scope = Scope { netns, pidns };
+    raise_memlock();
+    typed(scope).or_else(|why_not| {
+        plain(&why_not).map_err(|no_plain| absent(format!("{why_not}; without that: {no_plain}")))
+    })
+}
+
+/// Before Linux 5.11 maps count as locked memory. Where this is refused, the load says so.
+pub fn raise_memlock() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-    let btf = Btf::from_sys_fs().map_err(|e| absent(reason(&e)))?;
-    let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
-        .override_global("only_netns", &inode, true)
-        .load(OBJECT)
-        .map_err(|e| absent(reason(&e)))?;
-    let program: &mut BtfTracePoint = ebpf
-        .program_mut("connects")
-        .ok_or_else(|| absent("the object lacks its program".to_owned()))?
-        .try_into()
-        .map_err(|e: ProgramError| absent(reason(&e)))?;
-    program
-        .load("inet_sock_set_state", &btf)
-        .map_err(|e| absent(refused(&e)))?;
-    program.attach().map_err(|e| absent(refused(&e)))?;
-    Ok(Loaded { ebpf })
+}
+
+fn typed(scope: Scope) -> Result<Loaded, String> {
+    with_types(|types| {
+        let object = Object::open(&TYPED.0, &scope.globals(), Some(types))?;
+        let mut attached = vec![object.attach_typed("connects", types, "inet_sock_set_state")?];
+        let mut missing = Vec::new();
+        match object.attach_typed("retransmits", types, "tcp_retransmit_skb") {
+            Ok(program) => attached.push(program),
+            Err(why) => missing.push(format!(
+                "unanswered connects are not told from abandoned ones: {why}"
+            )),
+        }
+        let denials = Denials::load(&scope.globals(), types)
+            .map_err(|why| missing.push(format!("denied ports of UDP and of bind are not counted: {why}")))
+            .ok();
+        Ok(Loaded {
+            rung: Rung::Typed,
+            missing,
+            denials,
+            object,
+            attached,
+        })
+    })
+}
+
+fn plain(why_not: &str) -> Result<Loaded, String> {
+    let event = tracepoint()?;
+    let number = std::fs::read_to_string(event.join("id"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .ok_or_else(|| format!("{} is not readable", event.join("id").display()))?;
+    let format = std::fs::read_to_string(event.join("format")).unwrap_or_default();
+    known_format(&format)?;
+    let object = Object::open(&PLAIN.0, &[], None)?;
+    let program = object.program("connects", bpf::TRACEPOINT, 0, 0)?;
+    let attached = Attached::new(program, |fd| bpf::attach_tracepoint(fd, number))?;
+    Ok(Loaded {
+        rung: Rung::Plain,
+        missing: vec![format!(
+            "{why_not}; so connects are counted at the plain tracepoint, which tells a want of ports but not refused, unanswered \
+             and unreachable ones apart, neither bytes nor denied ports of UDP and bind, and processes of this namespace only \
+             while they live"
+        )],
+        denials: None,
+        object,
+        attached: vec![attached],
+    })
+}
+
+fn tracepoint() -> Result<PathBuf, String> {
+    let path = |root: &&str| Path::new(root).join("events/sock/inet_sock_set_state");
+    TRACEFS
+        .iter()
+        .map(|root| path(root))
+        .find(|event| event.join("id").exists())
+        .ok_or_else(|| {
+            format!(
+                "there is no tracefs at {} (mount -t tracefs tracefs {0}), or it has no sock:inet_sock_set_state (Linux 4.16)",
+                TRACEFS[0]
+            )
+        })
+}
+
+/// Whether the fields lie where the program reads them.
+fn known_format(format: &str) -> Result<(), String> {
+    for (name, offset) in FIELDS {
+        let found = format.lines().any(|line| {
+            let mut parts = line.split(';').map(str::trim);
+            let field = parts.next().unwrap_or_default();
+            let named = field
+                .split(' ')
+                .next_back()
+                .map(|f| f.split('[').next().unwrap_or(f));
+            field.starts_with("field:")
+                && named.map(|f| f.trim_start_matches('*')) == Some(name)
+                && parts.next() == Some(&format!("offset:{offset}"))
+        });
+        if !found {
+            return Err(format!(
+                "the tracepoint sock:inet_sock_set_state has no field {name} at offset {offset}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Loaded {
     /// The map of what was counted.
     pub fn tallies(&self) -> Result<BorrowedFd<'_>, ObserveError> {
-        match self.ebpf.map("tallies") {
-            Some(aya::maps::Map::LruHashMap(data)) => Ok(data.fd().as_fd()),
-            _ => Err(absent("the object lacks its map".to_owned())),
-        }
+        self.object.map("tallies").map_err(absent)
     }
 
     /// What could not be counted.
     pub fn losses(&self) -> Result<Losses, ObserveError> {
-        self.ebpf
-            .map("losses")
-            .and_then(super::read_losses)
-            .ok_or_else(|| absent("the count of losses cannot be read".to_owned()))
+        let mut bytes = [0; LOSSES];
+        let map = self.object.map("losses").map_err(absent)?;
+        bpf::map_lookup(map, &0_u32.to_ne_bytes(), &mut bytes).map_err(|e| {
+            absent(format!(
+                "the count of losses cannot be read: {}",
+                words::reason(&e)
+            ))
+        })?;
+        Ok(records::losses(&bytes))
     }
 
-    /// Events that came while the program already ran on the same processor; 0 where the kernel does not count them.
+    /// Events that came while a program already ran on the same processor; 0 where the kernel does not count them.
     pub fn misses(&self) -> u64 {
-        let read = || {
-            let fd = self.ebpf.program("connects")?.fd().ok()?.as_fd().as_raw_fd();
-            let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{fd}")).ok()?;
-            records::recursion_misses(&text)
-        };
-        read().unwrap_or(0)
+        self.attached
+            .iter()
+            .filter_map(|program| records::recursion_misses(&program.info()))
+            .sum()
     }
 }
 
 /// Whether the capabilities are held; where that is not known the kernel will say.
-fn permitted() -> bool {
+pub fn permitted() -> bool {
     caps::effective().is_none_or(|held| {
         let holds = |name: &str| held.iter().any(|h| h == name);
         holds("CAP_SYS_ADMIN") || (holds("CAP_BPF") && holds("CAP_PERFMON"))
     })
 }
 
-fn absent(what: String) -> ObserveError {
+pub(super) fn absent(what: String) -> ObserveError {
     ObserveError::Absent { what }
-}
-
-/// Why the kernel refused the program.
-fn refused(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { verifier_log, .. } = error {
-        let log = verifier_log.to_string();
-        if let Some(last) = last_lines(&log) {
-            return format!("the kernel's verifier refused the eBPF program: {last}");
-        }
-    }
-    reason(error)
-}
-
-/// The last lines of a verifier's log that say something: its statistics do not.
-fn last_lines(log: &str) -> Option<String> {
-    let telling = |line: &&str| {
-        let line = line.trim();
-        !line.is_empty()
-            && ["processed ", "verification time", "stack depth"]
-                .iter()
-                .all(|noise| !line.starts_with(noise))
-    };
-    let mut last: Vec<&str> = log.lines().filter(telling).map(str::trim).rev().take(3).collect();
-    last.reverse();
-    (!last.is_empty()).then(|| last.join(" / "))
-}
-
-/// An error with all that lies beneath it; a refusal in words that help.
-fn reason(error: &(dyn Error + 'static)) -> String {
-    let errno = chain(error)
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .find_map(io::Error::raw_os_error);
-    match errno {
-        Some(libc::EPERM | libc::EACCES) => {
-            let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-            not_permitted(&lockdown)
-        }
-        Some(libc::ENOSYS) => "this kernel has no eBPF (CONFIG_BPF_SYSCALL is off)".to_owned(),
-        Some(libc::ENOMEM) => "the kernel has no memory for the eBPF maps (about 10 MiB)".to_owned(),
-        _ => {
-            let mut text = "eBPF: ".to_owned();
-            let mut last = String::new();
-            for part in chain(error).map(ToString::to_string) {
-                // Many errors repeat the one beneath.
-                if !last.contains(&part) {
-                    let colon = if last.is_empty() { "" } else { ": " };
-                    let _ = write!(text, "{colon}{part}");
-                    last = part;
-                }
-            }
-            text
-        }
-    }
-}
-
-/// An error and all that lies beneath it.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |e| (**e).source())
-}
-
-fn not_permitted(lockdown: &str) -> String {
-    let why = if lockdown.contains("[confidentiality]") {
-        "the kernel is locked down in confidentiality mode, which forbids programs that read its memory"
-    } else {
-        "though the capabilities are held: a container's seccomp profile, a user namespace, or kernel.unprivileged_bpf_disabled \
-         and locked-memory limits on old kernels do that"
-    };
-    format!("the kernel refused eBPF; {why}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_verifiers_last_words_are_told() {
-        let log = "0: R1=ctx()\n; int old = ctx[1];\n12: (85) call unknown#999\ninvalid func unknown#999\n\
-                   processed 12 insns (limit 1000000)\nverification time 9 usec\nstack depth 0\n";
-        assert_eq!(
-            last_lines(log).as_deref(),
-            Some("; int old = ctx[1]; / 12: (85) call unknown#999 / invalid func unknown#999")
-        );
-        assert_eq!(last_lines("\nprocessed 0 insns\n"), None);
-    }
+    const FORMAT: &str = "name: inet_sock_set_state\nID: 1546\nformat:\n\
+        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\n\
+        \tfield:const void * skaddr;\toffset:8;\tsize:8;\tsigned:0;\n\
+        \tfield:int oldstate;\toffset:16;\tsize:4;\tsigned:1;\n\
+        \tfield:int newstate;\toffset:20;\tsize:4;\tsigned:1;\n\
+        \tfield:__u16 sport;\toffset:24;\tsize:2;\tsigned:0;\n\
+        \tfield:__u16 dport;\toffset:26;\tsize:2;\tsigned:0;\n\
+        \tfield:__u16 family;\toffset:28;\tsize:2;\tsigned:0;\n\
+        \tfield:__u16 protocol;\toffset:30;\tsize:2;\tsigned:0;\n\
+        \tfield:__u8 saddr[4];\toffset:32;\tsize:4;\tsigned:0;\n\
+        \tfield:__u8 daddr[4];\toffset:36;\tsize:4;\tsigned:0;\n\
+        \tfield:__u8 saddr_v6[16];\toffset:40;\tsize:16;\tsigned:0;\n\
+        \tfield:__u8 daddr_v6[16];\toffset:56;\tsize:16;\tsigned:0;\n";
 
     #[test]
-    fn a_refusal_names_what_to_look_at() {
-        assert!(not_permitted("none integrity [confidentiality]\n").contains("locked down"));
-        assert!(not_permitted("none [integrity] confidentiality\n").contains("seccomp"));
-        let error = io::Error::from_raw_os_error(libc::EPERM);
-        assert!(
-            reason(&error).starts_with("the kernel refused eBPF"),
-            "{}",
-            reason(&error)
-        );
-        let error = io::Error::from_raw_os_error(libc::EINVAL);
-        assert!(reason(&error).contains("Invalid argument"), "{}", reason(&error));
+    fn a_tracepoint_of_another_shape_is_not_read() {
+        assert_eq!(known_format(FORMAT), Ok(()));
+        let moved = FORMAT.replace("offset:26", "offset:28");
+        assert!(known_format(&moved).unwrap_err().contains("dport"));
+        assert!(known_format("").is_err());
     }
 }

@@ -21,6 +21,15 @@ fn rows(bpf: &mut Bpf) -> Vec<ConnectRow> {
     }
 }
 
+fn denied(bpf: &mut Bpf) -> Vec<crate::observation::connect::Denial> {
+    let (bodies, status) = look(bpf);
+    assert_eq!(status.unwrap(), SourceStatus::ok());
+    match bodies.as_slice() {
+        [Body::Connects(tally)] => tally.denied.clone().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn one(bpf: &mut Bpf) -> ConnectRow {
     let mut rows = rows(bpf);
     assert_eq!(rows.len(), 1, "{rows:?}");
@@ -66,6 +75,7 @@ fn who_closes_first_is_told_and_the_process_named() {
         assert_eq!((row.closed_here, row.closed_there, row.reset_there), (5, 3, 0));
         assert_eq!((row.open, row.peak), (2, 2));
         assert_eq!(row.lifetimes.iter().sum::<u32>(), 8);
+        assert_eq!((row.syn_retransmits, row.bursts.count), (0, 0));
         assert!(!row.lifetime_total.is_zero() && row.lifetime_total < Span::from_secs(60));
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
         let stat = crate::wire::procfs::process_stat(&stat).unwrap();
@@ -81,6 +91,149 @@ fn who_closes_first_is_told_and_the_process_named() {
         drop(held);
         let row = one(bpf);
         assert_eq!((row.open, row.peak, row.closed_here), (0, 2, 7));
+    });
+}
+
+#[test]
+fn bytes_are_counted_whoever_closes() {
+    in_loopback(|bpf| {
+        use std::io::Write as _;
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        // Written and closed at once: not acknowledged yet.
+        TcpStream::connect(to).unwrap().write_all(&[1; 100]).unwrap();
+        let mut first = server.accept().unwrap().0;
+        first.read_to_end(&mut Vec::new()).unwrap();
+        // Read to the end.
+        let mut client = TcpStream::connect(to).unwrap();
+        let mut other = server.accept().unwrap().0;
+        other.write_all(&[2; 5000]).unwrap();
+        drop(other);
+        assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 5000);
+        drop(client);
+        let row = one(bpf);
+        assert_eq!((row.closed_here, row.closed_there), (1, 1));
+        assert_eq!(row.bytes_sent, 100);
+        // The other side's FIN may count as a byte.
+        assert!(
+            (5000..=5001).contains(&row.bytes_received),
+            "{}",
+            row.bytes_received
+        );
+    });
+}
+
+#[test]
+fn bursts_are_told_from_a_trickle() {
+    in_loopback(|bpf| {
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            held.push(TcpStream::connect(to).unwrap());
+        }
+        let row = one(bpf);
+        // A starved machine may need two windows for them.
+        assert!((1..=2).contains(&row.bursts.count), "{:?}", row.bursts);
+        assert!(row.bursts.attempts >= 24, "{:?}", row.bursts);
+        assert!(row.bursts.first.is_some() && row.bursts.first <= row.bursts.last);
+    });
+}
+
+#[test]
+fn a_udp_socket_that_gets_no_port_is_told_with_call_and_errno() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_003);
+        let unbound = || Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let to = SocketAddr::from(([127, 0, 0, 1], 53));
+        let held: Vec<_> = (0..4).map(|_| unbound()).collect();
+        for socket in &held {
+            socket.connect(&to.into()).unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(
+                unbound().connect(&to.into()).unwrap_err().raw_os_error(),
+                Some(libc::EAGAIN)
+            );
+        }
+        assert_eq!(
+            unbound().send_to(&[1], &to.into()).unwrap_err().raw_os_error(),
+            Some(libc::EAGAIN)
+        );
+        // A full buffer is EAGAIN too, and no want of ports.
+        held[0].set_nonblocking(true).unwrap();
+        assert_eq!(
+            held[0]
+                .recv(&mut [std::mem::MaybeUninit::new(0)])
+                .unwrap_err()
+                .raw_os_error(),
+            Some(libc::EAGAIN)
+        );
+        let denied = denied(bpf);
+        let told: Vec<_> = denied
+            .iter()
+            .map(|d| (d.proto, d.call, d.errno, d.port, d.destination, d.count))
+            .collect();
+        use crate::observation::connect::PortCall::{Connect, Send};
+        use crate::types::Proto::Udp;
+        assert_eq!(
+            told,
+            [
+                (Udp, Connect, libc::EAGAIN, None, Some(to), 3),
+                (Udp, Send, libc::EAGAIN, None, Some(to), 1)
+            ]
+        );
+        assert_eq!(denied[0].process.pid, std::process::id());
+        assert!(denied[0].process.exe.is_some() && denied[0].first <= denied[0].last);
+    });
+}
+
+#[test]
+fn a_bind_that_gets_no_port_is_told_with_what_it_asked_for() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_003);
+        let bind = |to: SocketAddr| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+            socket.bind(&to.into()).map(|()| socket)
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let held: Vec<_> = (0..4).map(|_| bind(any).unwrap()).collect();
+        for _ in 0..2 {
+            assert_eq!(bind(any).unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+        let taken: SocketAddr = "[::1]:8080".parse().unwrap();
+        let _listener = TcpListener::bind(taken).unwrap();
+        assert_eq!(bind(taken).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let told: Vec<_> = denied(bpf)
+            .iter()
+            .map(|d| (d.errno, d.source, d.port, d.destination, d.count))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (libc::EADDRINUSE, any.ip(), None, None, 2),
+                (libc::EADDRINUSE, taken.ip(), Some(8080), None, 1)
+            ]
+        );
+        let holder = denied(bpf)[1].holder.clone().unwrap();
+        assert_eq!((holder.source, holder.destination), (taken.ip(), None));
+        assert!(holder.inode != 0);
+        drop(held);
+    });
+}
+
+#[test]
+fn a_port_that_an_outgoing_connection_holds_is_told_with_where_it_leads() {
+    in_loopback(|bpf| {
+        ports(40_000, 40_000);
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        let _held = TcpStream::connect(to).unwrap();
+        let service = TcpListener::bind("127.0.0.1:40000");
+        assert_eq!(service.unwrap_err().kind(), ErrorKind::AddrInUse);
+        let all = denied(bpf);
+        assert_eq!((all.len(), all[0].port), (1, Some(40_000)));
+        assert_eq!(all[0].holder.as_ref().unwrap().destination, Some(to));
     });
 }
 
@@ -228,12 +381,26 @@ fn what_was_lost_is_said() {
         not_followed: 2,
         orphans: 3,
     };
-    let told = status(&losses, 904, 1);
-    assert_eq!(told.lost, 910);
+    let told = Told {
+        losses,
+        evicted: 904,
+        misses: 1,
+        denials_lost: 10,
+        ended: 100,
+        outside: 7,
+        missing: vec!["no BTF".to_owned()],
+    };
+    let told = told.status();
+    assert_eq!(told.lost, 1020);
     let reason = told.reason.unwrap();
-    assert!(
-        reason.contains("904") && reason.contains("2 connections"),
-        "{reason}"
-    );
-    assert_eq!(status(&Losses::default(), 0, 0), SourceStatus::ok());
+    for word in [
+        "904",
+        "2 connections",
+        "no BTF",
+        "100 (process",
+        "7 of the processes",
+    ] {
+        assert!(reason.contains(word), "{word}: {reason}");
+    }
+    assert_eq!(Told::default().status(), SourceStatus::ok());
 }

@@ -1,6 +1,6 @@
 //! The filter in the kernel: of all packets only handshake messages on any port, and ICMP errors about WireGuard.
 //!
-//! Data messages stay out, so a saturated tunnel costs a few loads a packet and no copy. The program reads from the
+//! Data messages stay out (`data_filter` samples these), so a saturated tunnel costs a few loads a packet and no copy. The program reads from the
 //! network header on, as a cooked packet socket shows packets. IPv6 with extension headers and fragments stay out:
 //! a handshake message needs neither.
 
@@ -11,19 +11,19 @@ use crate::wire::wireguard::Kind;
 /// quotes one (60 + 8 + 60 + 8 + 148) takes.
 pub const SNAP: u32 = 320;
 
-const ETHERTYPE_V4: u32 = 0x0800;
-const ETHERTYPE_V6: u32 = 0x86dd;
+pub(super) const ETHERTYPE_V4: u32 = 0x0800;
+pub(super) const ETHERTYPE_V6: u32 = 0x86dd;
 const ICMP: u32 = 1;
-const UDP: u32 = 17;
+pub(super) const UDP: u32 = 17;
 const ICMP_V6: u32 = 58;
 /// MF and the offset in an IPv4 header's fragment field (RFC 791).
-const FRAGMENT: u32 = 0x3fff;
+pub(super) const FRAGMENT: u32 = 0x3fff;
 /// The offset alone.
 const FRAGMENT_OFFSET: u32 = 0x1fff;
 /// Octets of an IPv6, an ICMP and a UDP header.
-const V6: u32 = 40;
+pub(super) const V6: u32 = 40;
 const ICMP_HEADER: u32 = 8;
-const UDP_HEADER: u32 = 8;
+pub(super) const UDP_HEADER: u32 = 8;
 
 /// The program.
 pub fn program() -> Result<Vec<Instruction>, AssembleError> {
@@ -123,7 +123,7 @@ fn handshake(asm: &mut Assembler, accept: Label, reject: Label) {
 }
 
 /// The type byte and three zero bytes, as a big-endian load reads them.
-fn type_word(kind: Kind) -> u32 {
+pub(super) fn type_word(kind: Kind) -> u32 {
     u32::from(kind.type_byte()) << 24
 }
 

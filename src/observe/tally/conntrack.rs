@@ -5,8 +5,9 @@
 //! the reply's source. An entry may have both: the NAT port is then taken towards the destination after DNAT.
 
 use super::table::{Key, Table};
-use crate::observation::conntrack::{CtTally, SnatTally};
+use crate::observation::conntrack::{CtTally, ROWS, SnatTally};
 use crate::types::{PortRange, Proto};
+use crate::wire::netlink::addr::Addr;
 use crate::wire::netlink::conntrack::{Entry, TCP, UDP, entry, status, tcp_state};
 
 /// The port of DNS (RFC 1035).
@@ -29,7 +30,15 @@ struct Use {
     rewritten: PortRange,
     closing: u32,
     unreplied: u32,
+    /// A bit for each port, of keys whose ports are looked at more closely.
+    bits: Option<Box<PortBits>>,
 }
+
+/// A bit for each port.
+type PortBits = [u64; 1024];
+
+/// Keys whose ports are looked at more closely at most: 8 KiB each.
+pub const WATCHED: usize = 8;
 
 /// The fold of one dump.
 pub struct CtFold {
@@ -38,6 +47,7 @@ pub struct CtFold {
     established_timeout: Option<u32>,
     idle: u64,
     snat: Table<Use>,
+    watched: Vec<Key>,
     malformed: u64,
 }
 
@@ -49,8 +59,22 @@ impl CtFold {
             established_timeout,
             idle: 0,
             snat: Table::new(),
+            watched: Vec::new(),
             malformed: 0,
         }
+    }
+
+    /// Also looks at how the ports of these lie together: those of the first [`WATCHED`], as an earlier fold told them.
+    #[must_use]
+    pub fn watching(mut self, rows: &[SnatTally]) -> Self {
+        let keys = rows.iter().take(WATCHED).map(|row| Key {
+            proto: row.proto,
+            near: Addr::from(row.nat_address),
+            far: Addr::from(row.destination.ip()),
+            port: row.destination.port(),
+        });
+        self.watched = keys.collect();
+        self
     }
 
     /// Takes one answer's payload in.
@@ -116,6 +140,7 @@ impl CtFold {
             far: entry.reply.source,
             port: entry.reply.source_port,
         };
+        let watched = &self.watched;
         let new = || Use {
             ports: 0,
             min_port: u16::MAX,
@@ -127,6 +152,7 @@ impl CtFold {
             },
             closing: 0,
             unreplied: 0,
+            bits: watched.contains(&key).then(|| Box::new([0; 1024])),
         };
         let Some(used) = self.snat.entry(key, new) else {
             return;
@@ -143,6 +169,11 @@ impl CtFold {
         } else {
             used.rewritten.low = used.rewritten.low.min(port);
             used.rewritten.high = used.rewritten.high.max(port);
+        }
+        if let Some(bits) = &mut used.bits
+            && let Some(word) = bits.get_mut(usize::from(port / 64))
+        {
+            *word |= 1 << (port % 64);
         }
         used.closing += u32::from(closing);
         used.unreplied += u32::from(unreplied);
@@ -188,7 +219,22 @@ fn snat_tally(key: &Key, used: &Use) -> SnatTally {
         rewritten: Some(used.rewritten).filter(|range| !range.is_empty()),
         closing: used.closing,
         unreplied: used.unreplied,
+        runs: used.bits.as_deref().map(runs),
     }
+}
+
+/// Ports at which a row of each of the allocator's lengths, all in use, ends; there are as many at which one begins.
+fn runs(bits: &PortBits) -> [u32; 5] {
+    let (mut length, mut found) = (0, [0; 5]);
+    for word in bits {
+        for bit in 0..64 {
+            length = if word >> bit & 1 == 1 { length + 1 } else { 0 };
+            for (row, found) in ROWS.iter().zip(&mut found) {
+                *found += u32::from(length >= *row);
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -292,6 +338,7 @@ mod tests {
             }),
             closing: 3,
             unreplied: 2,
+            runs: None,
         };
         assert_eq!(tally.snat, [expected]);
         assert_eq!(
@@ -299,6 +346,22 @@ mod tests {
             (7, 7, 2, 4)
         );
         assert_eq!((tally.tcp_established, tally.tcp_closing), (2, 2));
+    }
+
+    #[test]
+    fn ports_that_lie_together() {
+        let entries: Vec<Entry> = (2000..2200)
+            .chain([5000, 5002])
+            .map(|port| tracked(TCP, 5000, (SERVER, 443), (NAT, port)))
+            .collect();
+        let first = fold(None, &entries).snat;
+        assert_eq!(first[0].runs, None);
+        let mut closer = CtFold::new(None).watching(&first);
+        entries.iter().for_each(|e| closer.add_entry(e));
+        closer.add_entry(&tracked(UDP, 5000, (SERVER, 443), (NAT, 9)));
+        let tally = closer.finish(false);
+        assert_eq!(tally.snat[0].runs, Some([73, 137, 169, 185, 193]));
+        assert_eq!(tally.snat[1].runs, None, "not watched");
     }
 
     #[test]

@@ -37,17 +37,7 @@ impl Inbound {
             port: *port,
             states: *states,
         };
-        let mut list: Vec<InboundTally> = self.ports.iter().map(tally).collect();
-        list.sort_unstable_by_key(|inbound| (Reverse(inbound.states.total()), inbound.port));
-        let mut left_out = LeftOut {
-            items: 0,
-            members: self.beyond,
-        };
-        for beyond in list.drain(REPORTED.min(list.len())..) {
-            left_out.items += 1;
-            left_out.members += u64::from(beyond.states.total());
-        }
-        (list, left_out)
+        listed(self.ports.iter().map(tally).collect(), self.beyond)
     }
 
     /// Whether something did not fit.
@@ -60,6 +50,20 @@ impl Inbound {
         self.ports.clear();
         self.beyond = 0;
     }
+}
+
+/// Of all served ports the busiest, busiest first, and what is left out; `beyond` are connections whose port did not fit at all.
+pub fn listed(mut list: Vec<InboundTally>, beyond: u64) -> (Vec<InboundTally>, LeftOut) {
+    list.sort_unstable_by_key(|inbound| (Reverse(inbound.states.total()), inbound.port));
+    let mut left_out = LeftOut {
+        items: 0,
+        members: beyond,
+    };
+    for beyond in list.drain(REPORTED.min(list.len())..) {
+        left_out.items += 1;
+        left_out.members += u64::from(beyond.states.total());
+    }
+    (list, left_out)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! [`crate::observation::conntrack::CtTally`]. Pure: no I/O, no clock.
 
 pub mod conntrack;
+pub mod counted;
 mod inbound;
-mod ports;
+pub mod ports;
 mod samples;
 mod served;
 pub mod sockets;

@@ -49,6 +49,22 @@ impl PortSet {
             .sum()
     }
 
+    /// The bits, port 0 the lowest of the first word.
+    pub fn words(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+
+    /// The ports that are in this and not in `without`, or in `also`, ascending.
+    pub fn listed<'a>(&'a self, without: &'a Self, also: &'a Self) -> impl Iterator<Item = u16> {
+        let words = self.0.iter().zip(without.0.iter()).zip(also.0.iter());
+        let words = words.map(|((a, b), c)| a & !b | c).zip(0_u16..);
+        // Most words are empty.
+        words.filter(|(word, _)| *word != 0).flat_map(|(word, at)| {
+            let set = (0..64_u16).filter(move |bit| word >> bit & 1 == 1);
+            set.map(move |bit| at * 64 + bit)
+        })
+    }
+
     /// Takes all ports out.
     pub fn clear(&mut self) {
         self.0.fill(0);

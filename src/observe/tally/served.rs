@@ -48,6 +48,11 @@ impl Served {
             && (self.everywhere.contains(port) || self.specific.contains(&(address, port)))
     }
 
+    /// The ports that are served at some address.
+    pub fn ports(&self) -> &PortSet {
+        &self.ports
+    }
+
     /// How many of `ports` are served at some address.
     pub fn count_common(&self, ports: &PortSet) -> u32 {
         self.ports.count_common(ports)

@@ -9,7 +9,9 @@ use super::ports::PortSet;
 use super::samples::{List, Pool};
 use super::served::Served;
 use super::table::{Key, Table};
-use crate::observation::socket::{DestinationTally, SocketTally, StateCounts, TIME_WAIT_CLASSES, TcpState};
+use crate::observation::socket::{
+    DestinationTally, ServedPorts, SocketTally, StateCounts, TIME_WAIT_CLASSES, TcpState,
+};
 use crate::types::{PortRange, Proto};
 use crate::wire::netlink::sock_diag::{Socket, TIMER_TIME_WAIT, socket};
 
@@ -17,6 +19,9 @@ use crate::wire::netlink::sock_diag::{Socket, TIMER_TIME_WAIT, socket};
 const INODES: u8 = 16;
 /// User ids kept of one destination.
 const UIDS: u8 = 8;
+
+/// Served ports listed at most: a host that serves more has no room for a wider range anyway.
+const SERVED: usize = 512;
 
 const LISTEN: u8 = TcpState::Listen as u8;
 const SYN_RECV: u8 = TcpState::SynRecv as u8;
@@ -79,6 +84,11 @@ impl SocketFold {
     /// The settings have changed: from the next socket on these hold.
     pub fn set_range(&mut self, range: PortRange, reserved: &[PortRange]) {
         self.usable = PortSet::usable(range, reserved);
+    }
+
+    /// The ports that the kernel hands out.
+    pub fn usable(&self) -> &PortSet {
+        &self.usable
     }
 
     /// Takes one answer's payload in.
@@ -167,6 +177,11 @@ impl SocketFold {
             udp: self.udp,
             udp_ports_in_range: self.udp_ports.count_common(&self.usable),
             listen_ports_in_range: self.served_tcp.count_common(&self.usable),
+            served_ports: Some(served_ports(
+                self.served_udp
+                    .ports()
+                    .listed(&self.usable, self.served_tcp.ports()),
+            )),
             destinations,
             left_out,
             inbound,
@@ -208,6 +223,19 @@ impl SocketFold {
         self.inbound.clear();
         self.malformed = 0;
     }
+}
+
+/// The list that a tally has of them.
+pub(super) fn served_ports(ports: impl Iterator<Item = u16>) -> ServedPorts {
+    let mut served = ServedPorts::default();
+    for port in ports {
+        if served.ports.len() < SERVED {
+            served.ports.push(port);
+        } else {
+            served.left_out += 1;
+        }
+    }
+    served
 }
 
 #[cfg(test)]
@@ -284,6 +312,7 @@ mod tests {
             tally.listen_ports_in_range, 1,
             "a reserved port is none that connect would take"
         );
+        assert_eq!(tally.served_ports.unwrap().ports, [80, 40_000, 50_000]);
         let inbound: Vec<_> = tally.inbound.iter().map(|i| (i.port, i.states.total())).collect();
         assert_eq!(inbound, [(80, 2), (81, 2)]);
         assert_eq!(tally.destinations.len(), 1);
@@ -335,6 +364,8 @@ mod tests {
             (tally.udp, tally.udp_ports_in_range, tally.tcp.total()),
             (5, 2, 0)
         );
+        // 50,000 may be a client that has not connected yet.
+        assert_eq!(tally.served_ports.as_ref().unwrap().ports, [53]);
         assert_eq!(tally.destinations.len(), 1);
         assert_eq!(
             (
@@ -389,6 +420,8 @@ mod tests {
         fold.add(Proto::Tcp, &[0; 40]);
         assert_eq!(fold.malformed(), 1);
         let tally = fold.finish(false);
+        let served = tally.served_ports.as_ref().unwrap();
+        assert_eq!((served.ports.len(), served.left_out), (SERVED, 5000 - 512));
         assert_eq!(tally.inbound.len(), 64);
         assert_eq!(tally.inbound_left_out.members, 5000 - 64);
         assert_eq!(tally.inbound_left_out.items, 4096 - 64);
@@ -406,7 +439,11 @@ mod tests {
         );
         assert!(tally.inexact);
         let empty = fold.finish(false);
-        assert_eq!(empty, SocketTally::default(), "finishing empties the fold");
+        let nothing = SocketTally {
+            served_ports: Some(ServedPorts::default()),
+            ..SocketTally::default()
+        };
+        assert_eq!(empty, nothing, "finishing empties the fold");
         assert!(fold.finish(true).inexact);
     }
 }

@@ -172,7 +172,7 @@ fn line(run: &Run<'_>, with_date: bool) -> Vec<Cell> {
 }
 
 /// The time of day, or date and time where a capture is longer than one.
-fn clock(at: Timestamp, with_date: bool) -> String {
+pub(super) fn clock(at: Timestamp, with_date: bool) -> String {
     let text = at.to_string();
     let (date, time) = text.split_once('T').unwrap_or(("", &text));
     let time: String = time

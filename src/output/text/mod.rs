@@ -9,6 +9,7 @@ mod finding;
 mod nat;
 pub mod page;
 mod paths;
+mod places;
 pub mod prose;
 pub mod table;
 pub mod tables;

@@ -9,6 +9,7 @@ use super::table::{self, Cell, Column, Table};
 use crate::finding::ProcessRef;
 use crate::observation::{Source, SourceState};
 use crate::output::human;
+use crate::report::namespaces::NamespaceState;
 use crate::report::{Conntrack, DestinationRow, PeerRow, PeerState, Report, SnatRow};
 use crate::time::Timestamp;
 use crate::types::Proto;
@@ -33,20 +34,24 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
     ];
     let captured = super::captured::tables(report);
     let paths = super::paths::tables(report);
+    let places = super::places::tables(report);
     tables
         .into_iter()
         .flatten()
         .chain(captured)
         .chain(paths)
+        .chain(places)
         .collect()
 }
 
 /// What is told in a line each, by name.
 pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let lines = [
+        ("Two places", super::places::line(report)),
         ("WireGuard", no_peers(report)),
         ("Sockets", sockets(report)),
         ("Conntrack", report.conntrack.as_ref().and_then(table_fill)),
+        ("Namespaces", namespaces(report)),
     ];
     lines
         .into_iter()
@@ -325,6 +330,32 @@ fn table_fill(c: &Conntrack) -> Option<String> {
     if !moved.is_empty() {
         text.push_str(&format!("; {}", moved.join(", ")));
     }
+    Some(text)
+}
+
+/// How many other namespaces there are, and those of which there is something to say.
+fn namespaces(report: &Report) -> Option<String> {
+    let all = &report.namespaces;
+    if all.is_empty() {
+        return None;
+    }
+    let of = |state| all.iter().filter(|n| n.state == state).count();
+    let mut text = human::counted(all.len() as u64, "other namespace", "other namespaces");
+    for state in [
+        NamespaceState::Gone,
+        NamespaceState::Unavailable,
+        NamespaceState::Degraded,
+    ] {
+        match of(state) {
+            0 => {}
+            n => text.push_str(&format!(", {n} {}", state.name())),
+        }
+    }
+    let found = all.iter().filter(|n| n.findings > 0).count();
+    text.push_str(&match found {
+        0 => "; nothing found in them".to_owned(),
+        n => format!("; findings in {n}"),
+    });
     Some(text)
 }
 

@@ -4,30 +4,16 @@ use super::WITH_KEYS;
 use super::view::{count, finding, peer, secs};
 use super::wrong_peer_key::answered;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 use crate::track::opened::{Identity, Replay};
 use crate::wire::tai64n::Scale;
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-clock-replay",
-    area: Area::Wireguard,
-    severity: "critical",
-    holds_when: "an initiation's timestamp is not later than the greatest that was seen from that key",
-    meaning: "Each initiation carries its maker's time, and a responder takes only what is later than all before, so that \
-              old messages cannot be replayed. A clock that went back (no battery, a restored snapshot, a resumed \
-              virtual machine) makes every new message look like a replay: the responder drops it in silence until \
-              the clock has caught up.",
-    detection: "With `--keys` and the responder's private key: the timestamps open, and a new message (another first MAC) \
-                has one that is not later than the greatest before it from that key, and got no answer. Implementations \
-                in Rust count 27 s ahead of the kernel's scale; a key that moved from one to the other shows exactly \
-                that.",
-    fix: "Set the initiator's clock before WireGuard starts (`chronyc makestep`, or a unit that orders wg-quick after \
-          time synchronisation). To let it in at once, remove the peer on the responder and add it again: that forgets \
-          the greatest timestamp.",
     needs: WITH_KEYS,
     explained_by: &[],
     check,
+    ..tunnel::CLOCK_REPLAY
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {

@@ -7,6 +7,7 @@ use crate::rules::{Input, Rule, tunnel};
 use crate::track::World;
 use crate::track::handshake::{Conversation, IcmpTally};
 use crate::wire::icmp::IcmpClass;
+use crate::wire::wireguard::Kind;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -21,6 +22,13 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     conversations
         .filter_map(|c| Some(report(c, standing(input.world, c)?)))
         .collect()
+}
+
+/// An error about initiations that are forwarded by this host, where nothing came back since.
+pub(in crate::rules) fn passing(world: &World, c: &Conversation) -> Option<Finding> {
+    let tally = standing(world, c)?;
+    let forwarded = tally.kind == Some(Kind::Initiation) && !tally.first.sent_here;
+    forwarded.then(|| report(c, tally))
 }
 
 /// The newest error that says "not delivered", where nothing came back since.

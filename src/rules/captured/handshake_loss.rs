@@ -3,36 +3,24 @@
 use super::CAPTURE;
 use super::view::{Initiator, count, finding, initiators, secs};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 use crate::time::Span;
+use crate::track::handshake::End;
 use crate::track::stats::wilson;
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-handshake-loss",
-    area: Area::Wireguard,
-    severity: "warning",
-    holds_when: "handshakes complete, but a share of the attempts needs a retransmission first",
-    meaning: "Each handshake is one message there and one back. When either is lost the initiator waits five seconds and \
-              tries again, so every loss delays the tunnel by that long, or cuts it when the old session is over in the \
-              meantime. Here handshakes do get through, but not at the first try.",
-    detection: "Attempts that were retried without an answer, against attempts that were answered. A retry proves that \
-                the initiator got no answer that it accepted, so captures of one direction only do not deceive. The \
-                share comes with its 95 % confidence interval (Wilson's), because attempts are few. Attempts that were \
-                answered by a cookie or an ICMP error do not count.",
-    fix: "Find where packets are lost: capture on both hosts and compare. A policer, a full uplink or a weak radio loses \
-          any packet; a stateful firewall that forgets UDP loses only the first ones.\n\n\
-          `PersistentKeepalive = 25` keeps firewalls and NATs on the way open, so that the first attempt passes.",
     needs: CAPTURE,
     explained_by: &["wg-under-load", "wg-handshake-timeout", "wg-endpoint-unreachable"],
     check,
+    ..tunnel::HANDSHAKE_LOSS
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let needed = u64::from(input.thresholds.unanswered_attempts);
     initiators(input)
         .filter_map(|initiator| {
-            let tally = Tally::of(&initiator);
+            let tally = Tally::of(initiator.end);
             (tally.lost >= needed && tally.answered > 0 && tally.recovered)
                 .then(|| report(&initiator, &tally))
         })
@@ -40,17 +28,17 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 }
 
 /// Attempts by what came of them.
-struct Tally {
-    answered: u64,
-    lost: u64,
+pub(in crate::rules) struct Tally {
+    pub answered: u64,
+    pub lost: u64,
     /// The longest time from a first attempt to the answer of its retry.
     longest: Span,
     /// The last lost attempt was followed by an answered one.
-    recovered: bool,
+    pub recovered: bool,
 }
 
 impl Tally {
-    fn of(initiator: &Initiator<'_>) -> Self {
+    pub fn of(end: &End) -> Self {
         let mut tally = Self {
             answered: 0,
             lost: 0,
@@ -58,7 +46,7 @@ impl Tally {
             recovered: false,
         };
         let (mut began, mut lost_now) = (None, 0);
-        let attempts: Vec<_> = initiator.end.attempts().collect();
+        let attempts: Vec<_> = end.attempts().collect();
         for (n, attempt) in attempts.iter().enumerate() {
             if attempt.try_number == 1 {
                 (began, lost_now) = (Some(attempt.at), 0);
@@ -86,7 +74,8 @@ impl Tally {
     }
 }
 
-fn report(i: &Initiator<'_>, tally: &Tally) -> Finding {
+/// What a share of lost attempts means.
+pub(in crate::rules) fn report(i: &Initiator<'_>, tally: &Tally) -> Finding {
     let (low, high) = wilson(tally.lost, tally.lost + tally.answered).unwrap_or((0.0, 1.0));
     let seen = (
         i.end.first_attempt.unwrap_or(i.world.started),

@@ -14,6 +14,7 @@ pub const RULE: Rule = Rule {
         "wg-wrong-peer-key",
         "wg-unknown-initiator",
         "wg-clock-replay",
+        "wg-response-lost",
     ],
     check,
     ..tunnel::HANDSHAKE_TIMEOUT

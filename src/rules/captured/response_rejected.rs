@@ -3,47 +3,36 @@
 use super::CAPTURE;
 use super::view::{Initiator, count, finding, initiators};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
-use crate::observation::packet::Direction;
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 use crate::time::Timestamp;
 use crate::track::handshake::Attempt;
 use crate::wire::wireguard::{REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-response-rejected",
-    area: Area::Wireguard,
-    severity: "critical, warning where the capture does not prove that responses arrive",
-    holds_when: "an initiator's attempts are answered, yet it starts over after five seconds and sends no data under \
-                 the session that each answer offers",
-    meaning: "The responder knows the initiator: it accepted its initiation and answered. The initiator does not take \
-              the answer. Its preshared key differs from the responder's (that key is mixed in only when the answer is \
-              made, so a difference shows only here), or the answer is lost behind the point where it was captured: a \
-              firewall on the initiator's host, reverse path filtering, or the way back.",
-    detection: "Twice or more in a row: an initiation, its response, no data from the initiator under the session that \
-                the response offers, and a new initiation within the time of a retry. An initiator that accepts a \
-                response sends data or a keepalive at once. Where the capture says that the response came in (captures \
-                with `-i any`, or pcapng with directions) it was made on the initiator's host, and the way is ruled \
-                out: likely. Otherwise it is a hint.",
-    fix: "Give both sides the same PresharedKey, or neither. If they are the same, look on the initiator's host for what \
-          drops the answer: an INPUT rule, `net.ipv4.conf.*.rp_filter = 1` with two uplinks, or a security group.",
     needs: CAPTURE,
     explained_by: &["wg-duplicate-key"],
     check,
+    ..tunnel::RESPONSE_REJECTED
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let needed = usize::try_from(input.thresholds.unanswered_attempts).unwrap_or(usize::MAX);
     initiators(input)
-        .filter_map(|initiator| {
-            let refused = refused(&initiator);
-            (refused.len() >= needed).then(|| report(&initiator, &refused))
-        })
+        // Where they were seen leaving, whether they arrive is another question.
+        .filter(|initiator| !super::response_lost::all_left(&refused(initiator)))
+        .filter_map(|initiator| passing(&initiator, input))
         .collect()
 }
 
+/// What is forwarded by this host: the finding where it holds.
+pub(in crate::rules) fn passing(i: &Initiator<'_>, input: &Input<'_>) -> Option<Finding> {
+    let needed = usize::try_from(input.thresholds.unanswered_attempts).unwrap_or(usize::MAX);
+    let refused = refused(i);
+    (refused.len() >= needed).then(|| report(i, &refused))
+}
+
 /// The newest answered attempts in a row after which the initiator started over, without data in between.
-fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
+pub(super) fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
     let attempts: Vec<_> = i.end.attempts().collect();
     let mut refused: Vec<&Attempt> = Vec::new();
     for (n, attempt) in attempts.iter().enumerate().rev() {
@@ -81,10 +70,8 @@ fn report(i: &Initiator<'_>, refused: &[&Attempt]) -> Finding {
         [] => (i.world.started, i.world.now),
     };
     let arrived = refused.iter().filter_map(|a| a.answer.as_ref()).all(|answer| {
-        answer
-            .taps
-            .iter()
-            .any(|(direction, _)| direction == Direction::In)
+        // What goes out again as well was only forwarded.
+        answer.taps.came_in() && !answer.taps.went_out()
     });
     let levels = match arrived {
         true => (Severity::Critical, Confidence::Likely),

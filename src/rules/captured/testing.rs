@@ -85,14 +85,33 @@ impl Wire {
         self.data_between(millis, (A, B), index, counter)
     }
 
+    /// B to A.
+    pub fn data_back(&mut self, millis: i64, index: u32, counter: u64) -> &mut Self {
+        self.data_between(millis, (B, A), index, counter)
+    }
+
     pub fn data_between(&mut self, millis: i64, way: (&str, &str), index: u32, counter: u64) -> &mut Self {
+        self.message(millis, way, (index, counter, 128))
+    }
+
+    /// A to B, `len` bytes of UDP payload.
+    pub fn data_of(&mut self, millis: i64, index: u32, counter: u64, len: u32) -> &mut Self {
+        self.message(millis, (A, B), (index, counter, len))
+    }
+
+    fn message(
+        &mut self,
+        millis: i64,
+        way: (&str, &str),
+        (index, counter, len): (u32, u64, u32),
+    ) -> &mut Self {
         self.0.sessions.data(&DataMessage {
             at: at(millis),
             source: addr(way.0),
             destination: addr(way.1),
             receiver: SessionIndex(index),
             counter,
-            len: 128,
+            len,
         });
         self
     }

@@ -3,28 +3,14 @@
 use super::CAPTURE;
 use super::view::{Initiator, count, finding, initiators};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-under-load",
-    area: Area::Wireguard,
-    severity: "warning",
-    holds_when: "a responder answers handshake initiations with cookie replies: it is rate limiting handshakes",
-    meaning: "A WireGuard responder that gets more handshakes than it can work off (512 waiting, in the kernel) answers \
-              with a cookie instead: it asks the initiator to prove its address, and limits each address to 20 \
-              handshakes a second. The initiator repeats its attempt with the cookie after five seconds. So handshakes \
-              take longer, and where many initiators share one address, some fail.",
-    detection: "Cookie replies (type 3, 64 bytes) that carry the index of an initiation before them. Nothing else sends \
-                them. Retries that carry a cookie have their second MAC set; retries that do not, or that get another \
-                cookie, point to an address that changes on the way.",
-    fix: "Find who floods the responder: `tcpdump -ni any 'udp[8] = 1'` there, by source address. Drop that traffic \
-          before WireGuard. Many real peers after a restart are a flood too: it passes by itself.\n\n\
-          Where each retry gets another cookie, a NAT gives it another port each time; the kernel's cookies are bound \
-          to the port.",
     needs: CAPTURE,
     explained_by: &[],
     check,
+    ..tunnel::UNDER_LOAD
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
@@ -34,7 +20,8 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         .collect()
 }
 
-fn report(i: &Initiator<'_>) -> Finding {
+/// What cookie replies to an initiator mean.
+pub(in crate::rules) fn report(i: &Initiator<'_>) -> Finding {
     let with_cookie = || i.end.attempts().filter(|a| a.cookie_at.is_some());
     let first = with_cookie().find_map(|a| a.cookie_at).unwrap_or(i.world.started);
     let last = with_cookie().filter_map(|a| a.cookie_at).max().unwrap_or(first);

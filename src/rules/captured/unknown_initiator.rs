@@ -3,25 +3,15 @@
 use super::WITH_KEYS;
 use super::view::{count, finding, peer};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 use crate::track::opened::Identity;
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-unknown-initiator",
-    area: Area::Wireguard,
-    severity: "warning",
-    holds_when: "an initiation opens with the responder's private key to a static key that no peer of it has",
-    meaning: "Somebody calls with a sound message for this responder, but under a key that is not in its configuration: a \
-              peer that was removed, that got a new key, or that was never added. The responder drops such messages in \
-              silence, so to the caller it looks dead.",
-    detection: "With `--keys` and the responder's wg-quick file: its private key opens the caller's static key in the \
-                initiation, and no `[Peer]` has it. The file must be the one that was in use when the capture was made.",
-    fix: "If the caller is to be let in, add a `[Peer]` section with its key to the responder. If it is not, nothing \
-          needs fixing here: it gets no answer.",
     needs: WITH_KEYS,
     explained_by: &[],
     check,
+    ..tunnel::UNKNOWN_INITIATOR
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {

@@ -113,7 +113,8 @@ impl Moved<'_> {
 
 /// Tunnels that moved, without those that two hosts fight over: what moves there is the rivals' doing.
 pub fn moving<'a>(input: &Input<'a>) -> impl Iterator<Item = (&'a Tunnel, Vec<Moved<'a>>)> + use<'a> {
-    let tunnels = input.world.sessions.tunnels();
+    let sessions = &input.world.sessions;
+    let tunnels = sessions.tunnels();
     tunnels
         .iter()
         .filter(|t| t.moves().len() > 0)
@@ -122,7 +123,7 @@ pub fn moving<'a>(input: &Input<'a>) -> impl Iterator<Item = (&'a Tunnel, Vec<Mo
                 t.rivalry
                     .is_some_and(|r| r.hosts.iter().any(|h| tunnel.ends.contains(h)))
             };
-            if tunnels.iter().any(fought_over) {
+            if tunnels.iter().any(fought_over) || sessions.moves_on_purpose(tunnel) {
                 return None;
             }
             Some((

@@ -5,28 +5,17 @@ use std::net::SocketAddr;
 use super::WITH_KEYS;
 use super::view::{count, finding, peer};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
-use crate::rules::{Area, Input, Rule};
+use crate::rules::{Input, Rule, tunnel};
 use crate::track::World;
 use crate::track::opened::Call;
 use crate::types::{PublicKey, SessionIndex};
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "wg-wrong-peer-key",
-    area: Area::Wireguard,
-    severity: "critical",
-    holds_when: "the first MAC of an initiation does not match the public key of the responder that it reaches",
-    meaning: "An initiator makes its message for one public key: that which its configuration names for the peer. The \
-              responder that gets it has another key, so it cannot even tell that the message is WireGuard's and drops \
-              it. Typical after the responder was set up again with a new key, or with two interfaces on swapped ports.",
-    detection: "With `--keys`: the first MAC (mac1) is keyed by the responder's public key, so each key can be tried. The \
-                responder's own key is the one under which it has answered in this capture: then it is certain. Else it \
-                is likely: the key of the wg-quick file whose ListenPort is the responder's port.",
-    fix: "On the initiator set the peer's PublicKey to what `wg show DEVICE public-key` prints on the responder, or \
-          correct the endpoint's port if the responder has several interfaces.",
     needs: WITH_KEYS,
     explained_by: &[],
     check,
+    ..tunnel::WRONG_PEER_KEY
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {

@@ -1,6 +1,7 @@
 //! `conntrack-insert-failed`: entries cannot be put into the table, and no NAT range explains it.
 
 use super::counters::{Failures, failures, when};
+use super::remedies;
 use super::snat;
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
@@ -83,7 +84,7 @@ fn finding(input: &Input<'_>, f: &Failures) -> Option<Finding> {
                  fail."
             .to_owned(),
         candidates: if chains { Vec::new() } else { candidates(f, nat) },
-        fixes: if chains { vec![buckets(input)] } else { races(input, nat) },
+        fixes: if chains { vec![remedies::buckets(input)] } else { races(input, nat) },
         first_seen,
         last_seen,
         count: looks,
@@ -122,6 +123,16 @@ fn candidates(f: &Failures, nat: Nat) -> Vec<Candidate> {
             ),
             code: None,
             settle: "Let NAT choose ports at random (below): the failures become rare".to_owned(),
+        });
+    }
+    if nat != Nat::Unseen && f.found_per_failure() >= snat::FOUND_LEAST {
+        list.push(Candidate {
+            cause: format!(
+                "A NAT range was full when they failed and has emptied before the table was read: NAT met {} taken ports for each",
+                number(f.found_per_failure())
+            ),
+            code: Some("snat-ports-exhausted"),
+            settle: "run wgnat doctor again while it fails".to_owned(),
         });
     }
     list.push(Candidate {
@@ -178,24 +189,6 @@ fn races(input: &Input<'_>, nat: Nat) -> Vec<Fix> {
         },
     ]);
     fixes
-}
-
-fn buckets(input: &Input<'_>) -> Fix {
-    let entries = input.world.conntrack.peak();
-    let now = input.world.sysctls.as_ref().and_then(|s| s.conntrack_buckets);
-    let wanted = entries
-        .max(now.unwrap_or(0).saturating_mul(2))
-        .checked_next_power_of_two()
-        .unwrap_or(u32::MAX);
-    Fix {
-        title: format!("Give the hash table {} buckets", count(wanted)),
-        why: "As many buckets as entries keep chains short; a bucket takes 8 bytes. It can be set in the initial network namespace \
-              only."
-            .to_owned(),
-        command: Some(format!("sysctl -w net.netfilter.nf_conntrack_buckets={wanted}")),
-        expect: Evidence::new().with("chain_toolong", 0),
-        ..Fix::default()
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 
 use super::Rule;
 
+mod buckets;
 pub(super) mod counters;
+mod dns;
 mod full;
 mod insert_failed;
 mod low;
@@ -14,6 +16,7 @@ mod remedies;
 mod snat;
 mod snat_exhausted;
 mod snat_low;
+mod stale;
 #[cfg(test)]
 mod testing;
 
@@ -24,4 +27,7 @@ pub const RULES: &[Rule] = &[
     snat_low::RULE,
     low::RULE,
     insert_failed::RULE,
+    stale::RULE,
+    buckets::RULE,
+    dns::RULE,
 ];

@@ -11,6 +11,9 @@ const ENTRY_BYTES: u64 = 400;
 /// The shortest idle time of an established connection that a NAT may forget: 2 h 4 min (RFC 5382, REQ-5).
 const ESTABLISHED_SECONDS: i64 = 7440;
 
+/// The setting.
+const ESTABLISHED: &str = "net.netfilter.nf_conntrack_tcp_timeout_established";
+
 /// The kernel's own idle time for established connections.
 const DEFAULT_ESTABLISHED_SECONDS: i64 = 432_000;
 
@@ -30,7 +33,7 @@ pub fn fixes(input: &Input<'_>, limit: u32) -> Vec<Fix> {
             fixes.push(unreplied_fix(input, share(tally.unreplied)));
         }
         if share(tally.dns) >= MUCH {
-            fixes.push(dns_fix(share(tally.dns)));
+            fixes.push(dns_fix(share(tally.dns), false));
         }
         if share(tally.tcp_closing) >= MUCH {
             fixes.push(closing_fix(input, share(tally.tcp_closing)));
@@ -40,16 +43,21 @@ pub fn fixes(input: &Input<'_>, limit: u32) -> Vec<Fix> {
     fixes
 }
 
-fn idle_fix(input: &Input<'_>, idle: f64) -> Fix {
-    let name = "net.netfilter.nf_conntrack_tcp_timeout_established";
+/// The idle time for which established connections are kept, in seconds.
+pub fn established_timeout(input: &Input<'_>) -> f64 {
     let set = input
         .world
         .sysctls
         .as_ref()
-        .and_then(|s| s.others.get(name).copied());
-    let now = set.unwrap_or(DEFAULT_ESTABLISHED_SECONDS);
+        .and_then(|s| s.others.get(ESTABLISHED).copied());
     #[allow(clippy::cast_precision_loss)] // a time-out in seconds
-    let now_words = seconds(now as f64);
+    let seconds = set.unwrap_or(DEFAULT_ESTABLISHED_SECONDS) as f64;
+    seconds
+}
+
+/// A shorter time-out; `idle` is the share of entries that are idle.
+pub fn idle_fix(input: &Input<'_>, idle: f64) -> Fix {
+    let now_words = seconds(established_timeout(input));
     Fix {
         title: "Forget idle connections sooner".to_owned(),
         why: format!(
@@ -60,7 +68,7 @@ fn idle_fix(input: &Input<'_>, idle: f64) -> Fix {
         ),
         command: Some(here(
             input.world.host.as_ref(),
-            &format!("sysctl -w {name}={ESTABLISHED_SECONDS}"),
+            &format!("sysctl -w {ESTABLISHED}={ESTABLISHED_SECONDS}"),
         )),
         ..Fix::default()
     }
@@ -83,7 +91,19 @@ fn unreplied_fix(input: &Input<'_>, unreplied: f64) -> Fix {
     }
 }
 
-fn dns_fix(dns: f64) -> Fix {
+/// Fewer DNS entries; `translated`: they pass this host's NAT, so they must be tracked.
+pub fn dns_fix(dns: f64, translated: bool) -> Fix {
+    if translated {
+        return Fix {
+            title: "Answer DNS from a cache".to_owned(),
+            why: format!(
+                "{} of the entries are DNS exchanges, each kept for 30 s or more. A caching resolver near the clients, on this side \
+                 of the NAT, ends most of them. They cannot go untracked, because they are translated.",
+                percent(dns)
+            ),
+            ..Fix::default()
+        };
+    }
     Fix {
         title: "Do not track DNS, or answer it from a cache".to_owned(),
         why: format!(
@@ -115,6 +135,25 @@ fn closing_fix(input: &Input<'_>, closing: f64) -> Fix {
             "conntrack -L -p tcp --state TIME_WAIT 2>/dev/null | awk '{for(i=1;i<=NF;i++) if($i~/^dst=/){print $i,$(i+2); break}}' | \
              sort | uniq -c | sort -rn | head",
         )),
+        ..Fix::default()
+    }
+}
+
+/// More hash buckets.
+pub fn buckets(input: &Input<'_>) -> Fix {
+    let entries = input.world.conntrack.peak();
+    let now = input.world.sysctls.as_ref().and_then(|s| s.conntrack_buckets);
+    let wanted = entries
+        .max(now.unwrap_or(0).saturating_mul(2))
+        .checked_next_power_of_two()
+        .unwrap_or(u32::MAX);
+    Fix {
+        title: format!("Give the hash table {} buckets", count(wanted)),
+        why: "As many buckets as entries keep chains short; a bucket takes 8 bytes. It can be set in the initial network namespace \
+              only."
+            .to_owned(),
+        command: Some(format!("sysctl -w net.netfilter.nf_conntrack_buckets={wanted}")),
+        expect: Evidence::new().with("chain_toolong", 0),
         ..Fix::default()
     }
 }

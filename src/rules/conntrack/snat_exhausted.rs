@@ -18,8 +18,9 @@ each can be given once: 64,512 of them, or as many as the rule's range has. When
 a word: TCP tries again until it times out, UDP is silent, and only a UDP sender on the NAT host itself gets EPERM. Open connections \
 carry on, and so do new ones to other destinations. A closed TCP connection keeps its NAT port for two more minutes.",
     detection: "The counters: `insert_failed` and `drop` move in step, and `found`, which counts the taken ports that NAT meets, by 68 to \
-248 for each. The table: entries by NAT address and destination against the range, which is inferred from the ports in use where \
-a rule sets one. Both agreeing on one destination at 95 % or more is `certain`. Below that it is `likely`, for the kernel gives up \
+248 for each. The table: entries by NAT address and destination against the range, which is read from the rules of nf_tables \
+(iptables-nft's too; legacy iptables is not read), or inferred from the ports in use. How the ports in use lie tells whether the \
+search fails by their number or by their place: each of its five rows must begin where all of it is in use. Both agreeing on one destination at 95 % or more is `certain`. Below that it is `likely`, for the kernel gives up \
 before the last port is taken (measured: from 78 % of 40,000 ports, 95 % of 1,000), and so are the counters alone where the table \
 could not be read.",
     fix: "Reuse connections in the programs behind the NAT. Then more ports: take the range out of the rule, or translate to several \
@@ -267,6 +268,105 @@ mod tests {
         ] {
             assert_eq!(told(&scene), None, "{name}");
         }
+    }
+
+    #[test]
+    fn by_number_or_by_place() {
+        use crate::observation::nat_rules::RulePorts;
+        use crate::types::PortRange;
+        // 60,000 of 64,512 kept ports in one block, or spread.
+        let block = Some([128, 64, 32, 16, 8].map(|row| 60_000 - row + 1));
+        let kept = |runs| SnatTally {
+            runs,
+            ..row(60_000, 1024, 65_500, 59_000)
+        };
+        let ten_thousand = RulePorts::Range(PortRange {
+            low: 20_000,
+            high: 29_999,
+        });
+        for (name, scene, expected) in [
+            (
+                "a block",
+                Scene::new().snat(&[kept(block)]).moving(moving(2120, 10, 10)),
+                Some("although some are free"),
+            ),
+            (
+                "as many, spread: full for the search",
+                Scene::new()
+                    .snat(&[kept(Some([40, 600, 6000, 20_000, 36_000]))])
+                    .moving(moving(2120, 10, 10)),
+                Some("are used up"),
+            ),
+            (
+                "a rule's range at 87 %, in a block",
+                Scene::new()
+                    .snat(&[SnatTally {
+                        runs: Some([8500, 8600, 8650, 8680, 8690]),
+                        ..row(8700, 20_000, 29_000, 0)
+                    }])
+                    .rule(ten_thousand)
+                    .moving(moving(2120, 10, 10)),
+                Some("although some are free"),
+            ),
+            (
+                "counters as of a full NAT, and no range is full: it has emptied since",
+                Scene::new()
+                    .snat(&[row(400, 20_000, 29_900, 0)])
+                    .rule(ten_thousand)
+                    .moving(moving(2120, 10, 10)),
+                None,
+            ),
+        ] {
+            let found = scene.check(&RULE);
+            let title = found.first().map(|f| f.title.clone());
+            match expected {
+                Some(words) => assert!(
+                    title.as_deref().is_some_and(|t| t.contains(words)),
+                    "{name}: {title:?}"
+                ),
+                None => assert_eq!(title, None, "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_was_read_makes_it_exact() {
+        use crate::observation::nat_rules::RulePorts;
+        use crate::types::PortRange;
+        let range = RulePorts::Range(PortRange {
+            low: 20_000,
+            high: 20_099,
+        });
+        let f = Scene::new()
+            .snat(&[row(100, 20_000, 20_099, 0)])
+            .rule(range)
+            .check(&RULE)
+            .remove(0);
+        assert_eq!(
+            f.confidence,
+            Confidence::Certain,
+            "full and quiet, by the rule's own range"
+        );
+        assert_eq!(
+            f.evidence.get("rule"),
+            Some(&"ip nat postrouting handle 4".into())
+        );
+        assert_eq!(f.evidence.get("range_inferred"), Some(&false.into()));
+        let widen = f
+            .fixes
+            .iter()
+            .find(|f| f.title.starts_with("Give the NAT rule"))
+            .expect("a fix");
+        assert_eq!(
+            widen.command.as_deref(),
+            Some("nft -a list chain ip nat postrouting")
+        );
+        // A hundred ports that lie together by chance under a rule without a range are not a full range.
+        let plain = Scene::new()
+            .snat(&[row(100, 20_000, 20_099, 0)])
+            .rule(RulePorts::Any)
+            .moving(moving(680, 10, 10));
+        assert_eq!(plain.check(&RULE), Vec::new());
     }
 
     #[test]

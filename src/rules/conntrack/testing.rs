@@ -4,10 +4,12 @@ use crate::config::Thresholds;
 use crate::finding::Finding;
 use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
 use crate::observation::host::Sysctls;
+use crate::observation::nat_rules::{NatRules, RulePorts};
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Evaluation, Input, Rule, evaluate};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
+use crate::track::natrules::testing::masquerade;
 use crate::types::Proto;
 
 /// A host as it is observed.
@@ -16,6 +18,8 @@ pub struct Scene {
     max: Option<u32>,
     moved: CtCpuStats,
     tally: Option<CtTally>,
+    rules: Option<NatRules>,
+    buckets: Option<u32>,
     available: bool,
 }
 
@@ -27,6 +31,8 @@ impl Scene {
             max: Some(262_144),
             moved: CtCpuStats::default(),
             tally: None,
+            rules: None,
+            buckets: None,
             available: true,
         }
     }
@@ -58,6 +64,18 @@ impl Scene {
             ..CtTally::default()
         })
     }
+    /// A rule that masquerades with these ports.
+    pub fn rule(mut self, ports: RulePorts) -> Self {
+        self.rules = Some(NatRules {
+            rules: vec![masquerade(ports)],
+            ..NatRules::default()
+        });
+        self
+    }
+    pub fn buckets(mut self, buckets: u32) -> Self {
+        self.buckets = Some(buckets);
+        self
+    }
     pub fn unavailable(mut self) -> Self {
         self.available = false;
         self
@@ -85,7 +103,14 @@ impl Scene {
             };
             apply(0, source, Body::Status(status));
         }
-        apply(0, Source::Host, Body::Sysctls(Sysctls::default()));
+        let sysctls = Sysctls {
+            conntrack_buckets: self.buckets,
+            ..Sysctls::default()
+        };
+        apply(0, Source::Host, Body::Sysctls(sysctls));
+        if let Some(rules) = &self.rules {
+            apply(0, Source::NatRules, Body::NatRules(rules.clone()));
+        }
         // Months of history that no rule may take for news.
         let mut cpu = CtCpuStats {
             found: 900_000,
@@ -156,6 +181,7 @@ pub fn row(ports: u32, min: u16, max: u16, preserved: u32) -> SnatTally {
         rewritten: None,
         closing: ports / 2,
         unreplied: 0,
+        runs: None,
     }
 }
 

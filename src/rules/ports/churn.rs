@@ -17,10 +17,13 @@ pub const RULE: Rule = Rule {
     area: Area::Ports,
     severity: "warning; info on the loopback where the kernel reuses the ports",
     holds_when: "many short connections a second are opened to one destination, for longer than a moment",
-    meaning: "Opening a connection costs a round trip or more before the first byte, with TLS several, and processor time at both \
-ends; closing it holds a local port for another 60 seconds and an entry in every NAT and firewall on the way for \
-about 120. A program that opens a connection per request pays this each time, and it is what uses up ports first. Nearly \
-every client library can keep connections open; often it does so only when told.",
+    meaning: "For each request the program opens a new TCP connection to the same place and closes it again. Each opening costs a \
+round trip or more before the first byte, with TLS several, and processor time at both ends. Each close leaves something \
+behind: the connection's local port cannot be used towards this destination for another 60 seconds, and every NAT and firewall \
+on the way keeps an entry in its table of connections (conntrack, on Linux) for about 120.\n\nNothing fails as long as ports are \
+left; there are some 28,000. When they run out, new connections to this destination fail all at once, with EADDRNOTAVAIL \
+(“Cannot assign requested address”), while everything else works. Nearly every client library can keep connections open; often \
+it does so only when told, and never where the client, agent or session itself is made anew for each request.",
     detection: "Where eBPF is available every connect and close is counted in the kernel, with the process, the life of each connection \
 and who closed first; the rate is then exact and the finding `certain` (`opens_measured_by` = `counted`).\n\nElsewhere, from looks \
 at the socket table: TIME_WAIT sockets of the last 10 s, sockets that come and go between looks, and \

@@ -2,6 +2,7 @@
 //! and by occupancy: a failed `connect` leaves no trace in any counter (measured on Linux 6.18: 500 failures, no field of
 //! /proc/net moved).
 
+use super::denied;
 use super::tuple::{Tuple, tuples};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
@@ -26,7 +27,9 @@ closes leaves its port in TIME_WAIT for 60 seconds, so a program that opens a co
 470 a second and no more.",
     detection: "Where eBPF is available, each `connect` that fails for want of a port is counted in the kernel, with its process and \
 destination (`errno_eaddrnotavail`), and told from refused, timed-out and unreachable ones: one such failure is proof, and the finding \
-`certain`.\n\nBesides, sockets are counted by source address, destination and state (`sock_diag`), TIME_WAIT included, against \
+`certain`. So is each `connect` or `sendto` of a UDP socket that fails with EAGAIN because it was given no port (`errno_eagain`), and \
+each `bind` to any port that fails with EADDRINUSE (`errno_eaddrinuse`): a program that binds before it connects holds a port for \
+one connection, whatever its destination.\n\nBesides, sockets are counted by source address, destination and state (`sock_diag`), TIME_WAIT included, against \
 the range (`ip_local_port_range`) less reserved ports and less the ports of listeners. It is `certain` where every \
 port was held at a look, `likely` where the last few may be held in a way that a table of sockets does not show, or \
 where the table changed while it was read. TIME_WAIT sockets that the kernel would reuse (`tcp_tw_reuse`; by default on \
@@ -42,7 +45,7 @@ not a cure.",
 
 /// Short of full by this share, the rest is taken to be held where the table does not show it: 28 ports of the default
 /// range, none of a range under 1,000.
-const NEARLY_ALL: f64 = 0.999;
+pub const NEARLY_ALL: f64 = 0.999;
 
 /// Whether the tuple had no port left at `sample`.
 pub fn full(tuple: &Tuple<'_>, sample: &Sample) -> bool {
@@ -55,11 +58,14 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         t.no_port().is_some() || t.usable.share(t.blocked(&t.sample)) >= input.thresholds.ports_warning
     };
     let all = tuples(input);
-    all.iter()
+    let mut found = all
+        .iter()
         .filter(|t| t.concerned())
         .filter(holds)
         .filter_map(finding)
-        .collect()
+        .collect();
+    denied::add(input, &mut found);
+    found
 }
 
 fn finding(tuple: &Tuple<'_>) -> Option<Finding> {

@@ -41,7 +41,8 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     let all = tuples(input);
     let concerned = all
         .iter()
-        .filter(|t| t.concerned() && t.no_port().is_none() && !t.fresh().any(|s| full(t, s)));
+        // UDP ports are another rule's.
+        .filter(|t| t.key.proto == Proto::Tcp && t.no_port().is_none() && !t.fresh().any(|s| full(t, s)));
     concerned
         .filter_map(|t| low(t, input.thresholds).or_else(|| in_doubt(t, input.thresholds)))
         .collect()
@@ -112,7 +113,7 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         } else {
             Confidence::Certain
         },
-        title: format!("{} of the {} to {to} are held", percent(now), kind(tuple)),
+        title: format!("{} of the local ports to {to} are held", percent(now)),
         subject: tuple.subject(),
         summary,
         evidence,
@@ -127,13 +128,6 @@ fn low(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         last_seen: tuple.sample.at,
         count: u32::try_from(held.count()).unwrap_or(u32::MAX),
     })
-}
-
-fn kind(tuple: &Tuple<'_>) -> &'static str {
-    match tuple.key.proto {
-        Proto::Tcp => "local ports",
-        Proto::Udp => "local UDP ports",
-    }
 }
 
 /// Nearly all ports are held, by TIME_WAITs that the kernel should reuse, and opens keep to the pace that they would have
@@ -159,9 +153,8 @@ fn in_doubt(tuple: &Tuple<'_>, thresholds: &Thresholds) -> Option<Finding> {
         severity: Severity::Warning,
         confidence: Confidence::Possible,
         title: format!(
-            "{} of the {} to {to} are held, most in TIME_WAIT",
-            percent(share),
-            kind(tuple)
+            "{} of the local ports to {to} are held, most in TIME_WAIT",
+            percent(share)
         ),
         subject: tuple.subject(),
         summary: format!(

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
-use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial, Failures, PortCall};
 use crate::observation::host::{HostFacts, Sysctls};
 use crate::observation::socket::{
     DestinationTally, ProcessFacts, ProcessIdentity, ProcessTable, SocketTally, StateCounts, TcpState,
@@ -111,6 +111,7 @@ pub struct Scene {
     processes: Vec<ProcessFacts>,
     owners: Vec<(u32, u32)>,
     connects: Vec<(u32, ConnectTally)>,
+    causes_unknown: bool,
 }
 
 impl Scene {
@@ -127,6 +128,7 @@ impl Scene {
             processes: Vec::new(),
             owners: Vec::new(),
             connects: Vec::new(),
+            causes_unknown: false,
         }
     }
     /// What was counted in the kernel since second 0, of one process towards the destination.
@@ -137,6 +139,27 @@ impl Scene {
             ..ConnectTally::default()
         };
         self.connects.push((at, tally));
+        self
+    }
+    /// A call that was denied a port, as counted at second `at`; it joins what was counted then.
+    pub fn denied(mut self, at: u32, denial: Denial) -> Self {
+        let there = self.connects.iter_mut().find(|(t, _)| *t == at);
+        match there {
+            Some((_, tally)) => tally.denied.get_or_insert_default().push(denial),
+            None => self.connects.push((
+                at,
+                ConnectTally {
+                    since: start(),
+                    denied: Some(vec![denial]),
+                    ..ConnectTally::default()
+                },
+            )),
+        }
+        self
+    }
+    /// Why connects fail is not told.
+    pub fn causes_unknown(mut self) -> Self {
+        self.causes_unknown = true;
         self
     }
     pub fn look(self, at: u32, look: Look) -> Self {
@@ -222,7 +245,9 @@ impl Scene {
             apply(*at, Source::Sockets, Body::Sockets(tally.clone()));
         }
         for (at, tally) in &self.connects {
-            apply((*at).into(), Source::Bpf, Body::Connects(tally.clone()));
+            let mut tally = tally.clone();
+            tally.causes_unknown = self.causes_unknown;
+            apply((*at).into(), Source::Bpf, Body::Connects(tally));
         }
         let table = ProcessTable {
             processes: self.processes.clone(),
@@ -289,7 +314,28 @@ pub fn opened(established: u64, closed_here: u64) -> ConnectRow {
         open: established - closed_here,
         peak: 4,
         lifetime_total: Span::from_millis(20) * u32::try_from(closed_here).unwrap(),
+        syn_retransmits: 0,
+        bytes_sent: 0,
+        bytes_received: 0,
+        bursts: Bursts::default(),
         lifetimes: Vec::new(),
+    }
+}
+
+/// node was denied a UDP port three times, last at second `last`.
+pub fn denial(last: u32) -> Denial {
+    Denial {
+        process: opened(0, 0).process,
+        proto: Proto::Udp,
+        call: PortCall::Connect,
+        errno: 11,
+        source: [10, 0, 0, 2].into(),
+        port: None,
+        destination: Some(([203, 0, 113, 9], 443).into()),
+        holder: None,
+        count: 3,
+        first: start(),
+        last: start() + Span::from_secs(last.into()),
     }
 }
 

@@ -13,9 +13,11 @@ pub const RULE: Rule = Rule {
     area: Area::Ports,
     severity: "warning; info where the kernel reuses the ports",
     holds_when: "TIME_WAIT holds most of a destination's ports and at least a tenth of the range, and the closes are ours",
-    meaning: "Whoever closes a TCP connection first keeps its port in TIME_WAIT for 60 seconds, so that late packets of the old \
-connection do not disturb a new one. That is right and harmless, until a program closes many connections to one \
-destination: then the ports of connections that ended long ago are missing for new ones.",
+    meaning: "Each TCP connection has a local port, a number that tells it from the others to the same destination; there are some \
+28,000. Whoever closes a connection first keeps its port for another 60 seconds, in a state that is called TIME_WAIT, so that late \
+packets of the old connection do not disturb a new one. That is right and harmless, until a program closes many connections to \
+one destination: then the ports of connections that ended long ago are missing for new ones. More than 470 closes a second are \
+more than the ports can bear.",
     detection: "TIME_WAIT sockets of outgoing connections are counted by destination. Only the side that closes first keeps \
 TIME_WAIT, so the closes are certainly this side's. Who closed is not known: such a socket has no owner.",
     fix: "Keep connections open and reuse them, or let the server close first. Do not look for a setting that shortens TIME_WAIT: \

@@ -2,7 +2,8 @@
 
 use crate::finding::{Evidence, Subject};
 use crate::observation::host::HostFacts;
-use crate::pooling::{Advice, Case, Measured, Opens, Ports, Remedy, Sockets, User, advise};
+use crate::observation::socket::ServedPorts;
+use crate::pooling::{Advice, Case, Measured, Opens, Ports, Remedy, Served, Sockets, User, advise};
 use crate::rules::shell::each_here;
 use crate::rules::{Input, process_ref};
 use crate::time::Span;
@@ -10,7 +11,7 @@ use crate::track::connects::{ConnectState, NoPort, Seen};
 use crate::track::processes::Owner;
 use crate::track::sockets::usable::{reuse_delay, younger_than};
 use crate::track::sockets::{Basis, History, Key, OpenRate, Sample, Usable};
-use crate::types::Proto;
+use crate::types::{PortRange, Proto};
 use crate::words::{count, number, rounded};
 
 /// Looks older than this do not count towards a verdict about now: no TIME_WAIT outlives it.
@@ -40,6 +41,9 @@ pub struct Tuple<'a> {
     pub opens: Option<OpenRate>,
     /// The newest table is close, not exact.
     pub inexact: bool,
+    /// Ports of services, where they are known, and those that are reserved.
+    served: Option<&'a ServedPorts>,
+    reserved: &'a [PortRange],
     /// The host, for commands.
     host: Option<&'a HostFacts>,
     connects: &'a ConnectState,
@@ -65,6 +69,8 @@ pub fn tuples<'a>(input: &Input<'a>) -> Vec<Tuple<'a>> {
             reuse: reuse_delay(sysctls, &key),
             opens: world.opens(&key, history),
             inexact: tally.inexact,
+            served: tally.served_ports.as_ref(),
+            reserved: &sysctls.reserved_ports,
             host: world.host.as_ref(),
             connects: &world.connects,
         })
@@ -300,6 +306,11 @@ impl Tuple<'_> {
                 usable: self.usable.ports,
             }),
             reused: self.reuse.is_some(),
+            served: self.served.map(|served| Served {
+                ports: &served.ports,
+                left_out: served.left_out,
+                reserved: self.reserved,
+            }),
         });
         for command in advice.fixes.iter_mut().filter_map(|fix| fix.command.as_mut()) {
             *command = each_here(self.host, command);

@@ -1,9 +1,11 @@
 //! `wg-endpoint-unreachable`: the network says that the peer cannot be reached.
 
+use super::parties::passing;
 use super::view::{View, views};
 use super::words::count;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::rules::captured::endpoint_unreachable as captured;
 use crate::rules::{Area, Input, Rule};
 use crate::track::tunnels::wire::IcmpSeen;
 use crate::wire::icmp::IcmpClass;
@@ -18,7 +20,7 @@ const SILENT_SINCE: usize = 2;
 pub const RULE: Rule = Rule {
     code: CODE,
     area: Area::Wireguard,
-    severity: "critical",
+    severity: "critical, warning where it is about what is only forwarded",
     holds_when: "the network answers a message to the peer with an ICMP or ICMPv6 error that it cannot be delivered",
     meaning: "WireGuard's packets to the peer are turned back. The error that came says by whom and why: the peer's host \
               has nothing listening on that UDP port, a router knows no way, the host does not answer on its own \
@@ -36,17 +38,25 @@ pub const RULE: Rule = Rule {
           - prohibited: a firewall at the address that answered; allow UDP to the endpoint there.\n\
           - time exceeded: two routers send it in a circle.",
     needs: &[super::DEVICES, &[Source::Capture]],
-    explained_by: &["wg-endpoint-loop", "wg-no-route"],
+    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-stale-dns"],
     check,
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    views(input)
-        .filter_map(|view| {
-            let icmp = standing(&view)?;
-            Some(finding(&view, icmp))
-        })
-        .collect()
+    let own = views(input).filter_map(|view| {
+        let icmp = standing(&view)?;
+        Some(finding(&view, icmp))
+    });
+    // What is only forwarded is somebody else's tunnel.
+    let passing = passing(input);
+    let passing = passing
+        .iter()
+        .filter_map(|p| captured::passing(input.world, p.initiator.conversation))
+        .map(|finding| Finding {
+            severity: Severity::Warning,
+            ..finding
+        });
+    own.chain(passing).collect()
 }
 
 /// The error, where nothing since disproves it.
@@ -177,6 +187,13 @@ fn finding(view: &View<'_>, icmp: IcmpSeen) -> Finding {
             view.handshake_age().map(|age| age.as_secs_f64()),
         );
     finding.impact = "Nothing passes through the tunnel to this peer.".to_owned();
+    let forgotten = is_forgotten(view, &icmp);
+    if forgotten {
+        finding.summary.push_str(
+            " The peer came to this address and port by itself and was heard there before: if it is behind a NAT, that has \
+             forgotten the mapping.",
+        );
+    }
     finding.fixes = vec![Fix {
         title: meaning.fix,
         why: "WireGuard tries again by itself every 5 s while traffic wants through.".to_owned(),
@@ -186,7 +203,29 @@ fn finding(view: &View<'_>, icmp: IcmpSeen) -> Finding {
             .with("last_handshake_age_seconds", "under 180"),
         ..Fix::default()
     }];
+    if forgotten {
+        finding.fixes.insert(
+            0,
+            Fix {
+                title: "If the peer is behind a NAT, let it send a keepalive every 25 s".to_owned(),
+                why: "On the peer's host: the NAT then never forgets it. What it sends next heals this."
+                    .to_owned(),
+                snippet: Some("[Peer]\nPersistentKeepalive = 25".to_owned()),
+                ..Fix::default()
+            },
+        );
+    }
     finding
+}
+
+/// Whether what refuses may be a NAT that no longer knows the peer: it speaks with the peer's address, the peer was heard
+/// there, and nobody configured this endpoint.
+fn is_forgotten(view: &View<'_>, icmp: &IcmpSeen) -> bool {
+    let from_there = view.endpoint().is_some_and(|e| e.ip() == icmp.note.from);
+    let is_port = icmp.note.class() == IcmpClass::PortUnreachable;
+    let was_heard = view.peer.newest.rx_bytes > 0;
+    let configured = view.configured().is_some_and(|c| c.endpoint.is_some());
+    from_there && is_port && was_heard && !configured && icmp.about == Some(Kind::Data)
 }
 
 /// Which of our messages it is about, as a noun.

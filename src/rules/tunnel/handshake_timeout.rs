@@ -3,9 +3,11 @@
 use super::view::{View, views};
 use super::words::{count, time};
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
+use crate::observation::device::KernelReason;
 use crate::rules::{Area, Input, Rule};
 
 mod causes;
+mod passing;
 
 pub(super) const CODE: &str = "wg-handshake-timeout";
 
@@ -13,7 +15,7 @@ pub(super) const CODE: &str = "wg-handshake-timeout";
 pub const RULE: Rule = Rule {
     code: CODE,
     area: Area::Wireguard,
-    severity: "critical",
+    severity: "critical, warning where they are only forwarded",
     holds_when: "at least two handshake attempts of this host ran out (REKEY_TIMEOUT, 5 s each) and no valid answer \
                  came",
     meaning: "Before two WireGuard peers exchange any data they agree on keys by a handshake: one side sends an \
@@ -30,6 +32,8 @@ pub const RULE: Rule = Rule {
                 handshake ever is n attempts without an answer. A response that is seen on the wire while the \
                 device's handshake time stands still was not accepted, and is counted as a failed attempt too.\n\n\
                 Only attempts of this host count: a peer that calls us and does not get through is another matter. \
+                Attempts that are only forwarded (a router's) are a warning, which says on which side the silence is: \
+                whether they went on, and whether answers came. \
                 Two failed attempts are needed, so one lost packet is no finding. `certain` refers to the silence; \
                 the causes are candidates.",
     fix: "Look at the peer's host first: `tcpdump -ni any udp port PORT` there.\n\n\
@@ -40,16 +44,23 @@ pub const RULE: Rule = Rule {
           - Responses leave and do not get here: look for a firewall or NAT between, or an answer that leaves by \
           another interface.",
     needs: &[super::DEVICES],
-    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-unreachable"],
+    explained_by: &[
+        "wg-endpoint-loop",
+        "wg-no-route",
+        "wg-endpoint-unreachable",
+        "wg-local-drop",
+        "wg-response-rejected",
+        "wg-endpoint-stale-dns",
+    ],
     check,
 };
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let needed = u64::from(input.thresholds.unanswered_attempts);
-    views(input)
+    let own = views(input)
         .filter(|view| fails(view, needed))
-        .map(|view| finding(&view))
-        .collect()
+        .map(|view| finding(&view));
+    own.chain(passing::check(input)).collect()
 }
 
 /// Whether handshakes of this side fail, and are still being tried as far as can be told.
@@ -161,6 +172,7 @@ fn evidence(view: &View<'_>) -> Evidence {
             view.world.counters.delta("TcpExt.IPReversePathFilter"),
         )
         .maybe("ip_out_discards", view.world.counters.delta("Ip.OutDiscards"))
+        .maybe("kernel_says_gave_up", view.kernel_says(KernelReason::GaveUp))
 }
 
 fn fixes(view: &View<'_>, only_rejected: bool) -> Vec<Fix> {

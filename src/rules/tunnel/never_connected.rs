@@ -33,7 +33,12 @@ pub const RULE: Rule = Rule {
           If the tunnel should be up without traffic, or the peer must be able to reach this host through a NAT, set \
           `PersistentKeepalive = 25`.",
     needs: &[super::DEVICES],
-    explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-unreachable"],
+    explained_by: &[
+        "wg-endpoint-loop",
+        "wg-no-route",
+        "wg-endpoint-unreachable",
+        "wg-local-drop",
+    ],
     check,
 };
 

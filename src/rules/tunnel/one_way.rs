@@ -4,7 +4,7 @@ use super::view::{View, views};
 use super::words::time;
 use crate::config::Thresholds;
 use crate::finding::{Confidence, Evidence, Finding, Severity};
-use crate::observation::device::Implementation;
+use crate::observation::device::{Implementation, KernelReason};
 use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
 use crate::track::tunnels::due::AFTER_HANDSHAKE;
@@ -16,6 +16,9 @@ const CODE: &str = "wg-one-way";
 /// Handshakes this far apart are the protocol's answer to silence: 15 s after unanswered data, plus jitter and one
 /// retry. A normal renewal takes 120 s, a crossing or a restart less.
 const RENEWED_FOR_SILENCE: std::ops::RangeInclusive<u64> = 14..=25;
+/// Packets with a foreign source address that are more than a stray one.
+const REFUSED_AT_LEAST: u64 = 3;
+
 /// The rule.
 pub const RULE: Rule = Rule {
     code: CODE,
@@ -41,7 +44,12 @@ pub const RULE: Rule = Rule {
           keepalives return, something on the way lets handshakes pass and drops data: try another port, and see \
           wg-mtu-too-large.",
     needs: &[super::DEVICES],
-    explained_by: &["wg-endpoint-unreachable", "wg-handshake-timeout"],
+    explained_by: &[
+        "wg-endpoint-unreachable",
+        "wg-local-drop",
+        "wg-handshake-timeout",
+        "wg-mtu-blackhole",
+    ],
     check,
 };
 
@@ -71,6 +79,11 @@ fn kind(view: &View<'_>, thresholds: &Thresholds) -> Option<(Kind, Confidence)> 
     }
     let traffic = &view.peer.traffic;
     let at = view.peer.newest_at;
+    // Who only listens refuses what it hears all the same: nothing of it was delivered.
+    if let Some(refused) = refused(view).filter(|n| *n >= REFUSED_AT_LEAST && traffic.data_heard_at.is_none())
+    {
+        return Some((Kind::Refused(refused), Confidence::Likely));
+    }
     if view.implementation().counts_handshake_bytes() != Some(false)
         && let Some(since) = traffic.unheard_since
     {
@@ -160,9 +173,11 @@ fn finding(view: &View<'_>, kind: Kind, confidence: Confidence) -> Finding {
         ),
         Kind::Refused(n) => format!(
             "{n} packets arrived and were dropped after decryption, for their inner source address is not in this \
-             peer's AllowedIPs. Of {} bytes sent in {} nothing was answered.",
-            traffic.unheard_bytes,
-            time(silent)
+             peer's AllowedIPs.{}",
+            match traffic.unheard_bytes {
+                0 => String::new(),
+                sent => format!(" Of {sent} bytes sent in {} nothing was answered.", time(silent)),
+            }
         ),
         Kind::KeepalivesOnly if view.implementation() == Implementation::Boringtun => format!(
             "{} bytes of data went out in {} and none came back, and hardly any ever did ({} received, {} sent in \
@@ -208,6 +223,10 @@ fn finding(view: &View<'_>, kind: Kind, confidence: Confidence) -> Finding {
                 Kind::Refused(n) => Some(n),
                 _ => None,
             },
+        )
+        .maybe(
+            "kernel_says_unallowed_source",
+            view.kernel_says(KernelReason::UnallowedSource),
         )
         .with("implementation", view.implementation().name());
     finding.impact = match kind {

@@ -32,6 +32,7 @@ pub const RULE: Rule = Rule {
         "wg-endpoint-loop",
         "wg-no-route",
         "wg-endpoint-unreachable",
+        "wg-local-drop",
         "wg-handshake-timeout",
     ],
     check,

@@ -10,12 +10,15 @@ use crate::observation::device::{ConfiguredPeer, DeviceSnapshot, Implementation,
 use crate::observation::host::{
     Address, Counters, Link, LinkStats, Route, RouteAnswer, RouteTables, RouteWay,
 };
-use crate::observation::packet::{Bytes, Direction, IcmpError, WirePacket};
+use crate::observation::packet::{
+    Bytes, CheckedKind, CheckedMessage, Direction, IcmpError, OpenedInitiation, WirePacket,
+};
 use crate::observation::{Body, Observation, Request, RoutePurpose, Source, SourceStatus};
 use crate::rules::{Evaluation, Input, evaluate};
 use crate::time::{Span, Timestamp};
 use crate::track::{Due, World};
-use crate::types::{Cidr, IfIndex, PublicKey};
+use crate::types::{Cidr, IfIndex, PublicKey, SessionIndex};
+use crate::wire::tai64n::{Scale, Tai64n};
 
 pub const US: &str = "192.0.2.2:51820";
 pub const PEER: &str = "198.51.100.7:51820";
@@ -158,6 +161,7 @@ impl Host {
                 Source::Capture,
                 Source::Routes,
                 Source::Counters,
+                Source::Keys,
             ],
         )
     }
@@ -263,6 +267,36 @@ impl Host {
         self
     }
 
+    /// A data message that passes, of 128 bytes.
+    pub fn data(&mut self, secs: f64, way: (&str, &str), index: u32, counter: u64) -> &mut Self {
+        self.data_of(secs, way, index, counter, 128)
+    }
+
+    /// A data message that passes.
+    pub fn data_of(
+        &mut self,
+        secs: f64,
+        (from, to): (&str, &str),
+        index: u32,
+        counter: u64,
+        len: u32,
+    ) -> &mut Self {
+        let mut payload = vec![4, 0, 0, 0];
+        payload.extend(index.to_le_bytes());
+        payload.extend(counter.to_le_bytes());
+        let packet = WirePacket {
+            direction: if from == US { Direction::Out } else { Direction::In },
+            if_index: Some(ETH0),
+            source: sock(from),
+            destination: sock(to),
+            tos: 0,
+            payload_len: len,
+            payload: Bytes(payload),
+        };
+        self.see(secs, Source::Capture, Body::Packet(packet));
+        self
+    }
+
     /// An initiation of ours leaves.
     pub fn call(&mut self, secs: f64, index: u32) -> &mut Self {
         self.packet(secs, true, message(1, 148, &[index]))
@@ -286,6 +320,85 @@ impl Host {
     /// A cookie reply to our initiation `index`.
     pub fn cookie(&mut self, secs: f64, index: u32) -> &mut Self {
         self.packet(secs, false, message(3, 64, &[index]))
+    }
+
+    /// A cookie reply of ours to the peer's initiation `index`.
+    pub fn give_cookie(&mut self, secs: f64, index: u32) -> &mut Self {
+        self.packet(secs, true, message(3, 64, &[index]))
+    }
+
+    /// What our keys say of the peer's initiation `index`: for whom it was made, who made it, and at which second after
+    /// the start by that clock.
+    pub fn checked(
+        &mut self,
+        secs: f64,
+        index: u32,
+        made_for: Option<PublicKey>,
+        opened: Option<(PublicKey, i64)>,
+    ) -> &mut Self {
+        let opened = opened.map(|(initiator, secs)| OpenedInitiation {
+            initiator,
+            stamp: Bytes(Tai64n::new(at(secs as f64), Scale::Kernel).0.to_vec()),
+        });
+        self.check_fact(secs, PEER, index, made_for, opened)
+    }
+
+    /// As [`Host::checked`], of somebody else's initiation that does not open.
+    pub fn checked_from(
+        &mut self,
+        secs: f64,
+        from: &str,
+        index: u32,
+        made_for: Option<PublicKey>,
+    ) -> &mut Self {
+        self.check_fact(secs, from, index, made_for, None)
+    }
+
+    fn check_fact(
+        &mut self,
+        secs: f64,
+        from: &str,
+        index: u32,
+        made_for: Option<PublicKey>,
+        opened: Option<OpenedInitiation>,
+    ) -> &mut Self {
+        let checked = CheckedMessage {
+            message: CheckedKind::Initiation,
+            source: sock(from),
+            destination: sock(US),
+            sender: SessionIndex(index),
+            mac1: Bytes(index.to_le_bytes().repeat(4)),
+            reached: Some(OURS),
+            made_for,
+            opened,
+            is_listed: None,
+        };
+        self.see(secs, Source::Keys, Body::Checked(checked));
+        self
+    }
+
+    /// A message that is forwarded: in by eth0, out by eth1, under other addresses where it is translated.
+    pub fn forwarded(
+        &mut self,
+        secs: f64,
+        came: Option<(&str, &str)>,
+        left: Option<(&str, &str)>,
+        payload: &[u8],
+    ) -> &mut Self {
+        for (way, direction, index) in [(came, Direction::In, ETH0), (left, Direction::Out, IfIndex(3))] {
+            let Some((from, to)) = way else { continue };
+            let packet = WirePacket {
+                direction,
+                if_index: Some(index),
+                source: sock(from),
+                destination: sock(to),
+                tos: 0,
+                payload_len: u32::try_from(payload.len()).unwrap(),
+                payload: Bytes(payload.to_vec()),
+            };
+            self.see(secs, Source::Capture, Body::Packet(packet));
+        }
+        self
     }
 
     /// An ICMP error about our initiation `index`.
@@ -373,7 +486,8 @@ fn check_texts(evaluation: &Evaluation) {
     }
 }
 
-fn message(kind: u8, len: usize, indices: &[u32]) -> Vec<u8> {
+/// A message of that kind and length with these indices.
+pub fn message(kind: u8, len: usize, indices: &[u32]) -> Vec<u8> {
     let mut payload = vec![kind, 0, 0, 0];
     for index in indices {
         payload.extend(index.to_le_bytes());

@@ -2,16 +2,17 @@
 //!
 //! In: [`Input`]. Out: a [`View`] for each peer of each device that is there now.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::words;
 use crate::finding::{Confidence, Evidence, Finding, Severity, Subject};
-use crate::observation::device::{ConfiguredPeer, DeviceSnapshot, Implementation};
+use crate::observation::device::{ConfiguredPeer, DeviceSnapshot, Implementation, KernelReason};
 use crate::observation::host::{Link, RouteWay};
 use crate::observation::{Source, SourceState};
 use crate::rules::Input;
 use crate::time::{Span, Timestamp};
 use crate::track::World;
+use crate::track::sessions::{Side, Tunnel};
 use crate::track::tunnels::{DeviceTrack, PeerTrack, PeerWire, Silence};
 use crate::types::PublicKey;
 
@@ -169,6 +170,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// How often the kernel's log gave `reason` for this peer while watched; `None` where it did not, which says nothing.
+    pub fn kernel_says(&self, reason: KernelReason) -> Option<u64> {
+        self.world.kernel_log.count(self.name(), reason, self.endpoint()?)
+    }
+
     /// A command for the observed namespace.
     pub fn here(&self, command: &str) -> String {
         words::here(self.world.host.as_ref(), command)
@@ -184,6 +190,27 @@ impl<'a> View<'a> {
                 self.key
             ))
         })
+    }
+
+    /// What was seen of the sessions with this peer's present endpoint, and which side is ours. `None` where data is not
+    /// sampled, or none was seen.
+    pub fn tunnel(&self) -> Option<(&'a Tunnel, Side)> {
+        let port = self.info().listen_port.or(self.wire.local.map(|l| l.port()))?;
+        self.world.sessions.with(port, self.endpoint()?)
+    }
+
+    /// Whether every data message was seen, so that what was not seen was not there.
+    pub fn data_watched(&self) -> bool {
+        self.world.sampling.is_some_and(|s| s.is_whole())
+    }
+
+    /// This side's outer address: as the kernel would choose it, else as packets showed it.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        let chosen = match self.way() {
+            Some(RouteWay::Via { source, .. }) => *source,
+            _ => None,
+        };
+        chosen.or(self.wire.local.map(|l| l.ip()))
     }
 
     /// When the attempts that failed began, as far as seen.

@@ -106,7 +106,7 @@ impl Sessions {
         self.data += c.seen.len() as u64;
         if let Some(stream) = self.stream_mut(id) {
             for (at, counter, len) in c.seen {
-                stream.note(at, counter, len);
+                stream.note(at, counter, len, None);
             }
         }
     }
@@ -131,8 +131,8 @@ impl Sessions {
     fn seen_elsewhere(&mut self, slot: usize, e: &Established) {
         let number = self.slots.get(slot).and_then(Option::as_ref).map(|s| s.tunnel);
         if let Some(tunnel) = number.and_then(|n| self.tunnels.get_mut(n)) {
-            tunnel.add_alias(e.initiator);
-            tunnel.add_alias(e.responder);
+            tunnel.add_alias(e.initiator, e.at, None);
+            tunnel.add_alias(e.responder, e.at, None);
         }
     }
 
@@ -166,7 +166,11 @@ impl Sessions {
         self.index(slot);
         let tunnel = self.tunnels.get_mut(number)?;
         tunnel.live.push(slot);
-        if tunnel.live.len() > LIVE_KEPT {
+        let (full, contested) = (tunnel.live.len() > LIVE_KEPT, !tunnel.kin.is_empty());
+        if contested {
+            self.contest(number);
+        }
+        if full {
             let oldest = self.oldest_of(number);
             self.retire(oldest);
         }

@@ -47,7 +47,14 @@ impl Candidates {
         if self.places.is_empty() {
             self.places.resize(PLACES, None);
         }
-        let hash = (index ^ u32::from(destination.port())).wrapping_mul(0x9e37_79b1) >> 22;
+        // Two hosts that one session is sent to in turn must not push each other out.
+        let host = match destination.ip() {
+            std::net::IpAddr::V4(v4) => v4.to_bits(),
+            #[allow(clippy::cast_possible_truncation)] // a hash
+            std::net::IpAddr::V6(v6) => v6.to_bits() as u32,
+        };
+        let hash =
+            (index ^ u32::from(destination.port()) ^ host.rotate_left(16)).wrapping_mul(0x9e37_79b1) >> 22;
         let place = self.places.get_mut(usize::try_from(hash).ok()?)?;
         let now = (at, counter, len);
         let goes_on = |c: &Candidate| {

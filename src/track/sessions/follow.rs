@@ -11,6 +11,8 @@ use crate::time::{Span, Timestamp};
 
 /// How long data to the old address may still be under way, or sent before the other side has heard of the move.
 const IN_FLIGHT: Span = Span::from_secs(15);
+/// Two sightings of one message as it passes through this host lie no further apart.
+const AT_ONCE: Span = Span::from_secs(1);
 
 /// Whether a counter can be this stream's: not far from where it is. Indices may collide (boringtun counts them up).
 pub(super) fn goes_on(stream: &Stream, counter: u64) -> bool {
@@ -44,7 +46,9 @@ impl Sessions {
         let heard = [Side::First, Side::Second].map(|side| self.last_sent(tunnel, side));
         let Some(stream) = self.stream(id) else { return };
         let source_moved = stream.source != m.source;
-        let mark = self.note(id, m);
+        // Of a second sighting the first has ended the silence already.
+        let (gap, last_at) = (stream.gap, stream.last_at);
+        let mark = self.note(id, m).map(|(mark, _)| mark);
         let other = if source_moved { m.source } else { m.destination };
         let Some(tunnel) = self.tunnels.get_mut(number) else {
             return;
@@ -54,11 +58,13 @@ impl Sessions {
             tunnel.pending = tunnel
                 .pending
                 .filter(|p| p.to != other && Some(p.to) != Some(m.source));
+            // A sender's silence is what its own translation forgets by; the receiver's is not known here.
+            let silence = (source_moved && last_at.is_some_and(|last| m.at - last < AT_ONCE)).then_some(gap);
             let seen_as = if source_moved { m.source } else { m.destination };
-            tunnel.add_alias(seen_as);
+            tunnel.add_alias(seen_as, m.at, silence);
             return;
         }
-        if tunnel.aliases.contains(&other) {
+        if tunnel.is_alias(other) {
             return;
         }
         let side = if source_moved { sender } else { sender.other() };
@@ -101,7 +107,7 @@ impl Sessions {
         if let Some(tunnel) = number.and_then(|n| self.tunnels.get_mut(n))
             && let Some(pending) = tunnel.pending.take()
         {
-            tunnel.add_alias(pending.to);
+            tunnel.add_alias(pending.to, pending.at, Some(pending.silence));
         }
     }
 
@@ -171,6 +177,7 @@ impl Sessions {
     /// Notes that two tunnels are of the same parties. Says whether that is new.
     fn make_kin(&mut self, number: usize, kin: usize) -> bool {
         let mut is_new = false;
+        self.begin_contest(number, kin);
         for (one, other) in [(number, kin), (kin, number)] {
             let Some(tunnel) = self.tunnels.get_mut(one) else {
                 return false;
@@ -180,6 +187,8 @@ impl Sessions {
                 is_new = true;
             }
         }
+        self.contest(number);
+        self.contest(kin);
         is_new
     }
 
@@ -254,17 +263,21 @@ impl Sessions {
             .filter_map(|(old, new)| Some((old, self.rivalry(old, new)?)))
             .collect();
         for (number, rivalry) in found {
-            let Some(tunnel) = self.tunnels.get_mut(number) else {
-                continue;
-            };
-            match &mut tunnel.rivalry {
-                Some(known) if known.last_at < rivalry.last_at => {
-                    known.count += 1;
-                    known.last_at = rivalry.last_at;
-                }
-                Some(_) => {}
-                none => *none = Some(rivalry),
+            self.note_rivalry(number, rivalry);
+        }
+    }
+
+    pub(super) fn note_rivalry(&mut self, number: usize, rivalry: Rivalry) {
+        let Some(tunnel) = self.tunnels.get_mut(number) else {
+            return;
+        };
+        match &mut tunnel.rivalry {
+            Some(known) if known.last_at < rivalry.last_at => {
+                known.count += 1;
+                known.last_at = rivalry.last_at;
             }
+            Some(_) => {}
+            none => *none = Some(rivalry),
         }
     }
 

@@ -5,8 +5,10 @@
 //! decrypted: an index is chosen by its receiver, so data that carries it continues that session wherever it comes
 //! from. Pure; bounded whatever arrives, with what was dropped counted.
 
+mod answers;
 mod begin;
 mod candidates;
+mod contest;
 mod follow;
 mod room;
 mod stream;
@@ -17,9 +19,10 @@ use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 
+pub use answers::{Answers, Run};
 pub use begin::Established;
 pub use stream::{DataCounts, Lengths, Stream};
-pub use tunnel::{MOVES_KEPT, Move, Proof, Rekeys, Rivalry, Side, Tunnel};
+pub use tunnel::{Alias, MOVES_KEPT, Move, Proof, Rekeys, Rivalry, Side, Tunnel};
 pub use window::WINDOW;
 
 use crate::observation::packet::WirePacket;
@@ -97,6 +100,9 @@ pub struct Sessions {
     /// Pairs of addresses without sessions that a party of this tunnel has sent to under one of its sessions.
     expected: HashMap<(SocketAddr, SocketAddr), usize>,
     candidates: candidates::Candidates,
+    contests: Vec<contest::Contest>,
+    /// Addresses whose owner looks for ways by a protocol of its own, and so moves on purpose.
+    seekers: std::collections::BTreeSet<SocketAddr>,
     /// Where the last messages belonged, by the low bits of their index.
     recent: [u32; 16],
     /// Sessions that were dropped while they may have been live.
@@ -155,6 +161,25 @@ impl Sessions {
         self.tunnels.get(number)
     }
 
+    /// Notes that whoever is at `address` looks for ways by a protocol of its own (Tailscale's disco): then its moves are
+    /// meant.
+    pub fn finds_its_own_way(&mut self, address: SocketAddr) {
+        if self.seekers.len() < TUNNELS_KEPT {
+            self.seekers.insert(address);
+        }
+    }
+
+    /// Whether one of a tunnel's ends, or where it was, moves on purpose.
+    pub fn moves_on_purpose(&self, tunnel: &Tunnel) -> bool {
+        let places = tunnel.moves().flat_map(|m| [m.from, m.to]);
+        !self.seekers.is_empty()
+            && tunnel
+                .ends
+                .into_iter()
+                .chain(places)
+                .any(|a| self.seekers.contains(&a))
+    }
+
     /// The tunnel that was last seen between two addresses.
     pub fn between(&self, a: SocketAddr, b: SocketAddr) -> Option<&Tunnel> {
         self.tunnels.get(*self.by_pair.get(&pair(a, b))?)
@@ -187,6 +212,36 @@ impl Sessions {
         })
     }
 
+    /// What became of all that `side` sent in `tunnel`.
+    pub fn answers(&self, tunnel: &Tunnel, side: Side) -> Answers {
+        let heard = self.last_sent(tunnel, side.other());
+        let past = side.of(&tunnel.answers).settled(heard);
+        self.live(tunnel)
+            .fold(past, |sum, s| sum.plus(s.sent_by(side).answers.settled(heard)))
+    }
+
+    /// The tunnel with one end at `remote` and the other at this port, on whatever address; of several the one that was
+    /// active last.
+    pub fn with(&self, local_port: u16, remote: SocketAddr) -> Option<(&Tunnel, Side)> {
+        let fits = |t: &&Tunnel| {
+            let local = t.side_at(remote).map(|side| side.other().of(&t.ends).port());
+            local == Some(local_port)
+        };
+        let active = |t: &&Tunnel| {
+            let sent = [Side::First, Side::Second].map(|side| self.last_sent(t, side));
+            sent.into_iter().flatten().max().max(Some(t.last_at))
+        };
+        let tunnel = self.tunnels.iter().filter(fits).max_by_key(active)?;
+        Some((tunnel, tunnel.side_at(remote)?.other()))
+    }
+
+    /// When `side` last sent something in `tunnel` that is no keepalive, by its live sessions.
+    pub fn last_payload(&self, tunnel: &Tunnel, side: Side) -> Option<Timestamp> {
+        self.live(tunnel)
+            .filter_map(|s| s.sent_by(side).last_payload_at)
+            .max()
+    }
+
     /// When `side` last sent data in `tunnel`, by its live sessions.
     pub fn last_sent(&self, tunnel: &Tunnel, side: Side) -> Option<Timestamp> {
         self.live(tunnel).filter_map(|s| s.sent_by(side).last_at).max()
@@ -211,18 +266,26 @@ impl Sessions {
         })
     }
 
-    /// Notes a message of the stream `id`.
+    /// Notes a message of the stream `id`: what its counter is to it, and whether who sends is followed closely.
     #[inline]
-    fn note(&mut self, id: u32, m: &DataMessage) -> Option<Mark> {
+    fn note(&mut self, id: u32, m: &DataMessage) -> Option<(Mark, bool)> {
         self.data += 1;
-        let stream = self.stream_mut(id)?;
-        Some(stream.note(m.at, m.counter, m.len))
+        let [a, b] = &mut self.slots.get_mut((id >> 1) as usize)?.as_mut()?.streams;
+        let (stream, other) = if id & 1 == 0 { (a, b) } else { (b, a) };
+        let mark = stream.note(m.at, m.counter, m.len, other.last_at);
+        Some((mark, stream.contested))
     }
 
     #[inline]
     fn note_exact(&mut self, id: u32, m: &DataMessage) {
-        if self.note(id, m) == Some(Mark::Duplicate) {
+        let Some((mark, contested)) = self.note(id, m) else {
+            return;
+        };
+        if mark == Mark::Duplicate {
             self.seen_again(id);
+        }
+        if contested {
+            self.turn(id, m);
         }
     }
 

@@ -87,6 +87,9 @@ impl Sessions {
             *past = past.plus(stream.counts());
             let lengths = side.of_mut(&mut tunnel.lengths);
             *lengths = lengths.plus(stream.lengths);
+            let heard = session.sent_by(side.other()).last_at;
+            let answers = side.of_mut(&mut tunnel.answers);
+            *answers = answers.plus(stream.answers.settled(heard));
             tunnel.last_at = tunnel.last_at.max(stream.last_at.unwrap_or(tunnel.last_at));
         }
     }
@@ -153,6 +156,8 @@ impl Sessions {
             kept += usize::from(!gone);
         }
         let renumbered = |old: usize| new_number.get(old).copied().flatten();
+        // What is followed closely begins anew; what it proved is kept with the tunnels.
+        self.contests.clear();
         let mut number = 0;
         self.tunnels.retain(|_| {
             number += 1;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::answers::Answers;
 use super::window::{Mark, Window};
 use crate::time::{Span, Timestamp};
 use crate::types::SessionIndex;
@@ -10,6 +11,8 @@ use crate::wire::wireguard::KEEPALIVE_LEN;
 /// Octets of a data message around the inner packet: header and tag.
 const OVERHEAD: u32 = 32;
 const _: () = assert!(OVERHEAD as usize == KEEPALIVE_LEN);
+/// Silence after which what is said is no answer and no keepalive: KEEPALIVE_TIMEOUT (10 s) and some slack.
+pub const QUIET: Span = Span::from_secs(12);
 /// Inner packets are padded to this many octets, but not beyond the device's MTU (paper 5.4.6, kernel send.c).
 const PADDING: u32 = 16;
 
@@ -119,8 +122,18 @@ pub struct Stream {
     pub last_payload_at: Option<Timestamp>,
     /// The longest time without a message since the first.
     pub longest_silence: Span,
+    /// The longest silence that ended with its newest message.
+    pub gap: Span,
     /// What lengths say.
     pub lengths: Lengths,
+    /// What the other side's messages say of these.
+    pub answers: Answers,
+    /// How often it spoke first after [`QUIET`], with something to say: it wants to be able to reach the other side.
+    pub pushes: u64,
+    /// The longest silence of both sides that it broke so.
+    pub longest_push: Span,
+    /// Two tunnels seem to be of one party: who sends when is followed closely.
+    pub(super) contested: bool,
     counts: DataCounts,
     /// The counter from which on loss is counted.
     base: u64,
@@ -145,7 +158,12 @@ impl Stream {
             last_at: None,
             last_payload_at: None,
             longest_silence: Span::ZERO,
+            gap: Span::ZERO,
             lengths: Lengths::default(),
+            answers: Answers::default(),
+            pushes: 0,
+            longest_push: Span::ZERO,
+            contested: false,
             counts: DataCounts::default(),
             base: if from_zero { 0 } else { u64::MAX },
             window: None,
@@ -153,9 +171,9 @@ impl Stream {
         }
     }
 
-    /// Notes a message.
+    /// Notes a message; the other side was `heard` last at that time.
     #[inline]
-    pub(super) fn note(&mut self, at: Timestamp, counter: u64, len: u32) -> Mark {
+    pub(super) fn note(&mut self, at: Timestamp, counter: u64, len: u32, heard: Option<Timestamp>) -> Mark {
         let mark = match &mut self.window {
             Some(window) => window.mark(counter),
             None => {
@@ -183,10 +201,21 @@ impl Stream {
             self.counts.keepalives += 1;
         } else {
             self.lengths.note(inner);
+            self.answers.note(at, inner, heard);
             self.last_payload_at = Some(at);
         }
         match self.last_at {
-            Some(last) => self.longest_silence = self.longest_silence.max(at - last),
+            Some(last) => {
+                self.gap = at - last;
+                if self.gap >= QUIET && inner > 0 {
+                    let quiet = at - last.max(heard.unwrap_or(last));
+                    if quiet >= QUIET {
+                        self.pushes += 1;
+                        self.longest_push = self.longest_push.max(quiet);
+                    }
+                }
+                self.longest_silence = self.longest_silence.max(self.gap);
+            }
             None => self.first_at = Some(at),
         }
         self.last_at = self.last_at.max(Some(at));
@@ -226,7 +255,7 @@ mod tests {
     fn loss_reorder_and_duplicates_are_exact() {
         let mut s = stream(true);
         for (n, counter) in [0, 1, 4, 3, 3, 9].into_iter().enumerate() {
-            s.note(Timestamp::from_secs(n as i64), counter, 96);
+            s.note(Timestamp::from_secs(n as i64), counter, 96, None);
         }
         let c = s.counts();
         // 2, 5, 6, 7 and 8 never came.
@@ -239,7 +268,7 @@ mod tests {
     fn a_stream_from_before_the_capture_has_lost_nothing_before_it() {
         let mut s = stream(false);
         for counter in [1000, 1002, 999] {
-            s.note(Timestamp::EPOCH, counter, 32);
+            s.note(Timestamp::EPOCH, counter, 32, None);
         }
         let c = s.counts();
         assert_eq!((c.messages, c.keepalives, c.lost), (3, 3, 1));
@@ -257,7 +286,7 @@ mod tests {
         ] {
             let mut s = stream(true);
             for (counter, inner) in (0..).zip(inner) {
-                s.note(Timestamp::EPOCH, counter, inner + 32);
+                s.note(Timestamp::EPOCH, counter, inner + 32, None);
             }
             assert_eq!(
                 (s.lengths.longest, s.lengths.mtu(), s.lengths.pads()),
@@ -272,7 +301,7 @@ mod tests {
         fn sent_is_seen_and_lost(counters in proptest::collection::vec(0u64..3000, 1..200), from_zero: bool) {
             let mut s = stream(from_zero);
             for counter in &counters {
-                s.note(Timestamp::EPOCH, *counter, 32);
+                s.note(Timestamp::EPOCH, *counter, 32, None);
             }
             let unique: std::collections::BTreeSet<_> = counters.iter().collect();
             let base = if from_zero { 0 } else { **unique.first().unwrap() };
@@ -287,7 +316,7 @@ mod tests {
         fn any_counters(counters in proptest::collection::vec(any::<u64>(), 0..50)) {
             let mut s = stream(true);
             for counter in counters {
-                s.note(Timestamp::EPOCH, counter, 32);
+                s.note(Timestamp::EPOCH, counter, 32, None);
                 let _ = s.counts().loss_share();
             }
         }

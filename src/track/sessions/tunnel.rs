@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::answers::Answers;
 use super::stream::{DataCounts, Lengths};
 use crate::time::{Span, Timestamp};
 
@@ -72,13 +73,14 @@ pub struct Tunnel {
     pub rivalry: Option<Rivalry>,
     pub(super) moves: VecDeque<Move>,
     pub(super) before: [Option<(SocketAddr, Timestamp)>; 2],
-    pub(super) aliases: Vec<SocketAddr>,
+    pub(super) aliases: VecDeque<Alias>,
     pub(super) pending: Option<Pending>,
     pub(super) kin: Vec<usize>,
     pub(super) live: Vec<usize>,
     /// What sessions that are over have left: what each side sent.
     pub(super) past: [DataCounts; 2],
     pub(super) lengths: [Lengths; 2],
+    pub(super) answers: [Answers; 2],
     pub(super) newest_began: Option<Timestamp>,
 }
 
@@ -96,12 +98,13 @@ impl Tunnel {
             rivalry: None,
             moves: VecDeque::new(),
             before: [None; 2],
-            aliases: Vec::new(),
+            aliases: VecDeque::new(),
             pending: None,
             kin: Vec::new(),
             live: Vec::new(),
             past: [DataCounts::default(); 2],
             lengths: [Lengths::default(); 2],
+            answers: [Answers::default(); 2],
             newest_began: None,
         }
     }
@@ -112,8 +115,13 @@ impl Tunnel {
     }
 
     /// Other addresses under which its messages were seen too: a translation within the capture's sight.
-    pub fn aliases(&self) -> &[SocketAddr] {
-        &self.aliases
+    pub fn aliases(&self) -> impl DoubleEndedIterator<Item = &Alias> + ExactSizeIterator {
+        self.aliases.iter()
+    }
+
+    /// When the last session whose handshake was seen began.
+    pub fn newest_began(&self) -> Option<Timestamp> {
+        self.newest_began
     }
 
     pub(super) fn side_at(&self, address: SocketAddr) -> Option<Side> {
@@ -125,13 +133,19 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn add_alias(&mut self, address: SocketAddr) {
-        if self.aliases.len() < ALIASES_KEPT
-            && !self.aliases.contains(&address)
-            && !self.ends.contains(&address)
-        {
-            self.aliases.push(address);
+    pub(super) fn is_alias(&self, address: SocketAddr) -> bool {
+        self.aliases.iter().any(|alias| alias.address == address)
+    }
+
+    /// Another address of one of its ends. Of many the newest are kept.
+    pub(super) fn add_alias(&mut self, address: SocketAddr, at: Timestamp, silence: Option<Span>) {
+        if self.is_alias(address) || self.ends.contains(&address) {
+            return;
         }
+        if self.aliases.len() == ALIASES_KEPT {
+            self.aliases.pop_front();
+        }
+        self.aliases.push_back(Alias { address, at, silence });
     }
 
     pub(super) fn add_move(&mut self, moved: Move) {
@@ -141,6 +155,17 @@ impl Tunnel {
         }
         self.moves.push_back(moved);
     }
+}
+
+/// Another address under which one of a tunnel's ends was seen at the same time: a translation within sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The address.
+    pub address: SocketAddr,
+    /// When it was first seen.
+    pub at: Timestamp,
+    /// How long the end behind it had sent nothing before; `None` where that is not known.
+    pub silence: Option<Span>,
 }
 
 /// One side came from another address.

@@ -4,7 +4,7 @@
 //! and before reverse path filtering, the counters behind them; what is missing in between this host has dropped itself.
 
 use crate::time::{Span, Timestamp};
-use crate::track::counters::CounterState;
+use crate::track::World;
 use crate::track::handshake::{End, Handshakes};
 
 /// A message that came in this shortly before the last reading of the counters may not be in it yet.
@@ -24,13 +24,20 @@ pub struct Delivery {
 
 impl Delivery {
     /// To `port`, over IPv6 or IPv4. `None` where the counters were not read twice.
-    pub fn to_port(handshakes: &Handshakes, counters: &CounterState, port: u16, v6: bool) -> Option<Self> {
+    pub fn to_port(world: &World, port: u16, v6: bool) -> Option<Self> {
+        let (handshakes, counters) = (&world.handshakes, &world.counters);
         let (first, last) = counters.window()?;
         let group = if v6 { "Udp6" } else { "Udp" };
         let moved = |name: &str| counters.delta(&format!("{group}.{name}"));
         let accounted = moved("InDatagrams")?.saturating_add(moved("InErrors").unwrap_or(0));
         let counted = |at: &Timestamp| *at > first && *at < last.before(SLACK);
-        let arrived = arrivals(handshakes, port, v6).filter(counted).count();
+        // What is forwarded to somebody else's port of that number does not pass our sockets.
+        let here = |end: &&End| {
+            end.address.port() == port
+                && end.address.is_ipv6() == v6
+                && world.routes.is_local(end.address.ip())
+        };
+        let arrived = arrivals(handshakes, here).filter(counted).count();
         Some(Self {
             arrived: arrived as u64,
             accounted: accounted.saturating_add(moved("NoPorts").unwrap_or(0)),
@@ -51,10 +58,12 @@ impl Delivery {
     }
 }
 
-/// When initiations and responses came in for `port`. A message that came twice counts once, which errs towards what
+/// When initiations and responses came in for the ends that are `here`. A message that came twice counts once, which errs towards what
 /// accuses nobody.
-fn arrivals(handshakes: &Handshakes, port: u16, v6: bool) -> impl Iterator<Item = Timestamp> {
-    let here = move |end: &&End| end.address.port() == port && end.address.is_ipv6() == v6;
+fn arrivals<'a>(
+    handshakes: &'a Handshakes,
+    here: impl Fn(&&'a End) -> bool + Copy + 'a,
+) -> impl Iterator<Item = Timestamp> + 'a {
     handshakes.conversations().flat_map(move |c| {
         let ours = c.ends().iter().filter(here);
         ours.flat_map(move |end| {

@@ -5,7 +5,7 @@
 
 use super::peer::{PeerTrack, RETRY_SEEN};
 use super::silence::Silence;
-use super::wire::PeerWire;
+use super::wire::{Call, PeerWire};
 use super::{DeviceTrack, Due};
 use crate::time::{Span, Timestamp};
 use crate::wire::wireguard::{REJECT_AFTER_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
@@ -30,10 +30,13 @@ pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestam
     if refused(peer, wire, now) {
         return None;
     }
-    let (at, what) = handshake(peer, &silence, now).or_else(|| one_way(peer, &silence, now))?;
+    let (at, what) = handshake(peer, &silence, now)
+        .or_else(|| one_way(peer, &silence, now))
+        .or_else(|| called(peer, wire, now))?;
     let what = match what {
         What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
         What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
+        What::Call => format!("{endpoint} to call {name} again, or to go on"),
         What::Data => format!("{endpoint} to send anything back over {name}"),
     };
     (at > now).then_some(Due { at, what })
@@ -50,6 +53,7 @@ enum What {
     Retry,
     Answer,
     Data,
+    Call,
 }
 
 fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
@@ -57,6 +61,13 @@ fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Tim
     let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
     let retry = |last: Timestamp| (over(last), What::Retry);
     let answer = |last: Timestamp| (over(last), What::Answer);
+    if silence.failed >= ENOUGH && silence.unanswered > 0 && (1..ENOUGH).contains(&silence.rejected) {
+        // Lost or refused? One of each does not tell.
+        return Some(match silence.pending {
+            Some(pending) => answer(pending),
+            None => retry(silence.newest?),
+        });
+    }
     if silence.failed >= ENOUGH {
         // Settled, but for one question: do attempts still leave, or did it give up before we looked?
         let counted = silence
@@ -84,6 +95,22 @@ fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Tim
         .last_handshake(now)
         .is_none_or(|good| now - good > REJECT_AFTER_TIME);
     (peer.newest.keepalive.is_some() && dead).then(|| (peer.first_at + RETRY_SEEN, What::Retry))
+}
+
+/// When it will be clear that the peer does not act on our answers: one that takes them goes on at once, one that does
+/// not calls again.
+fn called(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> Option<(Timestamp, What)> {
+    let heard = peer.last_handshake(now).max(peer.traffic.heard_at);
+    let without_effect = |call: &&Call| call.answered && heard.is_none_or(|heard| heard < call.at);
+    let calls = wire.called.iter().rev().take_while(without_effect).count() as u64;
+    let newest = wire.called.last().filter(|_| calls > 0 && calls <= ENOUGH)?;
+    let more = ENOUGH - calls;
+    // The last of them needs a moment to have no effect.
+    let at = match more {
+        0 => newest.at + AFTER_HANDSHAKE,
+        _ => newest.at + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER,
+    };
+    Some((at + MARGIN, What::Call))
 }
 
 /// When it will be clear that data is not answered.

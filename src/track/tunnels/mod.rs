@@ -210,6 +210,11 @@ impl Tunnels {
         fitting.next().is_none().then_some(first)
     }
 
+    /// Whether a peer of any device is there.
+    pub fn is_endpoint(&self, remote: SocketAddr) -> bool {
+        self.by_endpoint.contains_key(&remote)
+    }
+
     /// What did not fit.
     pub fn left_out(&self) -> LeftOut {
         self.left_out

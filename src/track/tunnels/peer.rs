@@ -62,6 +62,17 @@ pub struct EndpointChange {
     pub old: SocketAddr,
     /// Where it is.
     pub new: SocketAddr,
+    /// How long nothing had been received from it before; the time watched where nothing was.
+    pub silence: Span,
+    /// Something had been received while watched, so `silence` is that long and not at least that long.
+    pub silence_is_whole: bool,
+}
+
+impl EndpointChange {
+    /// Whether only the port changed.
+    pub fn is_port_only(&self) -> bool {
+        self.old.ip() == self.new.ip()
+    }
 }
 
 /// Handshake attempts that the counters prove, without any capture.
@@ -113,13 +124,20 @@ impl PeerTrack {
             implementation,
             own_keepalives: arithmetic::own_keepalives(at - self.first_at, snapshot.keepalive, handshakes),
         };
+        let heard = self.traffic.received_at;
         self.traffic.apply(&step);
         if let (Some(old), Some(new)) = (old.endpoint, snapshot.endpoint)
             && old != new
         {
             push_bounded(
                 &mut self.endpoint_changes,
-                EndpointChange { at, old, new },
+                EndpointChange {
+                    at,
+                    old,
+                    new,
+                    silence: at - heard.unwrap_or(self.first_at),
+                    silence_is_whole: heard.is_some(),
+                },
                 MAX_CHANGES,
             );
             self.endpoint_change_count = self.endpoint_change_count.saturating_add(1);

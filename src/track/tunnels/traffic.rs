@@ -16,6 +16,8 @@ pub struct Traffic {
     pub data_sent_at: Option<Timestamp>,
     /// Anything beyond handshake messages was received last: the peer's data or keepalives.
     pub heard_at: Option<Timestamp>,
+    /// Anything was received last.
+    pub received_at: Option<Timestamp>,
     /// Data was received last.
     pub data_heard_at: Option<Timestamp>,
     /// Since when data has been sent and nothing (no data, no keepalive) came back.
@@ -80,6 +82,7 @@ impl Traffic {
             self.undelivered_bytes = 0;
         }
         if back != Kind::Nothing {
+            self.received_at = Some(at);
             self.initiations = 0;
             self.initiation_at = None;
             self.called += arithmetic::initiations(received, implementation).unwrap_or(0);

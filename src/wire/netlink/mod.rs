@@ -4,5 +4,6 @@ pub mod addr;
 pub mod attr;
 pub mod conntrack;
 pub mod genl_wg;
+pub mod nf_tables;
 pub mod route;
 pub mod sock_diag;

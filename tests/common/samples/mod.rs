@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, clippy::expect_used)] // each test uses some of them; a panic is how a test fails
 
 mod hosts;
+mod places;
 mod ports;
 mod tunnel;
 
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use hosts::{healthy, hostile_names, without_root};
+pub use places::two_places;
 pub use ports::{conntrack, destination_row, ports_exhausted};
 pub use tunnel::{tunnel_silent, wireguard};
 
@@ -51,6 +53,8 @@ pub fn empty() -> Report {
         nat: None,
         captures: Vec::new(),
         paths: Vec::new(),
+        places: None,
+        namespaces: Vec::new(),
     }
 }
 

@@ -184,6 +184,7 @@ pub fn conntrack() -> Conntrack {
                 }),
                 closing: 100,
                 unreplied: 0,
+                runs: None,
             },
             held: 790,
             range: Some(1_000),

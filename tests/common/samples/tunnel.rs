@@ -46,6 +46,7 @@ pub fn wireguard(state: PeerState) -> Wireguard {
             responder: addr("198.51.100.7:51820"),
             outcome: "answered",
             rtt: Some(Duration::from_millis(23)),
+            capture: None,
         }],
         messages: Some(MessageCounts {
             initiation: 1,

@@ -44,6 +44,8 @@ pub struct Tunnel {
     pub also_seen_as: Vec<String>,
     /// The two sides, each as sender.
     pub sides: Vec<Side>,
+    /// The capture file that shows it, where two were read as two places; else null.
+    pub capture: Option<String>,
 }
 
 /// One side of a tunnel, as sender.
@@ -90,6 +92,7 @@ pub(super) fn tunnel(t: &TunnelRow) -> Tunnel {
         moves: t.moves,
         also_seen_as: t.also_seen_as.iter().map(ToString::to_string).collect(),
         sides: t.sides.iter().map(side).collect(),
+        capture: t.capture.clone(),
     }
 }
 

@@ -7,6 +7,8 @@ mod captured;
 mod finding;
 mod nat;
 mod paths;
+mod places;
+mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
@@ -15,9 +17,11 @@ pub use finding::{
 };
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use places::{Link, Mapping, Places, Way};
+pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
-    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, NatAddressUse, Peer,
-    ProcessRow, Sockets, Wireguard,
+    Conntrack, ConntrackTable, Destination, Device, Handshake, LeftOut, Messages, Namespace, NatAddressUse,
+    Peer, ProcessRow, Sockets, Wireguard,
 };
 
 use schemars::JsonSchema;
@@ -74,6 +78,11 @@ pub struct Report {
     pub paths: Vec<Path>,
     /// Capture files that were read; empty where a host was looked at.
     pub captures: Vec<Capture>,
+    /// Two captures side by side; null unless the same messages passed both.
+    pub places: Option<Places>,
+    /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
+    /// `evidence.netns`.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// The name of this contract.
@@ -203,6 +212,8 @@ impl From<&report::Report> for Report {
             nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
+            places: r.places.as_ref().map(places::places),
+            namespaces: r.namespaces.iter().map(tables::namespace).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::captured::{Tunnel, tunnel};
 use super::finding::{Process, process};
+use super::probed::{Probe, probe};
 use super::time;
 use crate::report;
 
@@ -31,6 +32,8 @@ pub struct Wireguard {
     pub tunnels_left_out: u64,
     /// Messages seen on the wire by kind.
     pub messages: Messages,
+    /// Peers that were probed, and what that proved; empty where nothing was probed.
+    pub probes: Vec<Probe>,
 }
 
 /// A WireGuard device.
@@ -100,10 +103,13 @@ pub struct Handshake {
     pub initiator: String,
     /// The responder's address and port.
     pub responder: String,
-    /// What came of it: `answered`, `unanswered`, `pending`, `cookie` or `unreachable`.
+    /// What came of it: `answered`, `unanswered`, `pending`, `cookie` or `unreachable`. Of a probe also `called-back` (the
+    /// peer began a handshake of its own), `rejected` (the preshared keys differ) and `not-sent`.
     pub outcome: String,
     /// From initiation to response, in seconds.
     pub rtt_seconds: Option<f64>,
+    /// The capture file that holds it, where two were read as two places; else null.
+    pub capture: Option<String>,
 }
 
 /// WireGuard messages seen on the wire by kind; each is null where the wire was not watched for it.
@@ -279,6 +285,7 @@ pub(super) fn wireguard(w: &report::Wireguard) -> Wireguard {
         handshakes_left_out: w.handshakes_left_out,
         tunnels: w.tunnels.iter().map(tunnel).collect(),
         tunnels_left_out: w.tunnels_left_out,
+        probes: w.probes.iter().map(probe).collect(),
         messages: w.messages.map_or_else(Messages::default, |m| Messages {
             initiation: Some(m.initiation),
             response: Some(m.response),
@@ -328,6 +335,7 @@ fn handshake(h: &report::HandshakeRow) -> Handshake {
         responder: h.responder.to_string(),
         outcome: h.outcome.to_owned(),
         rtt_seconds: h.rtt.map(|rtt| rtt.as_secs_f64()),
+        capture: h.capture.clone(),
     }
 }
 
@@ -419,5 +427,36 @@ fn nat_address_use(row: &report::SnatRow) -> NatAddressUse {
         preserved: t.preserved,
         closing: t.closing,
         unreplied: t.unreplied,
+    }
+}
+
+/// Another network namespace of the host.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Namespace {
+    /// Its name: as `ip netns` has it, or a process in it.
+    pub name: String,
+    /// Its inode number, as in `net:[INODE]`.
+    pub inode: u64,
+    /// `ok`; `degraded`: a part was not seen; `unavailable`: it could not be entered; `gone`: it ended while it was watched.
+    pub state: String,
+    /// Why it is not `ok`.
+    pub reason: Option<String>,
+    /// Conntrack entries; null where they were not counted.
+    pub conntrack_count: Option<u32>,
+    /// TCP sockets; null where they were not counted.
+    pub tcp_sockets: Option<u64>,
+    /// Findings about it.
+    pub findings: usize,
+}
+
+pub(super) fn namespace(n: &report::namespaces::NamespaceRow) -> Namespace {
+    Namespace {
+        name: n.name.clone(),
+        inode: n.inode,
+        state: n.state.name().to_owned(),
+        reason: n.reason.clone(),
+        conntrack_count: n.conntrack,
+        tcp_sockets: n.tcp_sockets,
+        findings: n.findings,
     }
 }

@@ -1,8 +1,13 @@
-//! Noise_IKpsk2 as far as a responder's private key goes: who sent an initiation, and when by that clock.
+//! Noise_IKpsk2 as WireGuard uses it: what opens with which key, and both roles of a handshake.
 //!
-//! In: an initiation and the responder's private key. Out: the initiator's public key and its timestamp (WireGuard
-//! paper, section 5.4.2). The pre-shared key enters only with the response, so it is not needed. Everything derived
-//! is wiped after use, and nothing of it is ever shown.
+//! In: messages and keys. Out: who sent an initiation, and when by that clock ([`open_initiation`]); an initiation and
+//! what its response proves ([`initiator`]); an answer to an initiation ([`responder`]); data ([`transport`]). WireGuard
+//! paper, section 5.4. No randomness and no clock in here: ephemeral keys and timestamps are arguments. Everything
+//! derived is wiped after use, and nothing of it is ever shown.
+
+pub mod initiator;
+pub mod responder;
+pub mod transport;
 
 use blake2::{Blake2s256, Digest as _};
 use chacha20poly1305::aead::AeadInPlace as _;
@@ -44,27 +49,111 @@ pub enum OpenError {
 
 /// Opens an initiation with the responder's private key.
 pub fn open_initiation(responder: &PrivateKey, message: &Initiation<'_>) -> Result<Opened, OpenError> {
-    let secret = StaticSecret::from(*responder.expose());
-    let chain: [u8; 32] = Blake2s256::digest(CONSTRUCTION).into();
-    let start = hash(&[&chain, IDENTIFIER]);
-    let start = hash(&[&start, &responder.public().0]);
+    open(responder, message).map(|(opened, _)| opened)
+}
 
-    let transcript = hash(&[&start, message.ephemeral]);
-    let [chain, _] = kdf2(&chain, message.ephemeral);
+/// As [`open_initiation`], and where the handshake stands then.
+fn open(responder: &PrivateKey, message: &Initiation<'_>) -> Result<(Opened, Symmetric), OpenError> {
+    let secret = StaticSecret::from(*responder.expose());
+    let mut state = Symmetric::begin(&responder.public());
+    state.ephemeral(message.ephemeral);
     let shared = agree(&secret, message.ephemeral).ok_or(OpenError::NotForThisKey)?;
-    let [chain, key] = kdf2(&chain, &*shared);
-    let initiator =
-        PublicKey(open(&key, message.encrypted_static, &transcript).ok_or(OpenError::NotForThisKey)?);
+    let key = state.mix(&*shared);
+    let initiator = PublicKey(
+        state
+            .open(&key, message.encrypted_static)
+            .ok_or(OpenError::NotForThisKey)?,
+    );
 
     let wrong = OpenError::NotByThatKey(initiator);
-    let transcript = hash(&[&transcript, message.encrypted_static]);
     let shared = agree(&secret, &initiator.0).ok_or(wrong)?;
-    let [_, key] = kdf2(&chain, &*shared);
-    let timestamp = open(&key, message.encrypted_timestamp, &transcript).ok_or(wrong)?;
-    Ok(Opened {
+    let key = state.mix(&*shared);
+    let timestamp = state.open(&key, message.encrypted_timestamp).ok_or(wrong)?;
+    let opened = Opened {
         initiator,
         timestamp: Tai64n(timestamp),
-    })
+    };
+    Ok((opened, state))
+}
+
+/// Where a handshake stands: the chaining key and the transcript's hash (section 5.4).
+#[derive(Clone)]
+struct Symmetric {
+    chain: Secret,
+    hash: [u8; 32],
+}
+
+impl Symmetric {
+    /// Before the first message to `responder`.
+    fn begin(responder: &PublicKey) -> Self {
+        let chain: [u8; 32] = Blake2s256::digest(CONSTRUCTION).into();
+        let start = hash(&[&chain, IDENTIFIER]);
+        Self {
+            hash: hash(&[&start, &responder.0]),
+            chain: Zeroizing::new(chain),
+        }
+    }
+
+    /// Takes an ephemeral public key in, which passes in the clear.
+    fn ephemeral(&mut self, public: &[u8; 32]) {
+        self.absorb(public);
+        self.mix(public);
+    }
+
+    /// Mixes `input` into the chaining key; the result is a key for one message.
+    fn mix(&mut self, input: &[u8]) -> Secret {
+        let [chain, key] = kdf2(&self.chain, input);
+        self.chain = chain;
+        key
+    }
+
+    /// Mixes the pre-shared key in.
+    fn mix_preshared(&mut self, key: &[u8; 32]) -> Secret {
+        let [chain, second, third] = kdf3(&self.chain, key);
+        self.chain = chain;
+        self.absorb(&*second);
+        third
+    }
+
+    fn absorb(&mut self, part: &[u8]) {
+        self.hash = hash(&[&self.hash, part]);
+    }
+
+    /// Seals `plain` with nonce 0: it and 16 bytes of tag.
+    fn seal<const PLAIN: usize, const SEALED: usize>(
+        &mut self,
+        key: &[u8; 32],
+        plain: &[u8; PLAIN],
+    ) -> [u8; SEALED] {
+        const { assert!(SEALED == PLAIN + 16) };
+        let mut sealed = [0; SEALED];
+        if let Some((text, tag)) = sealed.split_first_chunk_mut::<PLAIN>() {
+            *text = *plain;
+            let sealing = ChaCha20Poly1305::new(key.into());
+            // It fails for texts of 256 GiB and more only.
+            if let Ok(made) = sealing.encrypt_in_place_detached(&Nonce::default(), &self.hash, text) {
+                tag.copy_from_slice(&made);
+            }
+        }
+        self.absorb(&sealed);
+        sealed
+    }
+
+    /// Opens what was sealed with nonce 0.
+    fn open<const PLAIN: usize, const SEALED: usize>(
+        &mut self,
+        key: &[u8; 32],
+        sealed: &[u8; SEALED],
+    ) -> Option<[u8; PLAIN]> {
+        const { assert!(SEALED == PLAIN + 16) };
+        let (text, tag) = sealed.split_first_chunk::<PLAIN>()?;
+        let mut text = *text;
+        ChaCha20Poly1305::new(key.into())
+            .decrypt_in_place_detached(&Nonce::default(), &self.hash, &mut text, Tag::from_slice(tag))
+            .ok()?;
+        self.absorb(sealed);
+        Some(text)
+    }
 }
 
 /// X25519; `None` for a point of small order, which every implementation refuses.
@@ -73,21 +162,6 @@ fn agree(secret: &StaticSecret, public: &[u8; 32]) -> Option<Secret> {
     shared
         .was_contributory()
         .then(|| Zeroizing::new(*shared.as_bytes()))
-}
-
-/// ChaCha20Poly1305 with nonce 0: `SEALED` is `PLAIN` and 16 bytes of tag.
-fn open<const PLAIN: usize, const SEALED: usize>(
-    key: &[u8; 32],
-    sealed: &[u8; SEALED],
-    transcript: &[u8; 32],
-) -> Option<[u8; PLAIN]> {
-    const { assert!(SEALED == PLAIN + 16) };
-    let (text, tag) = sealed.split_first_chunk::<PLAIN>()?;
-    let mut text = *text;
-    ChaCha20Poly1305::new(key.into())
-        .decrypt_in_place_detached(&Nonce::default(), transcript, &mut text, Tag::from_slice(tag))
-        .ok()?;
-    Some(text)
 }
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
@@ -102,6 +176,15 @@ fn kdf2(chain: &[u8; 32], input: &[u8]) -> [Secret; 2] {
     let first = hmac(&root, &[&[1]]);
     let second = hmac(&root, &[&*first, &[2]]);
     [first, second]
+}
+
+/// As [`kdf2`], and one more.
+fn kdf3(chain: &[u8; 32], input: &[u8]) -> [Secret; 3] {
+    let root = hmac(chain, &[input]);
+    let first = hmac(&root, &[&[1]]);
+    let second = hmac(&root, &[&*first, &[2]]);
+    let third = hmac(&root, &[&*second, &[3]]);
+    [first, second, third]
 }
 
 /// HMAC-BLAKE2s (RFC 2104).
