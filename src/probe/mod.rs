@@ -8,8 +8,10 @@ pub mod ask;
 pub mod entropy;
 pub mod handshake;
 pub mod lifetime;
+pub mod limiter;
 pub mod link;
 pub mod mtu;
+pub mod natdisc;
 pub mod pacing;
 
 pub mod limiter;
