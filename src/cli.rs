@@ -88,6 +88,10 @@ pub enum Command {
     Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
     Analyze(Analyze),
+    /// Say what the NAT in front of this host does, by asking STUN servers that you name
+    Nat(Nat),
+    /// Serve what `wgnat nat` asks: a STUN server with two addresses and two ports (RFC 5780)
+    Reflect(Reflect),
     /// Measure loss, latency, jitter, MTU and hops to several targets at once, side by side
     Path(Path),
     /// Try real WireGuard handshakes with peers, without a device: round trips, loss, and what each answer proves
@@ -108,7 +112,7 @@ pub enum Command {
 #[command(after_help = "\
 Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be observed, or the
 invocation is wrong). doctor only looks: it changes no setting and sends no packet, but that with --wg-config it asks the
-system's resolver for the endpoints' names.")]
+system's resolver for the endpoints' names, and with --stun the servers that you name.")]
 pub struct Doctor {
     /// Watch at least this long; 0 takes one look [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, env = "WGNAT_DURATION")]
@@ -125,6 +129,13 @@ pub struct Doctor {
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
+    /// Also ask this STUN server what the NAT in front does (may be repeated): sends some dozens of datagrams to it
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',', conflicts_with = "replay")]
+    pub stun: Vec<String>,
+    /// What the NAT in front allows: fly-static-egress, aws-nat-gateway, gcp-cloud-nat, gcp-cloud-nat-dynamic, azure-lb,
+    /// azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
+    #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE", conflicts_with = "replay")]
+    pub nat_profile: Option<crate::observation::nat::Budget>,
     /// Write every observation to this file, for --replay
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -254,6 +265,36 @@ pub struct Analyze {
     pub fail_on: Option<FailOn>,
 }
 
+/// `wgnat nat`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only the servers that you name are asked, and the default gateway; there is no built-in server. Without two addresses and two
+ports (RFC 5780's OTHER-ADDRESS) a server leaves tests out, and the result says which; `wgnat reflect` has all. Exit codes:
+0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (no server answered).")]
+pub struct Nat {
+    /// Ask this STUN server (may be repeated; port 3478 unless told)
+    #[arg(long, required = true, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',')]
+    pub stun: Vec<String>,
+    /// Also measure how long an idle mapping lives, up to this long (2m10s unless told): takes as long
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, num_args = 0..=1, default_missing_value = "130s")]
+    pub lifetime: Option<Span>,
+    /// Open up to this many flows, 100 a second, to a `wgnat reflect` of yours: tells port blocks, quota and overloading
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=i64::from(crate::observe::nat::quota::MOST)))]
+    pub port_quota: Option<u32>,
+    /// After a quota was met, wait up to this long for room, which tells how long the NAT holds a port
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "port_quota")]
+    pub port_hold: Option<Span>,
+    /// Ask again and again for this long, and tell changes of the external address
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with_all = ["lifetime", "port_quota"])]
+    pub watch: Option<Span>,
+    /// Ask from another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// From which severity on the exit code is not 0 [default: warning]
+    #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
+    pub fail_on: Option<FailOn>,
+}
+
 /// `wgnat path`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -367,6 +408,40 @@ pub struct Probe {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat reflect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With two addresses of a family it serves all of RFC 5780 for that family; with one, the tests that need no second address.
+No answer over UDP is longer than its request, so that nobody can use the server to flood another: `wgnat nat` makes its
+requests long enough. Other clients do not; --answer-short-requests serves them too.")]
+pub struct Reflect {
+    /// Serve at this address; give two of a family for all tests (may be repeated) [default: 127.0.0.1 and 127.0.0.2]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub address: Vec<String>,
+    /// The two ports, or one
+    #[arg(long, value_name = "PORT[,PORT]", value_delimiter = ',', num_args = 1..=2, default_values_t = [3478, 3479], value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// What clients know an --address by, where it is translated on the way in (in the order of --address)
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub public: Vec<std::net::IpAddr>,
+    /// Answer requests that are shorter than their answer, too: up to about five times the bytes go to whoever the request
+    /// claims to be from
+    #[arg(long)]
+    pub answer_short_requests: bool,
+    /// Requests per second that are answered for each source prefix (/24, /56); 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub rate_limit: u32,
+    /// Requests that a prefix may send at once
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub burst: u32,
+    /// Serve Prometheus metrics here; beyond loopback only if you say so
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// Threads that serve each UDP socket
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: u8,
 }
 
 /// `wgnat explain`.

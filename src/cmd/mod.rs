@@ -6,11 +6,13 @@ pub mod doctor;
 pub mod explain;
 pub mod input;
 pub mod namespaces;
+pub mod nat;
 pub mod observers;
 pub mod path;
 pub mod probe;
 pub mod progress;
 pub mod record;
+pub mod reflect;
 pub mod top;
 pub mod watch;
 
@@ -50,6 +52,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Agent(args) => agent::run(args, &cli, settings),
         Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
+        Command::Nat(args) => nat::run(args, &cli.global, &settings),
+        Command::Reflect(args) => reflect::run(args),
         Command::Path(args) => path::run(args, &cli.global, &settings),
         Command::Probe(args) => probe::run(args, &cli.global, &settings),
         Command::Explain(args) => explain::run(args, &settings),
@@ -120,6 +124,8 @@ fn flags(cli: &Cli) -> Flags {
             fail_on,
             wg_config,
             cpu_budget,
+            stun,
+            nat_profile,
             ..
         }) => Flags {
             cpu_budget: *cpu_budget,
@@ -127,6 +133,8 @@ fn flags(cli: &Cli) -> Flags {
             max_duration: *max_duration,
             fail_on: *fail_on,
             wg_config: wg_config.clone(),
+            stun: stun.clone(),
+            nat_profile: nat_profile.clone(),
             ..common
         },
         Command::Agent(args) => Flags {
@@ -147,6 +155,10 @@ fn flags(cli: &Cli) -> Flags {
             ..common
         },
         Command::Probe(args) => Flags {
+            fail_on: args.fail_on,
+            ..common
+        },
+        Command::Nat(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Thresholds;
 use super::agent::AgentSection;
 use crate::cli::{ColorWhen, LogFormat};
+use crate::observation::nat::Budget;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -46,6 +47,30 @@ pub struct DoctorSection {
     pub fail_on: Option<FailOn>,
     /// `wg_config`: wg-quick files.
     pub wg_config: Vec<PathBuf>,
+    /// `stun`: servers to ask what the NAT in front does.
+    #[serde(deserialize_with = "servers")]
+    pub stun: Vec<String>,
+    /// `nat_profile`: what the NAT in front allows; empty for not known.
+    #[serde(deserialize_with = "budget")]
+    pub nat_profile: Option<Budget>,
+}
+
+fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(d)?;
+    for name in &names {
+        crate::observe::nat::resolve::check(name).map_err(serde::de::Error::custom)?;
+    }
+    Ok(names)
+}
+
+fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::Error> {
+    let text = String::deserialize(d)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    crate::budgets::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {

@@ -12,6 +12,7 @@ pub use agent::AgentSettings;
 pub use defaults::Thresholds;
 
 use crate::cli::{ColorWhen, LogFormat};
+use crate::observation::nat::Budget;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -37,6 +38,10 @@ pub struct Flags {
     pub agent: agent::AgentFlags,
     /// `--cpu-budget`, as a share of a core.
     pub cpu_budget: Option<f64>,
+    /// `--stun`.
+    pub stun: Vec<String>,
+    /// `--nat-profile`.
+    pub nat_profile: Option<Budget>,
 }
 
 /// What holds.
@@ -60,6 +65,10 @@ pub struct Settings {
     pub agent: AgentSettings,
     /// What reading the conntrack table may cost on average, as a share of a core.
     pub cpu_budget: f64,
+    /// STUN servers to ask what the NAT in front does.
+    pub stun: Vec<String>,
+    /// What the NAT in front allows, as the user says.
+    pub nat_profile: Option<Budget>,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -93,6 +102,12 @@ impl Settings {
                 .cpu_budget
                 .or(file.cpu_budget)
                 .unwrap_or(defaults::CPU_BUDGET),
+            stun: if flags.stun.is_empty() {
+                file.doctor.stun
+            } else {
+                flags.stun.clone()
+            },
+            nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
             thresholds: file.thresholds,
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::{Emit, ObserveError, Observer};
-use crate::observation::nat::{MAX_RULES, NatRules, RuleFamily, RulePorts, SnatRule};
+use crate::observation::nat_rules::{MAX_RULES, NatRules, RuleFamily, RulePorts, SnatRule};
 use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::netlink::{DUMP, Netlink, NetlinkError, REQUEST};

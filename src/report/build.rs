@@ -51,6 +51,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         wireguard,
         sockets,
         conntrack,
+        nat: world.nat.newest().map(|(_, facts)| facts.clone()),
         captures: Vec::new(),
         confined: None,
         paths: paths::section(world),

@@ -99,6 +99,10 @@ fn gather<'a>(
     for (order, rule) in rules.iter().enumerate() {
         let input = input_of(rule);
         let missing = missing(rule, input);
+        let not_asked = |s: &Source| s.on_request() && input.world.sources.get(*s).is_none();
+        if missing.iter().any(not_asked) {
+            continue;
+        }
         if !missing.is_empty() {
             not_checked.push(NotChecked {
                 code: rule.code,

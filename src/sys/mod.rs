@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod caps;
 pub mod cbpf;
 pub mod clock;
+pub mod errqueue;
 pub mod files;
 pub mod memory;
 pub mod netlink;

@@ -10,7 +10,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use super::trend::Trend;
 use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally, moved32};
-use crate::observation::nat::NatRules;
+use crate::observation::nat_rules::NatRules;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
 

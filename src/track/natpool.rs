@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::natrules;
 use crate::observation::conntrack::{CtTally, ROWS, SnatTally};
-use crate::observation::nat::{NatRules, SnatRule};
+use crate::observation::nat_rules::{NatRules, SnatRule};
 use crate::types::{PortRange, Proto};
 
 /// The range of a NAT rule without one, for source ports of 1024 and above.
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_is_read_needs_no_inference() {
-        use crate::observation::nat::RulePorts;
+        use crate::observation::nat_rules::RulePorts;
         use crate::track::natrules::testing::masquerade;
         let range = PortRange {
             low: 20_000,

@@ -5,7 +5,7 @@
 //! of its chain that takes all that it could.
 
 use crate::observation::conntrack::SnatTally;
-use crate::observation::nat::{NatRules, RulePorts, SnatRule};
+use crate::observation::nat_rules::{NatRules, RulePorts, SnatRule};
 use crate::types::{PortRange, Proto};
 
 /// `IPPROTO_TCP`, `IPPROTO_UDP`.
@@ -84,7 +84,7 @@ pub fn holding(candidates: &[&SnatRule], seen: PortRange) -> Option<PortRange> {
 #[allow(missing_docs)]
 pub mod testing {
     use super::*;
-    use crate::observation::nat::RuleFamily;
+    use crate::observation::nat_rules::RuleFamily;
 
     /// `masquerade` with these ports for everything that leaves by one interface.
     pub fn masquerade(ports: RulePorts) -> SnatRule {

@@ -6,7 +6,7 @@
 
 use super::counters::{Failures, failures, found_per_exhausted};
 use crate::finding::{Confidence, Evidence, Fix, Subject};
-use crate::observation::nat::SnatRule;
+use crate::observation::nat_rules::SnatRule;
 use crate::rules::Input;
 use crate::track::natpool::{DEFAULT_RANGE, NatUse, uses};
 use crate::types::Proto;

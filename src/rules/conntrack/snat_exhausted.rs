@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn by_number_or_by_place() {
-        use crate::observation::nat::RulePorts;
+        use crate::observation::nat_rules::RulePorts;
         use crate::types::PortRange;
         // 60,000 of 64,512 kept ports in one block, or spread.
         let block = Some([128, 64, 32, 16, 8].map(|row| 60_000 - row + 1));
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_was_read_makes_it_exact() {
-        use crate::observation::nat::RulePorts;
+        use crate::observation::nat_rules::RulePorts;
         use crate::types::PortRange;
         let range = RulePorts::Range(PortRange {
             low: 20_000,

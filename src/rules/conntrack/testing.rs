@@ -4,7 +4,7 @@ use crate::config::Thresholds;
 use crate::finding::Finding;
 use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally};
 use crate::observation::host::Sysctls;
-use crate::observation::nat::{NatRules, RulePorts};
+use crate::observation::nat_rules::{NatRules, RulePorts};
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Evaluation, Input, Rule, evaluate};
 use crate::time::{Span, Timestamp};

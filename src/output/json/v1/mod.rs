@@ -5,6 +5,7 @@
 
 mod captured;
 mod finding;
+mod nat;
 mod paths;
 mod places;
 mod probed;
@@ -14,6 +15,7 @@ pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
@@ -188,10 +190,6 @@ pub struct NotChecked {
     pub reason: Option<String>,
 }
 
-/// NAT in front of this host.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct Nat {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -216,7 +214,7 @@ impl From<&report::Report> for Report {
             wireguard: tables::wireguard(&r.wireguard),
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
-            nat: Nat::default(),
+            nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),
