@@ -79,7 +79,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .map(|store| store.open_findings(started.before(GOES_ON)))
         .unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), configured);
-    observers::set_budget(&mut all_observers, DumpBudget::steady(settings.cpu_budget));
+    observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
     }

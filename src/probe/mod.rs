@@ -13,9 +13,6 @@ pub mod link;
 pub mod mtu;
 pub mod natdisc;
 pub mod pacing;
-
-pub mod limiter;
-pub mod natdisc;
 pub mod quota;
 pub mod reflector;
 pub mod size_search;
