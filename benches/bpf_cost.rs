@@ -88,8 +88,8 @@ impl With {
         Some(match self {
             Self::Nothing => Watching::Nothing,
             Self::Empty => Watching::Empty(empty_program()),
-            Self::Steady => Watching::Ours(Bpf::open_steady().expect("eBPF is available")),
-            Self::Doctor => Watching::Ours(Bpf::open().expect("eBPF is available")),
+            Self::Steady => Watching::Ours(Box::new(Bpf::open_steady().expect("eBPF is available"))),
+            Self::Doctor => Watching::Ours(Box::new(Bpf::open().expect("eBPF is available"))),
             Self::Bpftrace => tool("bpftrace", &["-e", AGGREGATION], "ready")?,
             Self::Tcplife => tool("tcplife", &[], "PID")?,
         })
@@ -101,7 +101,7 @@ impl With {
 enum Watching {
     Nothing,
     Empty(Attached),
-    Ours(Bpf),
+    Ours(Box<Bpf>),
     Tool(Child),
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one table of commands and flags, from which help, completions and the manual page come.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -81,6 +82,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Watch this host for good: serve metrics, findings and a page over HTTP, and keep history
+    Agent(Agent),
     /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
     Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
@@ -152,6 +155,9 @@ pub struct Doctor {
     /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
     #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
+    /// Count new connections by conntrack's events: exact, but each costs 7 to 11 µs, and listening alone slows a busy router
+    #[arg(long, conflicts_with = "replay", env = "WGNAT_CONNTRACK_EVENTS")]
+    pub conntrack_events: bool,
     /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
     /// any case [default: 1%]
     #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
@@ -177,6 +183,62 @@ pub struct Top {
     /// more memory
     #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
     pub count_connects: bool,
+}
+
+/// `wgnat agent`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The agent only looks: it changes no setting and sends no packet, but that with --wg-config it asks the system's resolver for
+the endpoints' names. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
+3 it could not begin.")]
+pub struct Agent {
+    /// Serve HTTP here; beyond loopback a token is needed [default: 127.0.0.1:9986]
+    #[arg(long, value_name = "ADDR:PORT", env = "WGNAT_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Keep history in this file (SQLite); made where it is not there
+    #[arg(long, value_name = "FILE", env = "WGNAT_STORE")]
+    pub store: Option<PathBuf>,
+    /// Observe another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// Also look at the peers of this wg-quick file (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Percent of one core to keep to: observers look more seldom where they need more [default: 1]
+    #[arg(long, value_name = "PERCENT", env = "WGNAT_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
+    /// Ask for the bearer token in this file, for all but /metrics, /healthz and /readyz
+    #[arg(long, value_name = "FILE", env = "WGNAT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Serve everything beyond loopback without a token
+    #[arg(long, conflicts_with = "token_file")]
+    pub allow_unauthenticated: bool,
+    /// Run as this user, once what needs root is open
+    #[arg(long, value_name = "NAME", env = "WGNAT_USER")]
+    pub user: Option<String>,
+    /// Give up what is not needed (capabilities, files, system calls): as far as the kernel allows, not at all, or not without
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", env = "WGNAT_CONFINE")]
+    pub confine: Option<Confine>,
+    /// Do not count connects in the kernel with eBPF
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
+    /// Read the configuration and what it names, say what is wrong with it, and end
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Whether the agent confines itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confine {
+    /// As far as the kernel allows; what is not in force is said.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+    /// Wholly, or it does not begin.
+    Require,
 }
 
 /// `wgnat analyze`.
@@ -330,7 +392,7 @@ pub struct Probe {
     pub dns: Vec<String>,
     /// Connect to this port inside the tunnel (may be repeated)
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub tcp: Vec<std::net::SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
     /// Search for the largest packet through the tunnel, with pings to the first --ping address
     #[arg(long)]
     pub mtu: bool,
@@ -356,17 +418,6 @@ pub struct Probe {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
-}
-
-/// How messages travel to flyctl's gateways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProbeTransport {
-    /// Over UDP.
-    Udp,
-    /// Over a WebSocket in TLS.
-    Websocket,
-    /// Over one and then the other: which works, and which is configured.
-    Both,
 }
 
 /// `wgnat reflect`.
@@ -397,10 +448,21 @@ pub struct Reflect {
     pub burst: u32,
     /// Serve Prometheus metrics here; beyond loopback only if you say so
     #[arg(long, value_name = "ADDR:PORT")]
-    pub metrics: Option<std::net::SocketAddr>,
+    pub metrics: Option<SocketAddr>,
     /// Threads that serve each UDP socket
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: u8,
+}
+
+/// How messages travel to flyctl's gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Over UDP.
+    Udp,
+    /// Over a WebSocket in TLS.
+    Websocket,
+    /// Over one and then the other: which works, and which is configured.
+    Both,
 }
 
 /// `wgnat explain`.

@@ -144,6 +144,14 @@ impl Supervisor {
         }
     }
 
+    /// A way to wake whoever waits for events, who then sees what has changed.
+    pub fn waker(&self) -> impl Fn() + Send + use<> {
+        let events = self.events.clone();
+        move || {
+            let _ = events.try_send(Event::Interrupted);
+        }
+    }
+
     /// Whether the user wants it to end now.
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
@@ -233,7 +241,8 @@ fn start_one(
 }
 
 fn status_observation(source: Source, mut status: SourceStatus) -> Observation {
-    status.cost_cpu = clock::thread_cpu();
+    // What other threads of the observer used is in it already.
+    status.cost_cpu += clock::thread_cpu();
     Observation {
         at: clock::now(),
         took: Duration::ZERO,

@@ -1,5 +1,6 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
+pub mod agent;
 pub mod build;
 pub mod captured;
 mod conntrack;
@@ -57,6 +58,8 @@ pub struct Report {
     pub nat: Option<NatFacts>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// What the agent has confined itself to, by name; `None` for a command that looks once.
+    pub confined: Option<Vec<&'static str>>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
     /// Two captures side by side, where the same messages passed both places.
@@ -338,6 +341,8 @@ pub struct Conntrack {
     pub max: Option<u32>,
     /// Growth of the count while watched, entries per second.
     pub per_second: Option<f64>,
+    /// New entries by events, where they were counted.
+    pub new: Option<crate::track::conntrack::NewEntries>,
     /// How far each counter moved while watched, by the kernel's names; `None` where they were not read twice.
     pub counters: Option<Vec<(&'static str, u64)>>,
     /// The folded table, where it was dumped.

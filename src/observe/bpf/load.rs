@@ -158,10 +158,10 @@ fn plain(why_not: &str) -> Result<Loaded, String> {
 }
 
 fn tracepoint() -> Result<PathBuf, String> {
-    let path = |root: &&str| Path::new(root).join("events/sock/inet_sock_set_state");
+    let event = |root: &&str| Path::new(root).join("events/sock/inet_sock_set_state");
     TRACEFS
         .iter()
-        .map(|root| path(root))
+        .map(event)
         .find(|event| event.join("id").exists())
         .ok_or_else(|| {
             format!(

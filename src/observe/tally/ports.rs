@@ -8,6 +8,12 @@ const WORDS: usize = 65_536 / 64;
 #[derive(Clone, PartialEq, Eq)]
 pub struct PortSet(Box<[u64; WORDS]>);
 
+impl Default for PortSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl PortSet {
     /// The empty set.
     pub fn new() -> Self {

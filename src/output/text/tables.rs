@@ -40,7 +40,6 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         .into_iter()
         .flatten()
         .chain(captured)
-        .chain(super::nat::tables(report))
         .chain(paths)
         .chain(places)
         .collect()
@@ -58,6 +57,7 @@ pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     lines
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
+        .chain(super::nat::lines(report))
         .collect()
 }
 
