@@ -13,7 +13,9 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    clippy::cast_precision_loss
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
 )]
 
 #[path = "../tests/lab/mod.rs"]
@@ -185,7 +187,16 @@ fn initiations(watcher: Watcher, text: &str) -> String {
             });
             report.map_or_else(
                 || "no report".to_owned(),
-                |report| format!("{} one by one", report["wireguard"]["messages"]["initiation"]),
+                |report| {
+                    let capture = report["collectors"]
+                        .as_array()
+                        .and_then(|all| all.iter().find(|c| c["name"] == "capture"));
+                    let reason = capture.and_then(|c| c["reason"].as_str()).unwrap_or("none lost");
+                    format!(
+                        "{} one by one; {reason}",
+                        report["wireguard"]["messages"]["initiation"]
+                    )
+                },
             )
         }
         _ => text
@@ -217,7 +228,8 @@ fn send_flood(lab: &Lab, rate: u64, seconds: u64) -> u64 {
                 std::thread::yield_now();
                 continue;
             }
-            for _ in sent..due.min(sent + 1000) {
+            let batch = due.min(sent + 1000);
+            while sent < batch {
                 let index = (sent as u32).to_le_bytes();
                 message[4..8].copy_from_slice(&index);
                 message[116..120].copy_from_slice(&index);

@@ -8,7 +8,9 @@ use wgnat::observation::packet::{Bytes, Direction, WirePacket};
 use wgnat::observe::capture::decode::decode;
 use wgnat::time::Timestamp;
 use wgnat::track::handshake::Handshakes;
-use wgnat::types::IfIndex;
+use wgnat::track::places::PlaceLog;
+use wgnat::track::sessions::{DataMessage, Sessions};
+use wgnat::types::{IfIndex, SessionIndex};
 use wgnat::wire::frame;
 use wgnat::wire::wireguard::{Message, classify};
 
@@ -119,5 +121,48 @@ fn tracker(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, frames, tracker);
+/// Data of `sessions` sessions in turn, one way, each message once.
+fn data(sessions: u32, count: u64) -> Vec<DataMessage> {
+    let server: SocketAddr = (Ipv4Addr::new(198, 51, 100, 2), 51820).into();
+    (0..count)
+        .map(|n| {
+            let session = u32::try_from(n % u64::from(sessions)).unwrap_or(0);
+            DataMessage {
+                at: Timestamp::from_nanos(i64::try_from(n).unwrap_or(0) * 10_000),
+                source: (Ipv4Addr::from_bits(0x0a00_0000 + session), 40_000).into(),
+                destination: server,
+                receiver: SessionIndex(session.wrapping_mul(0x9e37_79b9)),
+                counter: n / u64::from(sessions),
+                len: 1452,
+            }
+        })
+        .collect()
+}
+
+/// What a data message costs: in the session tracker, and in the log of one of two places.
+fn sessions(c: &mut Criterion) {
+    let mut group = c.benchmark_group("data");
+    for sessions in [1, 100] {
+        let messages = data(sessions, 100_000);
+        group.throughput(Throughput::Elements(messages.len() as u64));
+        group.bench_function(format!("sessions/{sessions}"), |b| {
+            b.iter(|| {
+                let mut tracker = Sessions::default();
+                messages.iter().filter(|m| tracker.data(m)).count()
+            })
+        });
+        group.bench_function(format!("place log/{sessions}"), |b| {
+            b.iter(|| {
+                let mut log = PlaceLog::default();
+                for m in &messages {
+                    log.data_message(m, Direction::Unknown);
+                }
+                log
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, frames, tracker, sessions);
 criterion_main!(benches);

@@ -155,6 +155,9 @@ pub struct Doctor {
     /// Accepted for old scripts: connects are counted unless --no-bpf says otherwise
     #[arg(long, hide = true, conflicts_with_all = ["replay", "no_bpf"])]
     pub count_connects: bool,
+    /// Count new connections by conntrack's events: exact, but each costs 7 to 11 µs, and listening alone slows a busy router
+    #[arg(long, conflicts_with = "replay", env = "WGNAT_CONNTRACK_EVENTS")]
+    pub conntrack_events: bool,
     /// What reading the conntrack table may cost on average, in per cent of a core over a minute; the first reading is made in
     /// any case [default: 1%]
     #[arg(long, value_name = "PERCENT", value_parser = share::parse, env = "WGNAT_CPU_BUDGET")]
@@ -378,6 +381,9 @@ pub struct Probe {
     /// How long to wait for each answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration::parse)]
     pub timeout: Span,
+    /// How messages travel to flyctl's gateways
+    #[arg(long, value_enum, value_name = "TRANSPORT", default_value = "udp")]
+    pub transport: ProbeTransport,
     /// When it answers, also ping this address inside the tunnel (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     pub ping: Vec<std::net::IpAddr>,
@@ -390,6 +396,10 @@ pub struct Probe {
     /// Search for the largest packet through the tunnel, with pings to the first --ping address
     #[arg(long)]
     pub mtu: bool,
+    /// Search for how long a NAT on the way keeps an idle mapping, and the keepalive to set; takes minutes, and a --tcp server
+    /// inside the tunnel whose repetitions are the clock
+    #[arg(long, requires = "tcp")]
+    pub mapping_lifetime: bool,
     /// This side's address inside the tunnel, in place of the file's own (may be repeated)
     #[arg(long, value_name = "ADDRESS")]
     pub source: Vec<std::net::IpAddr>,
@@ -442,6 +452,17 @@ pub struct Reflect {
     /// Threads that serve each UDP socket
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: u8,
+}
+
+/// How messages travel to flyctl's gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeTransport {
+    /// Over UDP.
+    Udp,
+    /// Over a WebSocket in TLS.
+    Websocket,
+    /// Over one and then the other: which works, and which is configured.
+    Both,
 }
 
 /// `wgnat explain`.

@@ -278,6 +278,15 @@ impl Subject {
             (Self::Resolver { address: a }, Self::Resolver { address: b }) => a == b,
             (Self::Conntrack | Self::Nat { .. }, Self::Conntrack) => true,
             (Self::Conntrack, Self::Nat { .. }) => true,
+            // A NAT as a whole has every flow through it.
+            (
+                Self::Nat {
+                    proto: None,
+                    destination: None,
+                    ..
+                },
+                Self::Destination { .. },
+            ) => true,
             (
                 Self::Nat {
                     proto: p1,

@@ -114,7 +114,7 @@ fn observers_write_nothing_and_only_those_that_must_look_into_other_processes() 
     for source in Source::ALL {
         let (_dir, history, secret) = place();
         let tries = tries(Role::Observer(source), &history, &secret);
-        let looks = matches!(source, Source::Processes | Source::WireguardUapi);
+        let looks = matches!(source, Source::Processes | Source::WireguardUapi | Source::Bpf);
         for (what, came) in &tries {
             let allowed = match *what {
                 "read its own" | "start a thread" => true,
@@ -159,10 +159,15 @@ fn each_thread_of_the_agent_has_only_what_it_needs() {
     let held = threads(&agent, "CapPrm");
     let bits = |thread: &str| u64::from_str_radix(&held[thread], 16).unwrap();
     let (net_admin, net_raw, search, trace) = (1 << 12, 1 << 13, 1 << 2, 1 << 19);
+    let (syslog, bpf) = (1 << 34, 1 << 38 | 1 << 39);
     for (thread, expected) in [
         ("http", 0),
         ("store", 0),
-        ("sockets", 0),
+        ("sockets", bpf),
+        ("signals", 0),
+        ("nat-rules", net_admin),
+        ("kernel-log", syslog),
+        ("bpf", bpf | search | trace),
         ("routes", 0),
         ("host", 0),
         ("counters", 0),
@@ -170,7 +175,7 @@ fn each_thread_of_the_agent_has_only_what_it_needs() {
         ("conntrack", net_admin),
         ("processes", search | trace),
         // The loop starts them anew.
-        ("wgnat", net_admin | net_raw | search | trace),
+        ("wgnat", net_admin | net_raw | search | trace | syslog | bpf),
     ] {
         assert_eq!(bits(thread), expected, "{thread}: {held:?}");
     }

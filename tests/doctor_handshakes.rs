@@ -507,7 +507,9 @@ fn a_flood_is_a_storm_and_its_cookies_are_under_load() {
     seen.server
         .says_at_most(&["wg-handshake-storm", "wg-unknown-initiator"]);
     seen.client.says_at_most(&["wg-under-load"]);
-    seen.router.says_only(&["wg-under-load"]).is("warning", "certain");
+    // Of the flood, and of the client where its attempt fell into it.
+    seen.router.says_at_most(&["wg-under-load"]);
+    assert!(!seen.router.wrong().is_empty(), "{}", seen.router.everything());
     Scenario::of(
         "flood",
         "The responder is flooded with initiations by a third host",
@@ -623,7 +625,8 @@ fn random_loss_of_thirty_percent_is_handshake_loss() {
         found.number("loss_share_high"),
     );
     assert!(low < share && share < high);
-    router.says_at_most(&["wg-handshake-loss"]);
+    // The server, too, calls when what it sent is lost, and may be in the middle of it.
+    router.says_at_most(&["wg-handshake-loss", TIMEOUT]);
     Scenario::of("loss-30", "30 % of all UDP is lost at random")
         .initiator(&client)
         .holds();

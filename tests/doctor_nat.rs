@@ -40,7 +40,8 @@ fn a_block_of_kept_ports_fails_although_ports_are_free() {
         .fill_conntrack(CtFill::translated(60_000, NAT_AT, server(&lab)));
     let flows = UdpFlows::open(lab.client(), at(&lab), 200);
     let load = Repeat::every(Duration::from_millis(200), move || flows.send());
-    let verdict = router(&lab, "snat-ports-exhausted-clustered", "6s");
+    // The closer look is the second reading, and a starved machine takes seconds of waiting for each.
+    let verdict = router(&lab, "snat-ports-exhausted-clustered", "12s");
     verdict
         .says_only(&["snat-ports-exhausted"])
         .is("critical", "likely")
@@ -286,4 +287,43 @@ fn a_range_that_fills_is_forecast() {
         0.0 < low && low <= at && at <= high && high < 600.0,
         "{low} {at} {high}"
     );
+}
+
+#[test]
+fn new_connections_are_counted_by_events_where_asked_for() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let _reflector = UdpReflector::start(lab.server(), at(&lab));
+    let count = |extra: &[&str]| {
+        let running = Look::at(&lab, lab.router())
+            .duration("3s")
+            .args(extra)
+            .args(&["-v"])
+            .start()
+            .await_watching();
+        let flows = UdpFlows::open(lab.client(), at(&lab), 300);
+        assert_eq!(flows.answered(SOON), 300);
+        running.finish()
+    };
+    let verdict = count(&["--conntrack-events"]);
+    verdict.nothing_wrong();
+    let conntrack = &verdict.report["conntrack"];
+    assert_eq!(
+        conntrack["new_entries_at_least"],
+        false,
+        "{}",
+        verdict.everything()
+    );
+    // All of them, and what else the router may have sent or seen.
+    let new = conntrack["new_entries"].as_u64().expect("counted");
+    assert!((300..400).contains(&new), "{}", verdict.everything());
+    assert!(
+        conntrack["new_per_second"]
+            .as_f64()
+            .is_some_and(|rate| rate > 5.0)
+    );
+    // Without being asked nobody listens, and nothing is claimed.
+    let silent = count(&[]);
+    assert!(silent.report["conntrack"]["new_entries"].is_null());
 }

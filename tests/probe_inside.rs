@@ -170,3 +170,114 @@ fn a_thousand_peers_at_once() {
         "fifty a second are {PEERS} in 20 s, not {seconds}"
     );
 }
+
+/// The NAT forgets after six seconds, and the search finds that between two silences.
+#[test]
+fn how_long_the_nat_remembers_is_found_with_the_keepalive_to_set() {
+    let Some((lab, tunnel, key)) = answering() else {
+        return;
+    };
+    for name in ["udp_timeout", "udp_timeout_stream"] {
+        lab.router()
+            .sysctl(&format!("net.netfilter.nf_conntrack_{name}"), 6);
+    }
+    let _greeter = Greeter::start(tunnel.server.namespace(), SocketAddr::new(SERVER_IN, 22));
+    let config = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.99.0.9/32\n[Peer]\nPublicKey = {}\nEndpoint = {}:{}\nPersistentKeepalive = 25\n",
+        key.keys.private_base64().as_str(),
+        tunnel.server.keys.public(),
+        lab.server_ip(),
+        tunnel::PORT
+    );
+    let file = lab.file("wg9.conf", &config);
+    let mut command = lab.wgnat(lab.client());
+    command
+        .args([
+            "probe",
+            "--json",
+            "--count",
+            "1",
+            "--tcp",
+            "10.99.0.1:22",
+            "--mapping-lifetime",
+            "--wg-config",
+        ])
+        .arg(&file);
+    let out = lab::exec::output_within(command, None, Duration::from_secs(240));
+    let report: Value =
+        serde_json::from_str(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", out.stdout, out.stderr));
+    let lifetime = &report["wireguard"]["probes"][0]["mapping_lifetime"];
+    let (alive, dead) = (
+        lifetime["alive_after_seconds"].as_f64(),
+        lifetime["dead_after_seconds"].as_f64(),
+    );
+    // conntrack's timers are seconds of its own; the search stops at a quarter.
+    assert!(
+        alive.is_some_and(|s| (3.0..7.2).contains(&s)),
+        "{lifetime} {}",
+        out.stderr
+    );
+    assert!(
+        dead.is_some_and(|s| (5.5..9.0).contains(&s)),
+        "{lifetime} {}",
+        out.stderr
+    );
+    let codes: Vec<_> = report["findings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|f| f["code"].as_str())
+        .collect();
+    assert_eq!(codes, ["wg-keepalive-missing", "nat-mapping-short"], "{report:#}");
+    assert!(
+        lifetime["keepalive_to_set"]
+            .as_u64()
+            .is_some_and(|s| (2..6).contains(&s)),
+        "{lifetime}"
+    );
+    assert_eq!(out.code, 1);
+}
+
+/// A server that speaks first, as ssh's does, and then waits.
+struct Greeter {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Greeter {
+    fn start(ns: &lab::Namespace, at: SocketAddr) -> Self {
+        use std::io::Write as _;
+        use std::sync::atomic::Ordering;
+        let listener = ns
+            .run(|| std::net::TcpListener::bind(at))
+            .expect("the port is free");
+        listener.set_nonblocking(true).expect("it can be set");
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = std::sync::Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut open = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((mut stream, _)) => {
+                        let _ = stream.write_all(b"SSH-2.0-lab\r\n");
+                        open.push(stream);
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Greeter {
+    fn drop(&mut self) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -89,6 +89,47 @@ fn another_preshared_key_is_certain() {
     }
 }
 
+/// A record is judged as the probe was, with other names too, and holds no key but public ones.
+#[test]
+fn a_record_is_judged_the_same() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let mut tunnel = Tunnel::prepare(&lab);
+    tunnel.server.start();
+    let key = lab.probe_key(&mut tunnel);
+    tunnel.server.peers[1].psk = Some(PresharedKey::generate());
+    tunnel.server.apply();
+    let record = lab.dir().join("record.jsonl");
+    let path = record.to_str().expect("a path in UTF-8");
+    let probe = lab.probe_server(&tunnel, &key, &[QUICK, &["--record", path]].concat());
+    let text = std::fs::read_to_string(&record).expect("it was written");
+    assert!(!text.contains(key.keys.private_base64().as_str()));
+    let replay = |extra: &[&str]| {
+        let mut command = lab.wgnat(lab.router());
+        command.args(["probe", "--json", "--replay", path]).args(extra);
+        lab.json(command)
+    };
+    let again = replay(&[]);
+    assert_eq!(
+        (again.code, again.codes()),
+        (probe.code, probe.codes()),
+        "{}",
+        again.everything()
+    );
+    assert_eq!(again.report["wireguard"], probe.report["wireguard"]);
+    let other = replay(&["--anonymise"]);
+    assert_eq!(other.codes(), probe.codes());
+    let text = other.report.to_string();
+    for known in [
+        key.keys.public(),
+        tunnel.server.keys.public(),
+        &lab.server_ip().to_string(),
+    ] {
+        assert!(!text.contains(known), "{known} in {text}");
+    }
+}
+
 #[test]
 fn silence_comes_with_its_causes() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {

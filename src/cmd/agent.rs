@@ -24,7 +24,7 @@ use crate::observe::dump_plan::Budget as DumpBudget;
 use crate::observe::supervisor::Opener;
 use crate::store::{self, Limits, Store};
 use crate::sys::netns::Netns;
-use crate::sys::{clock, memory};
+use crate::sys::{caps, clock, memory};
 use crate::time::Span;
 
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
@@ -79,7 +79,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .map(|store| store.open_findings(started.before(GOES_ON)))
         .unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), configured);
-    observers::set_budget(&mut all_observers, DumpBudget::steady(settings.cpu_budget));
+    observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
     observers::count_steadily(&mut all_observers);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
@@ -218,6 +218,10 @@ impl Signals for ProcessSignals {
             .name("signals".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || {
+                // It needs nothing but to be told.
+                if let Err(error) = caps::keep(&[]) {
+                    tracing::debug!("the signals' thread keeps its capabilities: {error}");
+                }
                 let mut stopping = false;
                 for signal in arrivals.forever() {
                     if signal == SIGHUP {

@@ -86,7 +86,6 @@ fn live(
     let paths = observers::paths(&args.target, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
-    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
     if settings.nat_profile.is_some() {
         observers.retain(|(source, _)| *source != Source::Config);
         let opener = observers::named_with(configured, settings.nat_profile.clone());
@@ -95,6 +94,11 @@ fn live(
     if !settings.stun.is_empty() {
         observers.push((Source::Nat, observers::nat(settings.stun.clone())));
     }
+    observers::set_conntrack(
+        &mut observers,
+        Budget::once(settings.cpu_budget),
+        args.conntrack_events,
+    );
     if args.no_bpf || settings.duration.is_zero() {
         // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);

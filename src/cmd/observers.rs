@@ -86,13 +86,21 @@ pub fn count_steadily(observers: &mut [(Source, Opener)]) {
     }
 }
 
-/// Replaces the observer of conntrack by one that spends at most `budget`.
-pub fn set_budget(observers: &mut [(Source, Opener)], budget: Budget) {
+/// Replaces the observer of conntrack by one that spends at most `budget` on its table, and counts new connections by events
+/// where that is asked for.
+pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events: bool) {
     for (_, open) in observers
         .iter_mut()
         .filter(|(source, _)| *source == Source::Conntrack)
     {
-        *open = opener(move || conntrack::ConntrackObserver::open_with(budget));
+        *open = opener(move || {
+            let observer = conntrack::ConntrackObserver::open_with(budget)?;
+            if events {
+                observer.counting_events()
+            } else {
+                Ok(observer)
+            }
+        });
     }
 }
 

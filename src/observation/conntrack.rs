@@ -18,6 +18,15 @@ pub struct CtStats {
     pub cpus: Vec<CtCpuStats>,
 }
 
+/// New entries as events told them, since listening began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CtEvents {
+    /// Entries that are new.
+    pub new: u64,
+    /// How often the kernel dropped events because the buffer was full; how many is not told.
+    pub overruns: u64,
+}
+
 /// One CPU's cumulative counters. What each means today differs from its name; see the facts in docs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CtCpuStats {

@@ -178,6 +178,8 @@ pub enum Body {
     Nat(nat::NatFacts),
     /// How many flows the NAT in front allows, as the user says.
     NatBudget(nat::Budget),
+    /// New conntrack entries, counted by events.
+    ConntrackEvents(conntrack::CtEvents),
     /// A named target, measured.
     Path(Box<path::PathSample>),
     /// What an earlier run measured of a target.

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::conntrack_events::EventCounter;
 use super::dump_plan::{Budget, Decision, DumpPlan, Reading, Why};
 use super::pace::Pace;
 use super::tally::conntrack::{CtFold, WATCHED};
@@ -46,6 +47,8 @@ pub struct ConntrackObserver {
     way: Way,
     memory: Memory,
     slices: Option<Slices>,
+    /// Where they were asked for.
+    events: Option<EventCounter>,
 }
 
 /// What an observer knows of its table, for another that goes on in its place.
@@ -106,6 +109,7 @@ impl ConntrackObserver {
             way,
             memory,
             slices: None,
+            events: None,
         };
         let proc_sys = Path::new("/proc/sys/net");
         if proc_sys.exists() && !Path::new(COUNT).exists() && !Path::new(STAT).exists() {
@@ -133,6 +137,14 @@ impl ConntrackObserver {
             Err(error) => Way::Proc(format!("{error}; only count, limit and counters are seen")),
         };
         Ok(new(way))
+    }
+
+    /// As it is, and counts new entries by events, which cost: see [`super::conntrack_events`].
+    pub fn counting_events(mut self) -> Result<Self, ObserveError> {
+        if matches!(self.way, Way::Netlink(_)) {
+            self.events = Some(EventCounter::start()?);
+        }
+        Ok(self)
     }
 
     fn stats(&mut self) -> Result<CtStats, ObserveError> {
@@ -253,6 +265,9 @@ impl ConntrackObserver {
             clock::instant().duration_since(begun),
             Body::ConntrackStats(stats),
         );
+        if let Some(events) = &self.events {
+            emit.emit(clock::now(), Span::ZERO, Body::ConntrackEvents(events.counted()));
+        }
         if let Way::Proc(reason) = &self.way {
             return Ok(SourceStatus::degraded(reason.clone()));
         }
@@ -290,6 +305,43 @@ impl ConntrackObserver {
     }
 }
 
+impl ConntrackObserver {
+    /// The status, with how counting events fares.
+    fn with_events(&self, looked: Result<SourceStatus, ObserveError>) -> Result<SourceStatus, ObserveError> {
+        let Some(events) = &self.events else {
+            return looked;
+        };
+        let status = SourceStatus {
+            cost_cpu: events.cost(),
+            ..looked?
+        };
+        let why = if events.failed() {
+            "counting new connections by events ended with an error".to_owned()
+        } else if sysctl::number("net.netfilter.nf_conntrack_events") == Some(0) {
+            "there are no events to count: net.netfilter.nf_conntrack_events is 0, and looking does not set it".to_owned()
+        } else {
+            match events.counted().overruns {
+                0 => return Ok(status),
+                n => format!(
+                    "events were lost {n} times because they came too fast: new connections are more than counted"
+                ),
+            }
+        };
+        let reason = status
+            .reason
+            .iter()
+            .cloned()
+            .chain([why])
+            .collect::<Vec<_>>()
+            .join("; ");
+        Ok(SourceStatus {
+            lost: status.lost + events.counted().overruns,
+            cost_cpu: status.cost_cpu,
+            ..SourceStatus::degraded(reason)
+        })
+    }
+}
+
 impl Observer for ConntrackObserver {
     fn source(&self) -> Source {
         Source::Conntrack
@@ -300,11 +352,14 @@ impl Observer for ConntrackObserver {
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        self.look_at(false, emit)
+        let looked = self.look_at(false, emit);
+        self.with_events(looked)
     }
 
     fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
-        self.look_at(self.memory.dumped.is_none_or(|cost| cost < TOO_DEAR), emit)
+        let affordable = self.memory.dumped.is_none_or(|cost| cost < TOO_DEAR);
+        let looked = self.look_at(affordable, emit);
+        self.with_events(looked)
     }
 }
 

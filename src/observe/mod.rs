@@ -9,6 +9,7 @@ pub mod capture;
 pub mod capture_file;
 pub mod configured;
 pub mod conntrack;
+pub mod conntrack_events;
 pub mod counters;
 pub mod dump_plan;
 pub mod executable;

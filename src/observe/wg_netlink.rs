@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libc::{ENODEV, ENOENT, EOPNOTSUPP};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 
-use super::keys::vault::Vault;
+use super::keys::vault::{BoxedKey, Vault};
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::DeviceSnapshot;
 use crate::observation::host::Link;
@@ -18,7 +18,6 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::netlink::{DUMP, DumpEnd, Netlink, NetlinkError, REQUEST};
 use crate::time::Span;
-use crate::types::PrivateKey;
 use crate::wire::netlink::{genl_wg, route};
 
 /// A device whose peers change during each of this many dumps is taken as it is.
@@ -131,7 +130,7 @@ impl Observer for WgNetlink {
 /// Dumps one device, again where its peers changed meanwhile. `None` where it vanished.
 fn read_device(
     link: &Link,
-    keys: &mut Vec<Box<PrivateKey>>,
+    keys: &mut Vec<BoxedKey>,
     mut dump: impl FnMut(&mut dyn FnMut(&[u8])) -> Result<DumpEnd, NetlinkError>,
 ) -> Result<Option<DeviceSnapshot>, ObserveError> {
     let mut tries = 1;

@@ -65,6 +65,22 @@ impl Other {
     }
 }
 
+/// The reply to an echo request over IPv4: addresses swapped, type 0, and a checksum that is larger by as much.
+fn echoed(packet: &[u8]) -> Option<Vec<u8>> {
+    let (header, message) = packet.split_at_checked(20)?;
+    if header[9] != 1 || message[0] != 8 {
+        return None;
+    }
+    let mut reply = packet.to_vec();
+    reply[12..16].copy_from_slice(&header[16..20]);
+    reply[16..20].copy_from_slice(&header[12..16]);
+    reply[20] = 0;
+    let sum = u32::from(u16::from_be_bytes([message[2], message[3]])) + 0x0800;
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).ok()?;
+    reply[22..24].copy_from_slice(&folded.to_be_bytes());
+    Some(reply)
+}
+
 /// Carries packets with 10 ms each way until the answer is there; drops those that `lost` says.
 fn answer(question: Question, mut lost: impl FnMut(usize) -> bool) -> Inner {
     let mut other = Other::new();
@@ -80,12 +96,17 @@ fn answer(question: Question, mut lost: impl FnMut(usize) -> bool) -> Inner {
             }
         }
         now = now + Span::from_millis(10);
+        let mut back = Vec::new();
         for packet in there {
-            other.stack.handle_input(now, packet);
+            match echoed(&packet) {
+                Some(reply) => back.push(reply),
+                None => other.stack.handle_input(now, packet),
+            }
         }
         other.serve_names(now);
         now = now + Span::from_millis(10);
-        while let Some(packet) = other.stack.poll_transmit() {
+        back.extend(std::iter::from_fn(|| other.stack.poll_transmit()));
+        for packet in back {
             ask.handle_input(now, packet);
         }
         ask.handle_timeout(now);

@@ -125,6 +125,13 @@ impl HandshakeProbe {
         }
     }
 
+    /// The same for a key that was used with the timestamp `stamp` before.
+    #[must_use]
+    pub fn after(mut self, stamp: Option<Tai64n>) -> Self {
+        self.last_stamp = stamp;
+        self
+    }
+
     /// When the next initiation would like to be sent, where it has no turn yet. See [`super::pacing`].
     pub fn wants_turn(&self) -> Option<Timestamp> {
         self.next_send.filter(|_| !self.granted)

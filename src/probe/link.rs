@@ -143,6 +143,11 @@ impl Link {
         }
     }
 
+    /// The last timestamp that was used.
+    pub fn last_stamp(&self) -> Option<Tai64n> {
+        self.last_stamp
+    }
+
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmits.pop_front()

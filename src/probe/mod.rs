@@ -7,12 +7,12 @@
 pub mod ask;
 pub mod entropy;
 pub mod handshake;
+pub mod lifetime;
+pub mod limiter;
 pub mod link;
 pub mod mtu;
-pub mod pacing;
-
-pub mod limiter;
 pub mod natdisc;
+pub mod pacing;
 pub mod quota;
 pub mod reflector;
 pub mod size_search;

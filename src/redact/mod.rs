@@ -109,7 +109,11 @@ impl Anonymiser {
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
             Body::Probe(probed) => self.probed(&mut probed.fact),
-            Body::Counters(_) | Body::ConntrackStats(_) | Body::Sampling(_) | Body::NatBudget(_) => {}
+            Body::Counters(_)
+            | Body::ConntrackStats(_)
+            | Body::ConntrackEvents(_)
+            | Body::Sampling(_)
+            | Body::NatBudget(_) => {}
             Body::NatRules(rules) => self.nat_rules(rules),
         }
         other

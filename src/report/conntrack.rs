@@ -31,6 +31,7 @@ pub(super) fn section(world: &World) -> Option<Conntrack> {
             .and_then(|s| s.max)
             .or_else(|| world.sysctls.as_ref().and_then(|s| s.conntrack_max)),
         per_second: state.growth_per_second(),
+        new: state.new_entries(),
         counters: state.moved().map(|moved| moved.by_name().to_vec()),
         tally: tally.cloned(),
         snat,

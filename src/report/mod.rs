@@ -341,6 +341,8 @@ pub struct Conntrack {
     pub max: Option<u32>,
     /// Growth of the count while watched, entries per second.
     pub per_second: Option<f64>,
+    /// New entries by events, where they were counted.
+    pub new: Option<crate::track::conntrack::NewEntries>,
     /// How far each counter moved while watched, by the kernel's names; `None` where they were not read twice.
     pub counters: Option<Vec<(&'static str, u64)>>,
     /// The folded table, where it was dumped.

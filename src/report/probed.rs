@@ -157,7 +157,10 @@ fn row(probe: &Probe) -> ProbeRow {
             .filter(|m| m.fails.is_some())
             .and_then(|m| m.passes),
         lifetime: probe.lifetime.clone(),
-        keepalive_to_set: None,
+        keepalive_to_set: probe
+            .lifetime
+            .as_ref()
+            .and_then(crate::track::probes::keepalive_for),
     }
 }
 

@@ -18,6 +18,9 @@ pub fn proved(probe: &Probe) -> Vec<String> {
             "It installed our key on demand and called back with a handshake of its own, as Fly's gateways do.".to_owned(),
         );
     }
+    if t.unconfirmed > 0 {
+        said.push("It called back with a handshake of its own and did not take our answer.".to_owned());
+    }
     if t.preshared_key_differs > 0 {
         said.push("It holds its key and knows ours; the preshared keys differ.".to_owned());
     }

@@ -250,6 +250,15 @@ impl Netlink {
         Ok(finished)
     }
 
+    /// Receives once, of a group that the socket has joined, and hands every message's type and payload to `each`.
+    pub fn receive_events(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<(), NetlinkError> {
+        let received = self.receive()?;
+        walk(self.what, &self.buffer[..received], |header, body| {
+            each(header.kind, body);
+            Ok(())
+        })
+    }
+
     fn send(&mut self, message_type: u16, flags: u16, payload: &[u8]) -> Result<(), NetlinkError> {
         let length = HEADER + payload.len();
         let mut message = Vec::with_capacity(length);

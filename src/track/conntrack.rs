@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::{AddAssign, SubAssign};
 
 use super::trend::Trend;
-use crate::observation::conntrack::{CtCpuStats, CtStats, CtTally, SnatTally, moved32};
+use crate::observation::conntrack::{CtCpuStats, CtEvents, CtStats, CtTally, SnatTally, moved32};
 use crate::observation::nat_rules::NatRules;
 use crate::time::{Span, Timestamp};
 use crate::types::Proto;
@@ -149,6 +149,31 @@ pub struct ConntrackState {
     tally: Option<(Timestamp, CtTally)>,
     ports: BTreeMap<NatKey, VecDeque<(Timestamp, u32)>>,
     rules: Option<NatRules>,
+    events: VecDeque<Counted>,
+    /// `found` and time since the start, for what events are compared with.
+    found: u64,
+    elapsed: Span,
+}
+
+/// New entries by events at one look, and what else had been counted by then; all since the start.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    events: CtEvents,
+    found: u64,
+    elapsed: Span,
+}
+
+/// New entries over the looks that are remembered, as events told them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NewEntries {
+    /// How many.
+    pub count: u64,
+    /// A second.
+    pub per_second: f64,
+    /// Taken ports that NAT met for each; `None` where none was new.
+    pub collisions: Option<f64>,
+    /// Events were lost, so there were more.
+    pub at_least: bool,
 }
 
 impl ConntrackState {
@@ -162,6 +187,8 @@ impl ConntrackState {
             .map_or(Span::ZERO, |before| between(before.at, at));
         self.total += moved;
         self.watched += passed;
+        self.found += moved.found;
+        self.elapsed += passed;
         if self.looks.len() == MAX_LOOKS
             && let Some(oldest) = self.looks.pop_front()
         {
@@ -189,6 +216,40 @@ impl ConntrackState {
             self.ports.insert(key(row), seen);
         }
         self.tally = Some((at, tally.clone()));
+    }
+
+    /// Takes counted events in, after the statistics of the same look.
+    pub fn apply_events(&mut self, events: CtEvents) {
+        // An observer that was started anew counts from nothing.
+        if self
+            .events
+            .back()
+            .is_some_and(|last| last.events.new > events.new)
+        {
+            self.events.clear();
+        }
+        if self.events.len() == MAX_LOOKS {
+            self.events.pop_front();
+        }
+        self.events.push_back(Counted {
+            events,
+            found: self.found,
+            elapsed: self.elapsed,
+        });
+    }
+
+    /// New entries, where events were counted over at least two looks.
+    pub fn new_entries(&self) -> Option<NewEntries> {
+        let (first, last) = (self.events.front()?, self.events.back()?);
+        let seconds = last.elapsed.saturating_sub(first.elapsed).as_secs_f64();
+        let count = last.events.new.saturating_sub(first.events.new);
+        #[allow(clippy::cast_precision_loss)] // rates
+        (seconds > 0.0).then(|| NewEntries {
+            count,
+            per_second: count as f64 / seconds,
+            collisions: (count > 0).then(|| last.found.saturating_sub(first.found) as f64 / count as f64),
+            at_least: last.events.overruns > first.events.overruns,
+        })
     }
 
     /// Takes NAT rules in.
@@ -342,6 +403,29 @@ mod tests {
         assert_eq!(state.growth_per_second(), Some(5.0));
         assert_eq!(state.peak(), 30);
         assert_eq!(ConntrackState::default().per_second(8), None);
+    }
+
+    #[test]
+    fn new_entries_by_events() {
+        let mut state = ConntrackState::default();
+        let events = |new, overruns| CtEvents { new, overruns };
+        let mut look = |at: i64, found: u32, counted| {
+            let mut stats = stats(10, &[0]);
+            stats.cpus[0].found = found;
+            state.apply_stats(Timestamp::from_secs(at), &stats);
+            state.apply_events(counted);
+            state.new_entries()
+        };
+        assert_eq!(look(0, 900, events(5, 0)), None);
+        let quiet = look(1, 900, events(5, 0)).unwrap();
+        assert_eq!((quiet.count, quiet.collisions), (0, None));
+        let busy = look(4, 1300, events(205, 0)).unwrap();
+        assert_eq!(
+            (busy.per_second, busy.collisions, busy.at_least),
+            (50.0, Some(2.0), false)
+        );
+        assert!(look(5, 1300, events(300, 1)).unwrap().at_least);
+        assert_eq!(look(6, 1300, events(3, 0)), None, "started anew");
     }
 
     #[test]

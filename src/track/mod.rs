@@ -147,6 +147,7 @@ impl World {
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::Nat(facts) => self.nat.apply(at, facts),
             Body::NatBudget(budget) => self.nat.apply_budget(budget),
+            Body::ConntrackEvents(events) => self.conntrack.apply_events(*events),
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),

@@ -73,7 +73,11 @@ impl Probes {
             Fact::Stray(stray) if probe.strays.len() < MAX_OTHERS => probe.strays.push(stray.clone()),
             Fact::Inner(inner) if probe.inner.len() < MAX_OTHERS => probe.inner.push(inner.clone()),
             Fact::Stray(_) | Fact::Inner(_) => {}
-            Fact::Websocket(websocket) => probe.websocket = Some(websocket.clone()),
+            Fact::Websocket(websocket) => match &mut probe.websocket {
+                // It was open, and this is its end: how it was opened stays.
+                Some(known) => known.error.clone_from(&websocket.error),
+                None => probe.websocket = Some(websocket.clone()),
+            },
             Fact::Mtu(mtu) => probe.mtu = Some(mtu.clone()),
             Fact::Lifetime(lifetime) => probe.lifetime = Some(lifetime.clone()),
         }
@@ -102,8 +106,10 @@ pub struct Tally {
     pub sent: u64,
     /// Responses that authenticate.
     pub answered: u64,
-    /// Times that the peer called back.
+    /// Times that the peer called back and took our answer.
     pub called_back: u64,
+    /// Times that it called back and sent nothing under the session that our answer offered.
+    pub unconfirmed: u64,
     /// Responses that prove another pre-shared key.
     pub preshared_key_differs: u64,
     /// Cookie replies.
@@ -119,7 +125,7 @@ pub struct Tally {
 impl Tally {
     /// Attempts that proved that the peer's WireGuard got them, whatever it made of them.
     pub fn heard(&self) -> u64 {
-        self.answered + self.called_back + self.preshared_key_differs + self.cookies
+        self.answered + self.called_back + self.unconfirmed + self.preshared_key_differs + self.cookies
     }
 
     /// The share of the initiations that got no answer at all, of those to which one was to be expected.
@@ -127,6 +133,15 @@ impl Tally {
         let all = self.heard() + self.silent;
         (all > 0).then(|| self.silent as f64 / all as f64)
     }
+}
+
+/// The persistent keepalive that a mapping of this lifetime needs, in seconds: a fifth below the longest silence that it
+/// outlived, and not more than the usual 25. `None` where nothing failed, or nothing passed.
+pub fn keepalive_for(lifetime: &Lifetime) -> Option<u16> {
+    lifetime.dead_after_seconds?;
+    let alive = lifetime.alive_after_seconds.unwrap_or(1.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and 25
+    Some((alive * 0.8).clamp(1.0, 25.0) as u16)
 }
 
 impl Probe {
@@ -162,7 +177,10 @@ impl Probe {
         for attempt in &self.attempts {
             let place = match attempt.outcome {
                 Outcome::Answered { .. } => &mut t.answered,
-                Outcome::CalledBack { .. } => &mut t.called_back,
+                Outcome::CalledBack {
+                    confirmed: Some(_), ..
+                } => &mut t.called_back,
+                Outcome::CalledBack { confirmed: None, .. } => &mut t.unconfirmed,
                 Outcome::PresharedKeyDiffers { .. } => &mut t.preshared_key_differs,
                 Outcome::Cookie { .. } => &mut t.cookies,
                 Outcome::Icmp { .. } => &mut t.icmp,
@@ -256,7 +274,7 @@ mod tests {
                 1,
                 Outcome::CalledBack {
                     after,
-                    confirmed: None,
+                    confirmed: Some(0.42),
                 },
             ),
         );

@@ -3,6 +3,7 @@
 //! In: keys and [`Snapshot`]s. Out: cells on a screen. [`model`] decides what is shown and knows no terminal, [`view`] lays it
 //! out; the command reads the keyboard and the clock. Pure.
 
+pub mod cells;
 pub mod detail;
 pub mod model;
 pub mod news;

@@ -3,9 +3,10 @@
 //! In: keys and snapshots. Out: the state that [`super::view`] draws. A selected row is followed by what it is, not by where it
 //! stands, so that numbers may change beneath the cursor. Pure.
 
+use super::cells::By;
 use super::detail::{self, Line};
 use super::news::News;
-use super::table::{self, By, Row, RowId, Tab, Table};
+use super::table::{self, Row, RowId, Tab, Table};
 use super::{Key, Snapshot};
 
 /// A filter is no longer than this.

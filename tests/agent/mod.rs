@@ -138,7 +138,7 @@ impl Agent {
         let end = clock::instant() + PATIENCE;
         while !holds(self) {
             assert!(clock::instant() < end, "not in time: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(250));
         }
     }
 
@@ -202,7 +202,7 @@ impl Agent {
                 report["findings"],
                 self.log()
             );
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(300));
         }
     }
 

@@ -23,6 +23,7 @@ pub mod ctfill;
 pub mod dns;
 pub mod exec;
 pub mod faults;
+pub mod gateway;
 pub mod http;
 pub mod keys;
 pub mod load;

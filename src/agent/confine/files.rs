@@ -60,6 +60,9 @@ impl Files {
         if wanted.sources.contains(&Source::Bpf) {
             rules = allow(rules, "/sys/kernel".as_ref(), READ)?;
         }
+        if wanted.sources.contains(&Source::KernelLog) {
+            rules = allow(rules, "/dev/kmsg".as_ref(), READ)?;
+        }
         for place in ["/run", "/var/run"] {
             rules = allow(rules, place.as_ref(), AccessFs::ReadDir.into())?;
         }

@@ -10,8 +10,10 @@ pub const fn capabilities(source: Source, other_user: bool, bpf: bool) -> &'stat
         Source::Bpf => &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"],
         // Tables by a program, where dumps are dear.
         Source::Sockets if bpf => &["CAP_BPF", "CAP_PERFMON"],
-        // Dumps of devices and of the conntrack table are for administrators of the network namespace.
-        Source::WireguardNetlink | Source::Conntrack => &["CAP_NET_ADMIN"],
+        // Dumps of devices, of the conntrack table and of rules are for administrators of the network namespace.
+        Source::WireguardNetlink | Source::Conntrack | Source::NatRules => &["CAP_NET_ADMIN"],
+        // Where `kernel.dmesg_restrict` is set.
+        Source::KernelLog => &["CAP_SYSLOG"],
         // A packet socket.
         Source::Capture => &["CAP_NET_RAW"],
         // Other users' descriptors and namespaces under /proc.

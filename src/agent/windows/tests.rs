@@ -56,7 +56,8 @@ fn what_happened_is_forgotten_after_two_windows_and_not_before_one() {
         assert!(windows.far().watched() <= FAR * 2 + Span::from_secs(1));
     }
     assert!((1059..=1121).contains(&last_near), "{last_near}");
-    assert!((1899..=2801).contains(&last_far), "{last_far}");
+    // Conntrack itself forgets what moved more than some minutes ago.
+    assert!((1500..=2801).contains(&last_far), "{last_far}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::held::{Held, fly_agent_runs};
 use super::keys;
-use crate::cli::Probe;
+use crate::cli::{Probe, ProbeTransport};
 use crate::cmd::input;
 use crate::observation::device::DeviceSnapshot;
 use crate::observation::probe::{Skipped, Target, Transport};
@@ -68,6 +68,9 @@ pub fn collect(args: &Probe) -> anyhow::Result<(Vec<Job>, Vec<String>)> {
     if args.timeout.is_zero() {
         bail!("--timeout: expected more than 0");
     }
+    if args.transport != ProbeTransport::Udp && !args.fly && args.fly_config.is_none() {
+        bail!("--transport: only flyctl's gateways (--fly, --fly-config) take WireGuard over a WebSocket");
+    }
     let given = Given::read(args)?;
     let mut notes = Vec::new();
     let mut candidates = Vec::new();
@@ -98,7 +101,8 @@ pub fn collect(args: &Probe) -> anyhow::Result<(Vec<Job>, Vec<String>)> {
         }
     }
     if candidates.is_empty() {
-        bail!("no peer to probe: the files name none that could be");
+        let why = notes.iter().map(|note| format!("\n{note}")).collect::<String>();
+        bail!("no peer to probe: the files name none that could be{why}");
     }
     let mut names = Names::default();
     let mut jobs = Vec::new();
@@ -201,7 +205,7 @@ fn fly_file(args: &Probe) -> anyhow::Result<Option<PathBuf>> {
 
 fn of_flyctl(
     path: &Path,
-    _args: &Probe,
+    args: &Probe,
     given: &Given,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Candidate>> {
@@ -218,6 +222,16 @@ fn of_flyctl(
         true => Transport::Websocket,
         false => Transport::Udp,
     };
+    if args.transport != ProbeTransport::Udp {
+        let proxy = ["HTTPS_PROXY", "https_proxy"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+        if proxy {
+            notes.push(
+                "HTTPS_PROXY is set: flyctl opens its WebSocket through it, this probe does not".to_owned(),
+            );
+        }
+    }
     let agent = fly_agent_runs(path).then(|| "flyctl's agent (stop it with `fly agent stop`)".to_owned());
     let candidate = |peer: flyctl::FlyPeer| {
         let resolver = peer.resolver();
@@ -232,7 +246,11 @@ fn of_flyctl(
             endpoint: Some(peer.endpoint.to_string()),
             keepalive: None,
             mtu: Some(flyctl::MTU),
-            transports: vec![Transport::Udp],
+            transports: match args.transport {
+                ProbeTransport::Udp => vec![Transport::Udp],
+                ProbeTransport::Websocket => vec![Transport::Websocket],
+                ProbeTransport::Both => vec![Transport::Udp, Transport::Websocket],
+            },
             configured_transport: Some(configured),
             used_by: agent.clone().filter(|_| given.private.is_none()),
             sources: peer.address.into_iter().collect(),
@@ -349,6 +367,12 @@ impl Candidate {
                     configured_transport: self.configured_transport,
                 },
                 identity,
+                host: self
+                    .endpoint
+                    .as_deref()
+                    .and_then(|e| e.parse().ok())
+                    .map(|e: Endpoint| e.host)
+                    .unwrap_or_default(),
                 seed: random::key().context("reading random bytes")?,
                 plan,
                 inner: self.inner(args)?,
@@ -408,6 +432,7 @@ impl Candidate {
             sources,
             questions,
             mtu,
+            lifetime: args.tcp.first().copied().filter(|_| args.mapping_lifetime),
             timeout: args.timeout.min(INNER_PATIENCE),
         })
     }

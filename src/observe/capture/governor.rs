@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use crate::observation::Body;
 use crate::observation::packet::{Direction, InitiationTally};
-use crate::time::{Span, Timestamp};
+use crate::time::Timestamp;
 use crate::types::IfIndex;
 
 /// Initiations a second that come in and are shown: a hub whose 1,000 peers all come back within seconds stays below.
@@ -81,13 +81,14 @@ impl Governor {
 }
 
 fn second(at: Timestamp) -> i64 {
-    at.as_nanos().div_euclid(Span::from_secs(1).as_nanos() as i64)
+    at.as_nanos().div_euclid(1_000_000_000)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::observation::packet::{Bytes, WirePacket};
+    use crate::time::Span;
 
     fn packet(kind: u8, direction: Direction, port: u16) -> Body {
         Body::Packet(WirePacket {

@@ -12,6 +12,9 @@ use crate::wire::key_ring::KeyRing;
 /// Peers whose keys are tried too, of all devices: a message for one of them reached the wrong host.
 const PEERS_KNOWN: usize = 256;
 
+/// A private key in a place of its own: a list of them that grows leaves no copies behind.
+pub type BoxedKey = Box<PrivateKey>;
+
 /// The keys of one namespace's devices.
 #[derive(Default)]
 pub struct Vault(Mutex<Inner>);
@@ -49,7 +52,7 @@ impl Vault {
         &self,
         source: Source,
         devices: &[DeviceSnapshot],
-        keys: impl IntoIterator<Item = Box<PrivateKey>>,
+        keys: impl IntoIterator<Item = BoxedKey>,
     ) {
         self.with(|inner| {
             for private in keys {

@@ -112,3 +112,61 @@ fn http(at: SocketAddr, request: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A gateway on loopback that answers one search with this LOCATION, and serves one description and one SOAP call.
+    fn gateway(
+        at: Ipv4Addr,
+        location: impl Fn(SocketAddr) -> String,
+    ) -> std::thread::JoinHandle<Vec<String>> {
+        let ssdp = UdpSocket::bind((at, upnp::PORT)).unwrap();
+        ssdp.set_read_timeout(Some(Span::from_secs(10))).unwrap();
+        let web = TcpListener::bind((at, 0)).unwrap();
+        let location = location(web.local_addr().unwrap());
+        let here = web.local_addr().unwrap().ip() == IpAddr::V4(at) && location.contains(&at.to_string());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            let (length, from) = ssdp.recv_from(&mut buffer).unwrap();
+            let mut seen = vec![String::from_utf8_lossy(&buffer[..length]).into_owned()];
+            let answer = format!("HTTP/1.1 200 OK\r\nLOCATION: {location}\r\n\r\n");
+            ssdp.send_to(answer.as_bytes(), from).unwrap();
+            let description = "<root><service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType>\
+                               <controlURL>/ctl</controlURL></service></root>";
+            let soap = "<a><NewExternalIPAddress>100.64.9.9</NewExternalIPAddress></a>";
+            for body in [description, soap].into_iter().take(if here { 2 } else { 0 }) {
+                let (mut stream, _) = web.accept().unwrap();
+                let length = stream.read(&mut buffer).unwrap();
+                seen.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                stream
+                    .write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes())
+                    .unwrap();
+            }
+            seen
+        })
+    }
+
+    #[test]
+    fn a_upnp_gateway_is_asked_and_believed_about_itself_only() {
+        let at = Ipv4Addr::new(127, 0, 77, 1);
+        let thread = gateway(at, |web| format!("http://{web}/desc.xml"));
+        assert_eq!(ask_upnp(at), Some([100, 64, 9, 9].into()));
+        let seen = thread.join().unwrap();
+        assert!(seen[0].starts_with("M-SEARCH * HTTP/1.1"), "{seen:?}");
+        assert!(seen[1].starts_with("GET /desc.xml "), "{seen:?}");
+        assert!(
+            seen[2].starts_with("POST /ctl ") && seen[2].contains("GetExternalIPAddress"),
+            "{seen:?}"
+        );
+        // One that sends us elsewhere is not followed.
+        let at = Ipv4Addr::new(127, 0, 77, 2);
+        let thread = gateway(at, |_| "http://127.0.77.3:80/desc.xml".to_owned());
+        assert_eq!(ask_upnp(at), None);
+        thread.join().unwrap();
+        // None at all: the port refuses, at once.
+        assert_eq!(ask(Ipv4Addr::new(127, 0, 77, 4)), []);
+    }
+}

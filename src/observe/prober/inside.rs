@@ -7,6 +7,7 @@ use super::{InnerPlan, Shared};
 use crate::observation::probe::{Fact, Inner, InnerKind, Target, ToldMtu};
 use crate::probe::Inside;
 use crate::probe::ask::{Ask, Question};
+use crate::probe::lifetime::LifetimeSearch;
 use crate::probe::link::Link;
 use crate::probe::mtu::MtuProbe;
 use crate::sys::random;
@@ -18,6 +19,8 @@ const DATAGRAM: usize = 65_536;
 const WIREGUARD: u32 = 32 + 8;
 /// What WireGuard's devices have unless told otherwise: larger packets the tunnel does not send.
 const DEFAULT_MTU: u32 = 1420;
+/// Keys that are younger than this outlive the longest silence that is tried, and 180 s they live.
+const RENEW_BEFORE_SILENCE: Span = Span::from_secs(55);
 /// An echo of the MTU search is waited for so long: what is lost is lost, and there are several tries.
 const ECHO_PATIENCE: Span = Span::from_millis(1000);
 
@@ -26,7 +29,7 @@ pub async fn run(
     number: u32,
     target: &Target,
     plan: &InnerPlan,
-    mut link: Link,
+    link: &mut Link,
     pipe: &mut Pipe,
     shared: &Shared,
 ) {
@@ -36,10 +39,29 @@ pub async fn run(
             continue;
         };
         let ask = Ask::new(question.clone(), source, seed(), plan.timeout, shared.clock.now());
-        carry(number, ask, &mut link, pipe, shared).await;
+        carry(number, ask, link, pipe, shared).await;
     }
-    let Some(to) = plan.mtu else { return };
-    let Some(source) = source_for(&plan.sources, to).filter(|_| pipe.is_datagrams()) else {
+    mtu(number, target, plan, link, pipe, shared).await;
+    if let Some(to) = plan.lifetime.filter(|_| pipe.is_datagrams())
+        && let Some(source) = source_for(&plan.sources, to.ip())
+    {
+        let search = LifetimeSearch::new(source, to, seed(), shared.clock.now());
+        carry(number, search, link, pipe, shared).await;
+    }
+}
+
+async fn mtu(
+    number: u32,
+    target: &Target,
+    plan: &InnerPlan,
+    link: &mut Link,
+    pipe: &mut Pipe,
+    shared: &Shared,
+) {
+    let Some(to) = plan.mtu.filter(|_| pipe.is_datagrams()) else {
+        return;
+    };
+    let Some(source) = source_for(&plan.sources, to) else {
         return;
     };
     let ip = if target.address.is_some_and(|a| a.is_ipv6()) {
@@ -59,7 +81,7 @@ pub async fn run(
         patience,
         shared.clock.now(),
     );
-    carry(number, probe, &mut link, pipe, shared).await;
+    carry(number, probe, link, pipe, shared).await;
 }
 
 fn source_for(sources: &[IpAddr], to: IpAddr) -> Option<IpAddr> {
@@ -94,6 +116,10 @@ async fn carry(number: u32, mut machine: impl Inside, link: &mut Link, pipe: &mu
     loop {
         let now = shared.clock.now();
         while let Some(inner) = machine.poll_transmit() {
+            if inner.is_empty() {
+                // Before a silence: the keys must outlive it (REJECT_AFTER_TIME).
+                link.renew(now, RENEW_BEFORE_SILENCE);
+            }
             link.send(now, &inner);
         }
         while let Some(datagram) = link.poll_transmit() {
@@ -115,7 +141,7 @@ async fn carry(number: u32, mut machine: impl Inside, link: &mut Link, pipe: &mu
                     }
                 }
                 Received::TooBig { mtu, from } => machine.handle_too_big(shared.clock.now(), ToldMtu { mtu, from }),
-                Received::Icmp(_) => {}
+                Received::Icmp(_) | Received::Closed(_) => {}
             },
             () = shared.clock.sleep_until(machine.poll_timeout(now)) => machine.handle_timeout(shared.clock.now()),
         }

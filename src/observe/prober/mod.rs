@@ -9,10 +9,12 @@ mod inside;
 mod pipe;
 mod task;
 mod udp;
+mod websocket;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -34,6 +36,8 @@ const QUEUE: usize = 1024;
 pub struct Job {
     /// Who it is.
     pub target: Target,
+    /// The host's name, for TLS.
+    pub host: String,
     /// The keys; `Err` says why it is not probed.
     pub identity: Result<Identity, Skipped>,
     /// 32 random bytes.
@@ -53,6 +57,8 @@ pub struct InnerPlan {
     pub questions: Vec<Question>,
     /// Search for the largest packet to this address.
     pub mtu: Option<IpAddr>,
+    /// Search for the lifetime of the NAT's mapping with this server's repetitions.
+    pub lifetime: Option<SocketAddr>,
     /// How long each answer may take.
     pub timeout: Span,
 }
@@ -60,7 +66,7 @@ pub struct InnerPlan {
 impl InnerPlan {
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.questions.is_empty() && self.mtu.is_none()
+        self.questions.is_empty() && self.mtu.is_none() && self.lifetime.is_none()
     }
 }
 
@@ -85,6 +91,22 @@ impl Shared {
         // The receiver outlives the tasks, but for a run that is stopped.
         let _ = self.facts.send(observation).await;
     }
+}
+
+/// Jobs in the order of their numbers, those of one pair of keys together: these go one after the other, for a responder
+/// takes rising timestamps only, and has one endpoint for a key.
+fn by_keys(jobs: Vec<Job>) -> Vec<Vec<(u32, Job)>> {
+    let mut places = BTreeMap::new();
+    let mut groups: Vec<Vec<(u32, Job)>> = Vec::new();
+    for (number, job) in (0..).zip(jobs) {
+        let keys = (job.target.local_public_key, job.target.public_key);
+        let place = *places.entry(keys).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push((number, job)),
+            None => groups.push(vec![(number, job)]),
+        }
+    }
+    groups
 }
 
 /// Stops a run from another thread.
@@ -125,9 +147,14 @@ impl Prober {
             sockets: Semaphore::new(at_once.max(1)),
         });
         let tasks = LocalSet::new();
-        for (number, job) in (0..).zip(jobs) {
+        for jobs in by_keys(jobs) {
             let shared = Rc::clone(&shared);
-            tasks.spawn_local(task::run(number, job, shared));
+            tasks.spawn_local(async move {
+                let mut stamp = None;
+                for (number, job) in jobs {
+                    stamp = task::run(number, job, &shared, stamp).await;
+                }
+            });
         }
         drop(shared);
         let collect = async {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::udp::Udp;
+use super::websocket::Ws;
 use crate::probe::handshake::IcmpSeen;
 
 /// What came.
@@ -13,6 +14,8 @@ pub enum Received {
     Icmp(IcmpSeen),
     /// A datagram was too large: for this host's interface, or (`from`) for a router on the way.
     TooBig { mtu: u32, from: Option<IpAddr> },
+    /// The way is closed, and why.
+    Closed(String),
 }
 
 /// Why a datagram could not be sent.
@@ -27,6 +30,8 @@ pub struct SendError {
 pub enum Pipe {
     /// A connected UDP socket.
     Udp(Udp),
+    /// A WebSocket.
+    Websocket(Box<Ws>),
 }
 
 impl Pipe {
@@ -34,20 +39,19 @@ impl Pipe {
     pub fn local(&self) -> Option<SocketAddr> {
         match self {
             Self::Udp(udp) => udp.local(),
+            Self::Websocket(ws) => ws.local(),
         }
     }
 
     /// Whether messages travel as datagrams of their own, so that each has a size on the way.
     pub fn is_datagrams(&self) -> bool {
-        match self {
-            Self::Udp(_) => true,
-        }
+        matches!(self, Self::Udp(_))
     }
 
     /// From now on nothing is fragmented.
     pub fn never_fragment(&self) {
-        match self {
-            Self::Udp(udp) => udp.never_fragment(),
+        if let Self::Udp(udp) = self {
+            udp.never_fragment();
         }
     }
 
@@ -55,6 +59,7 @@ impl Pipe {
     pub async fn receive(&mut self, buffer: &mut [u8]) -> Received {
         match self {
             Self::Udp(udp) => udp.receive(buffer).await,
+            Self::Websocket(ws) => ws.receive(buffer).await,
         }
     }
 
@@ -62,6 +67,7 @@ impl Pipe {
     pub async fn send(&mut self, datagram: &[u8]) -> Result<(), SendError> {
         match self {
             Self::Udp(udp) => udp.send(datagram).await,
+            Self::Websocket(ws) => ws.send(datagram).await,
         }
     }
 }

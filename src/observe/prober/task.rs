@@ -1,59 +1,58 @@
 //! One peer, from its first initiation to its last question.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 
 use super::pipe::{Pipe, Received};
 use super::udp::Udp;
+use super::websocket::{self, Ws};
 use super::{Job, Shared, inside};
-use crate::observation::probe::{Attempt, Fact, Outcome, Skipped, Transport};
+use crate::observation::probe::{Attempt, Fact, Outcome, Target, Transport, Websocket};
 use crate::probe::handshake::{Event, HandshakeProbe};
 use crate::probe::link::Link;
 use crate::time::Timestamp;
+use crate::wire::tai64n::Tai64n;
 
 /// The longest datagram.
 const DATAGRAM: usize = 65_536;
 
-/// Probes one peer.
-pub async fn run(number: u32, job: Job, shared: Rc<Shared>) {
+/// Probes one peer. `after` is the last timestamp that its key was used with; the result is the newest.
+pub async fn run(number: u32, job: Job, shared: &Shared, after: Option<Tai64n>) -> Option<Tai64n> {
     shared
         .tell(number, Fact::Target(Box::new(job.target.clone())))
         .await;
-    let skip = |reason: &str| {
-        Fact::Skipped(Skipped {
-            reason: reason.to_owned(),
-            way_round: None,
-            refused: false,
-        })
-    };
     let identity = match job.identity {
         Ok(identity) => identity,
-        Err(skipped) => return shared.tell(number, Fact::Skipped(skipped)).await,
+        Err(skipped) => {
+            shared.tell(number, Fact::Skipped(skipped)).await;
+            return after;
+        }
     };
-    let Some(address) = job.target.address else {
-        return shared.tell(number, skip("no address is known for it")).await;
-    };
+    // One without an address is skipped before.
+    let address = job.target.address?;
     // Closed only with the run.
-    let Ok(_permit) = shared.sockets.acquire().await else {
-        return;
+    let _permit = shared.sockets.acquire().await.ok()?;
+    let Some(mut pipe) = open(number, &job.target, &job.host, address, shared).await else {
+        return after;
     };
-    let Some(mut pipe) = open(number, job.target.transport, address, &shared).await else {
-        return;
-    };
-    let probe = HandshakeProbe::new(identity, job.plan, job.seed, shared.clock.now());
-    let (probe, began) = handshakes(number, probe, &mut pipe, address, &shared).await;
-    if job.inner.is_empty() || *shared.stopped.borrow() {
-        return;
-    }
+    let probe = HandshakeProbe::new(identity, job.plan, job.seed, shared.clock.now()).after(after);
+    let (probe, began) = handshakes(number, probe, &mut pipe, address, shared).await;
     let (identity, entropy, session, last_stamp) = probe.into_session();
-    if let Some(session) = session {
-        let link = Link::new(identity, entropy, session, last_stamp, began);
-        inside::run(number, &job.target, &job.inner, link, &mut pipe, &shared).await;
-    }
+    let Some(session) = session.filter(|_| !job.inner.is_empty() && !*shared.stopped.borrow()) else {
+        return last_stamp;
+    };
+    let mut link = Link::new(identity, entropy, session, last_stamp, began);
+    inside::run(number, &job.target, &job.inner, &mut link, &mut pipe, shared).await;
+    link.last_stamp()
 }
 
-async fn open(number: u32, transport: Transport, address: SocketAddr, shared: &Shared) -> Option<Pipe> {
-    match transport {
+async fn open(
+    number: u32,
+    target: &Target,
+    host: &str,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Option<Pipe> {
+    match target.transport {
         Transport::Udp => match Udp::connect(address) {
             Ok(udp) => Some(Pipe::Udp(udp)),
             Err(error) => {
@@ -71,7 +70,22 @@ async fn open(number: u32, transport: Transport, address: SocketAddr, shared: &S
                 None
             }
         },
-        Transport::Websocket => None,
+        Transport::Websocket => {
+            let (ws, seen) = Ws::open(host, SocketAddr::new(address.ip(), websocket::PORT)).await;
+            shared.tell(number, Fact::Websocket(seen)).await;
+            ws.map(|ws| Pipe::Websocket(Box::new(ws)))
+        }
+    }
+}
+
+/// What a WebSocket is that was open and then closed.
+fn closed(error: String) -> Websocket {
+    Websocket {
+        tcp: true,
+        tls: true,
+        upgraded: true,
+        error: Some(error),
+        ..Websocket::default()
     }
 }
 
@@ -101,6 +115,10 @@ async fn handshakes(
                 }
                 Received::Icmp(seen) => probe.handle_icmp(shared.clock.now(), &seen),
                 Received::TooBig { .. } => {}
+                Received::Closed(error) => {
+                    let seen = closed(error);
+                    shared.tell(number, Fact::Websocket(seen)).await;
+                }
             },
             () = shared.clock.sleep_until(probe.poll_timeout()) => probe.handle_timeout(shared.clock.now()),
         }

@@ -20,7 +20,7 @@ use nix::net::if_::if_nametoindex;
 
 use self::ask::{Connection, Outcome};
 use self::find::{Candidate, Finder};
-use super::keys::vault::Vault;
+use super::keys::vault::{BoxedKey, Vault};
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::{DeviceSnapshot, Implementation};
 use crate::observation::host::Link;
@@ -28,7 +28,7 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::netlink::{DUMP, Netlink, REQUEST};
 use crate::sys::{clock, netns};
 use crate::time::{Span, Timestamp};
-use crate::types::{IfIndex, NetnsId, PrivateKey, PublicKey};
+use crate::types::{IfIndex, NetnsId, PublicKey};
 use crate::wire::netlink::route;
 use crate::wire::uapi;
 
@@ -254,7 +254,7 @@ impl WgUapi {
         dead
     }
 
-    fn ask(&mut self, targets: Vec<Target>, gathered: &mut Gathered) -> Vec<Box<PrivateKey>> {
+    fn ask(&mut self, targets: Vec<Target>, gathered: &mut Gathered) -> Vec<BoxedKey> {
         let mut keys = Vec::new();
         let (mut asked, mut connections) = (Vec::new(), Vec::new());
         for target in targets {

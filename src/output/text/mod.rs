@@ -10,6 +10,7 @@ mod nat;
 pub mod page;
 mod paths;
 mod places;
+mod probed;
 pub mod prose;
 pub mod table;
 pub mod tables;
@@ -52,6 +53,7 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
     further(&mut page, report);
     page.gap();
     tables::write(&mut page, report);
+    probed::write(&mut page, report);
     not_observed(&mut page, report);
     page.write(out)
 }

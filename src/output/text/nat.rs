@@ -1,57 +1,54 @@
 //! The NAT in front, in plain words with the terms beside them.
 //!
-//! In: a [`Report`]. Out: one table a family. Pure.
+//! In: a [`Report`]. Out: a line for each thing that was found. Pure. Lines and not a table: words that are cut in the middle
+//! explain nothing.
 
-use super::page::Role;
-use super::table::{Cell, Column, Table};
-use crate::observation::nat::{Behaviour, FamilyFacts, NatFacts, Pooling};
+use crate::observation::nat::{Behaviour, Family, FamilyFacts, NatFacts, Pooling};
 use crate::output::human;
 use crate::report::Report;
 use crate::time::Span;
 
-/// One table a family that was probed, and one of the servers.
-pub fn tables(report: &Report) -> Vec<Table> {
+/// What was found of each family, of flows, and of the servers.
+pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let Some(facts) = &report.nat else {
         return Vec::new();
     };
-    facts
-        .families
-        .iter()
-        .filter_map(|f| family(facts, f))
-        .chain(quota(facts))
-        .chain(servers(facts))
-        .collect()
+    let mut rows = Rows(Vec::new());
+    for f in &facts.families {
+        family(&mut rows, facts, f);
+    }
+    quota(&mut rows, facts);
+    servers(&mut rows, facts);
+    rows.0
 }
 
-fn columns(heading: String) -> Vec<Column> {
-    vec![
-        Column::text(heading, 10),
-        Column::text("", 30),
-        Column::text("", 10),
-    ]
-}
-
-struct Rows(Vec<Vec<Cell>>);
+struct Rows(Vec<(&'static str, String)>);
 
 impl Rows {
-    fn say(&mut self, name: &str, words: impl Into<String>, term: &str) {
-        let term = Cell::of(Role::Dim, term);
-        self.0.push(vec![Cell::plain(name), Cell::plain(words), term]);
+    fn say(&mut self, name: &'static str, words: impl Into<String>, term: &str) {
+        let mut words = words.into();
+        if !term.is_empty() {
+            words.push_str(&format!(" ({term})"));
+        }
+        self.0.push((name, words));
     }
 }
 
-fn family(facts: &NatFacts, f: &FamilyFacts) -> Option<Table> {
-    let mut rows = Rows(Vec::new());
+fn family(rows: &mut Rows, facts: &NatFacts, f: &FamilyFacts) {
+    let heading = match f.family {
+        Family::Ipv4 => "NAT IPv4",
+        Family::Ipv6 => "NAT IPv6",
+    };
     match (f.local, f.external) {
         (Some(local), Some(external)) if f.translated == Some(true) => {
             rows.say(
-                "address",
+                heading,
                 format!("{local} is {external} outside"),
                 "mapped address",
             );
         }
-        (Some(local), Some(_)) => rows.say("address", format!("{local}, the same outside"), "no NAT"),
-        _ => {}
+        (Some(local), Some(_)) => rows.say(heading, format!("{local}, the same outside"), "no NAT"),
+        _ => rows.say(heading, "its outside was not learned", ""),
     }
     if f.external_addresses.len() > 1 {
         let all: Vec<String> = f.external_addresses.iter().map(ToString::to_string).collect();
@@ -72,7 +69,7 @@ fn family(facts: &NatFacts, f: &FamilyFacts) -> Option<Table> {
             &format!("{} filtering", f.filtering.name()),
         );
     }
-    behaviours(&mut rows, f);
+    behaviours(rows, f);
     if let Some(l) = f.lifetime {
         let words = match l.gone_after {
             Some(gone) => format!(
@@ -87,15 +84,10 @@ fn family(facts: &NatFacts, f: &FamilyFacts) -> Option<Table> {
     if f.udp_blocked == Some(true) {
         rows.say("UDP", "nothing comes back; TCP works", "UDP blocked");
     }
-    gateway(&mut rows, facts, f);
+    gateway(rows, facts, f);
     for test in &f.left_out {
         rows.say("not told", format!("{}: {}", test.test, test.why), "");
     }
-    (!rows.0.is_empty()).then(|| Table {
-        columns: columns(format!("NAT {}", f.family.title())),
-        rows: rows.0,
-        note: None,
-    })
 }
 
 fn behaviours(rows: &mut Rows, f: &FamilyFacts) {
@@ -175,11 +167,12 @@ fn filtering(behaviour: Behaviour) -> &'static str {
     }
 }
 
-fn quota(facts: &NatFacts) -> Option<Table> {
-    let q = facts.quota.as_ref()?;
-    let mut rows = Rows(Vec::new());
+fn quota(rows: &mut Rows, facts: &NatFacts) {
+    let Some(q) = &facts.quota else {
+        return;
+    };
     let all = format!(
-        "{} of {} flows were answered",
+        "{} of {} were answered",
         human::count(q.answered),
         human::count(q.tried)
     );
@@ -222,43 +215,70 @@ fn quota(facts: &NatFacts) -> Option<Table> {
             "hold time",
         );
     }
-    Some(Table {
-        columns: columns("Flows".to_owned()),
-        rows: rows.0,
-        note: None,
-    })
 }
 
-fn servers(facts: &NatFacts) -> Option<Table> {
+fn servers(rows: &mut Rows, facts: &NatFacts) {
     let time = |rtt: Option<f64>| {
         let span = rtt.and_then(|s| Span::try_from_secs_f64(s).ok());
         span.map_or_else(|| "no answer".to_owned(), human::span)
     };
-    let rows: Vec<_> = facts
-        .servers
-        .iter()
-        .flat_map(|s| {
-            let role = if s.udp_rtt.is_some() {
-                Role::Plain
-            } else {
-                Role::Warning
-            };
-            let mut rows = vec![vec![
-                Cell::plain(s.address.to_string()),
-                Cell::of(role, format!("UDP {}, TCP {}", time(s.udp_rtt), time(s.tcp_rtt))),
-                Cell::of(Role::Dim, if s.other.is_some() { "RFC 5780" } else { "basic" }),
-            ]];
-            rows.extend(
-                s.problems
-                    .iter()
-                    .map(|p| vec![Cell::plain(""), Cell::plain(p.clone()), Cell::plain("")]),
-            );
-            rows
-        })
-        .collect();
-    (!rows.is_empty()).then(|| Table {
-        columns: columns("STUN".to_owned()),
-        rows,
-        note: None,
-    })
+    for s in &facts.servers {
+        let kind = match s.other {
+            Some(other) if other.ip() != s.address.ip() => "RFC 5780",
+            Some(_) => "one address, two ports",
+            None => "one address",
+        };
+        let mut words = format!("{}: UDP {}, TCP {}", s.address, time(s.udp_rtt), time(s.tcp_rtt));
+        if s.udp_rtt.is_some() {
+            words.push_str(&format!(" ({kind})"));
+        }
+        if !s.problems.is_empty() {
+            words.push_str(&format!("; {}", s.problems.join("; ")));
+        }
+        rows.say("STUN", words, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::nat::ServerFacts;
+    use crate::report::sample;
+
+    #[test]
+    fn plain_words_come_with_their_terms_and_nothing_is_cut() {
+        let mut f = FamilyFacts::new(Family::Ipv4);
+        f.local = Some("10.0.0.2:40000".parse().unwrap());
+        f.external = Some("198.51.100.7:40001".parse().unwrap());
+        f.translated = Some(true);
+        (f.mapping, f.filtering) = (Behaviour::AddressAndPortDependent, Behaviour::EndpointIndependent);
+        f.hairpinning = Some(false);
+        let mut report = sample::empty();
+        report.nat = Some(NatFacts {
+            families: vec![f],
+            servers: vec![ServerFacts {
+                name: "s".to_owned(),
+                address: "192.0.2.1:3478".parse().unwrap(),
+                udp_rtt: Some(0.02),
+                tcp_rtt: None,
+                software: None,
+                other: None,
+                problems: vec!["over TCP: connection refused".to_owned()],
+            }],
+            ..NatFacts::default()
+        });
+        let text: Vec<String> = lines(&report)
+            .into_iter()
+            .map(|(name, words)| format!("{name}: {words}"))
+            .collect();
+        let text = text.join("\n");
+        for words in [
+            "NAT IPv4: 10.0.0.2:40000 is 198.51.100.7:40001 outside (mapped address)",
+            "another outside port for each address and port (address-and-port-dependent mapping)",
+            "anybody may call in once a port is open (endpoint-independent filtering)",
+            "STUN: 192.0.2.1:3478: UDP 20 ms, TCP no answer (one address); over TCP: connection refused",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+    }
 }

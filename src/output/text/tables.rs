@@ -28,7 +28,8 @@ const INDENT: usize = 12;
 /// All tables that have something to say.
 pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
     let tables = [
-        peers(report),
+        peers(report).filter(|_| report.wireguard.probes.is_empty()),
+        super::probed::table(report),
         ports(report, unicode),
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),
     ];
@@ -39,7 +40,6 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         .into_iter()
         .flatten()
         .chain(captured)
-        .chain(super::nat::tables(report))
         .chain(paths)
         .chain(places)
         .collect()
@@ -57,6 +57,7 @@ pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     lines
         .into_iter()
         .filter_map(|(name, text)| Some((name, text?)))
+        .chain(super::nat::lines(report))
         .collect()
 }
 

@@ -80,12 +80,11 @@ impl Echo {
             }
             let seq = match (self.source, self.to) {
                 (IpAddr::V6(source), IpAddr::V6(to)) => {
-                    let reply = Icmpv6Packet::new_checked(bytes).ok();
-                    let reply = reply.and_then(|p| match Icmpv6Repr::parse(&to, &source, &p, &checksums) {
+                    let packet = Icmpv6Packet::new_checked(bytes).ok();
+                    packet.and_then(|p| match Icmpv6Repr::parse(&to, &source, &p, &checksums) {
                         Ok(Icmpv6Repr::EchoReply { seq_no, .. }) => Some(seq_no),
                         _ => None,
-                    });
-                    reply
+                    })
                 }
                 _ => Icmpv4Packet::new_checked(bytes).ok().and_then(|p| {
                     match Icmpv4Repr::parse(&p, &checksums) {

@@ -25,11 +25,7 @@ impl Connect {
         let buffer = || SocketBuffer::new(vec![0; 4096]);
         let mut socket = Socket::new(buffer(), buffer());
         let port = u16::from_le_bytes([a, b]) | 0x8000;
-        let connected = socket.connect(
-            stack.interface.context(),
-            (std::net::IpAddr::from(to.ip()), to.port()),
-            port,
-        );
+        let connected = socket.connect(stack.interface.context(), (to.ip(), to.port()), port);
         let progress = Progress {
             sent: 1,
             error: connected.err().map(|error| error.to_string()),

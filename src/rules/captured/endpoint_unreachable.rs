@@ -27,7 +27,11 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 /// An error about initiations that are forwarded by this host, where nothing came back since.
 pub(in crate::rules) fn passing(world: &World, c: &Conversation) -> Option<Finding> {
     let tally = standing(world, c)?;
-    let forwarded = tally.kind == Some(Kind::Initiation) && !tally.first.sent_here;
+    // A host at which nothing listens says so itself; there it is no news.
+    let by_responder = c
+        .other(tally.about)
+        .is_some_and(|to| to.address.ip() == tally.first.from);
+    let forwarded = tally.kind == Some(Kind::Initiation) && !(tally.first.sent_here && by_responder);
     forwarded.then(|| report(c, tally))
 }
 

@@ -70,6 +70,10 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
         .with("max", limit)
         .with("share", rounded(now))
         .maybe("per_second", state.growth_per_second().map(rounded))
+        .maybe(
+            "new_per_second",
+            state.new_entries().map(|new| rounded(new.per_second)),
+        )
         .maybe("early_drop", (evicted > 0).then_some(evicted));
     Some(Finding {
         code: RULE.code,

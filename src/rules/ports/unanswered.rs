@@ -25,7 +25,7 @@ where at least three of a minute's connects and at least a tenth of them are amo
 ended, `likely` while they wait.",
     fix: "Find out how far the packets come. A lower connect time-out in the client sets ports free earlier.",
     needs: &[&[Source::Bpf]],
-    explained_by: &[],
+    explained_by: &["upstream-nat-exhausted"],
     check,
 };
 

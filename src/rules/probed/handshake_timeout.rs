@@ -32,7 +32,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
 /// Whether nothing that could carry a session came of it.
 pub(super) fn fails(probe: &Probe, needed: u64) -> bool {
     let t = probe.tally();
-    !probe.works() && t.preshared_key_differs == 0 && t.silent + t.cookies >= needed
+    !probe.works() && t.preshared_key_differs == 0 && t.silent + t.cookies + t.unconfirmed >= needed
 }
 
 fn report(probe: &Probe, input: &Input<'_>) -> Finding {
@@ -78,6 +78,15 @@ fn candidates(probe: &Probe, input: &Input<'_>) -> Vec<Candidate> {
             "Another service answers at this address and port".to_owned(),
             "Compare the endpoint with `wg show all listen-port` on the peer".to_owned(),
         ));
+    }
+    if t.unconfirmed > 0 {
+        list.push(candidate(
+            Some("wg-response-rejected"),
+            "It called back and did not take our answer: the preshared keys differ, or our answer is lost"
+                .to_owned(),
+            "Compare the preshared keys on both sides, in private".to_owned(),
+        ));
+        return list;
     }
     if t.cookies > 0 {
         list.push(candidate(
@@ -163,6 +172,18 @@ mod tests {
         );
         probed.attempt(Outcome::Answered { rtt: millis(20) });
         assert!(probed.check(&RULE).is_empty());
+    }
+
+    #[test]
+    fn a_gateway_that_calls_back_and_takes_no_answer() {
+        let mut probed = Probed::new();
+        for confirmed in [None, None] {
+            let after = millis(300);
+            probed.attempt(Outcome::CalledBack { after, confirmed });
+        }
+        let found = probed.check(&RULE);
+        let causes: Vec<_> = found[0].candidates.iter().filter_map(|c| c.code).collect();
+        assert_eq!(causes, ["wg-response-rejected"]);
     }
 
     #[test]

@@ -101,12 +101,12 @@ fn blocked(at: Timestamp, facts: &NatFacts, family: &FamilyFacts) -> Finding {
         fixes: vec![
             Fix {
                 title: "Let UDP out at the firewall that drops it".to_owned(),
-                why: "nothing else makes plain WireGuard work".to_owned(),
+                why: "Nothing else makes plain WireGuard work.".to_owned(),
                 ..Fix::default()
             },
             Fix {
                 title: "Use a tunnel over TCP or WebSocket".to_owned(),
-                why: "it passes where TCP does, at the cost of latency under loss".to_owned(),
+                why: "It passes where TCP does, at the cost of latency under loss.".to_owned(),
                 ..Fix::default()
             },
         ],

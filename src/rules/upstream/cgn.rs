@@ -79,7 +79,7 @@ fn cgn(at: Timestamp, facts: &NatFacts, family: &FamilyFacts) -> Option<Finding>
         candidates: Vec::new(),
         fixes: vec![Fix {
             title: "Use IPv6, or ask the provider for a public IPv4 address".to_owned(),
-            why: "nothing on this side of a carrier's NAT opens a port in it".to_owned(),
+            why: "Nothing on this side of a carrier's NAT opens a port in it.".to_owned(),
             ..Fix::default()
         }],
         first_seen: at,

@@ -125,7 +125,7 @@ fn finding(
         candidates: Vec::new(),
         fixes: vec![Fix {
             title: "Put the first router into bridge mode, or forward ports on both".to_owned(),
-            why: "each NAT needs to know the way in".to_owned(),
+            why: "Each NAT needs to know the way in.".to_owned(),
             ..Fix::default()
         }],
         first_seen: at,

@@ -289,7 +289,7 @@ fn fixes(input: &Input<'_>, failing: &[(&IpAddr, &Address)]) -> Vec<Fix> {
     let mut fixes = busiest.map(|t| t.advice().fixes).unwrap_or_default();
     fixes.truncate(1);
     let more = input.world.nat.budget().map_or_else(
-        || "each port or address that it gets is room for more flows".to_owned(),
+        || "Each port or address that it gets is room for more flows.".to_owned(),
         |b| b.more.clone(),
     );
     fixes.push(Fix {

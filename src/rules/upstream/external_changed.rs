@@ -53,7 +53,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                 candidates: Vec::new(),
                 fixes: vec![Fix {
                     title: "Set a persistent keepalive on tunnels of this host".to_owned(),
-                    why: "the peer learns the new address with the next packet, and not when somebody happens to send".to_owned(),
+                    why: "The peer learns the new address with the next packet, and not when somebody happens to send.".to_owned(),
                     ..Fix::default()
                 }],
                 first_seen: first.at,

@@ -74,7 +74,7 @@ fn short(input: &Input<'_>, at: Timestamp, f: &FamilyFacts, keepalive: Option<u1
         candidates: Vec::new(),
         fixes: vec![Fix {
             title: format!("Set PersistentKeepalive to {advised} s for the peers behind this NAT"),
-            why: "a packet in time keeps the mapping".to_owned(),
+            why: "A packet in time keeps the mapping.".to_owned(),
             command: Some(format!("wg set DEVICE peer PUBLIC-KEY persistent-keepalive {advised}")),
             snippet: Some(format!("[Peer]\nPersistentKeepalive = {advised}")),
             expect: Evidence::new(),

@@ -62,12 +62,12 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             fixes: vec![
                 Fix {
                     title: "Let this side begin, with a persistent keepalive".to_owned(),
-                    why: "a peer with a public address answers to whatever port it is called from".to_owned(),
+                    why: "A peer with a public address answers to whatever port it is called from.".to_owned(),
                     ..Fix::default()
                 },
                 Fix {
                     title: "Forward a fixed UDP port at the NAT to this host".to_owned(),
-                    why: "then there is one port to tell others".to_owned(),
+                    why: "Then there is one port to tell others.".to_owned(),
                     ..Fix::default()
                 },
             ],

@@ -8,6 +8,10 @@ use super::attr::{Attr, Attrs};
 
 /// `NFNL_SUBSYS_CTNETLINK` in a message type's upper byte.
 const SUBSYSTEM: u16 = 1 << 8;
+/// `IPCTNL_MSG_CT_NEW`: an event of a new entry.
+pub const NEW: u16 = SUBSYSTEM;
+/// `NFNLGRP_CONNTRACK_NEW`: the group to which those are sent (include/uapi/linux/netfilter/nfnetlink.h).
+pub const GROUP_NEW: u32 = 1;
 /// `IPCTNL_MSG_CT_GET`: with the dump flag, the whole table.
 pub const GET: u16 = SUBSYSTEM | 1;
 /// `IPCTNL_MSG_CT_GET_STATS_CPU`: with the dump flag, one answer per CPU.

@@ -29,6 +29,7 @@ pub fn healthy() -> Report {
         },
         conntrack: Some(Conntrack {
             per_second: Some(-0.2),
+            new: None,
             counters: Some(vec![("drop", 0)]),
             tally: None,
             snat: Vec::new(),

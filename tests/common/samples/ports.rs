@@ -161,6 +161,7 @@ pub fn conntrack() -> Conntrack {
         count: Some(18_204),
         max: Some(262_144),
         per_second: Some(120.4),
+        new: None,
         counters: Some(vec![("found", 410), ("insert_failed", 3), ("drop", 0)]),
         tally: Some(CtTally {
             entries: 18_204,

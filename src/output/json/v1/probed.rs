@@ -63,8 +63,10 @@ pub struct Attempts {
     pub sent: u64,
     /// Answered by a response that authenticates.
     pub answered: u64,
-    /// Followed by an initiation of the peer.
+    /// Followed by an initiation of the peer, which took our answer to it.
     pub called_back: u64,
+    /// Followed by an initiation of the peer, which took no answer of ours.
+    pub called_back_unconfirmed: u64,
     /// Answered by a response that proves another preshared key.
     pub preshared_key_differs: u64,
     /// Answered by a cookie.
@@ -185,6 +187,7 @@ pub(super) fn probe(p: &ProbeRow) -> Probe {
             sent: p.tally.sent,
             answered: p.tally.answered,
             called_back: p.tally.called_back,
+            called_back_unconfirmed: p.tally.unconfirmed,
             preshared_key_differs: p.tally.preshared_key_differs,
             cookies: p.tally.cookies,
             icmp_errors: p.tally.icmp,

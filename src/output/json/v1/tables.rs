@@ -200,6 +200,14 @@ pub struct Conntrack {
     pub max: Option<u32>,
     /// Growth of the count while watched, in entries per second.
     pub per_second: Option<f64>,
+    /// New entries per second, counted by events; null unless that was asked for (`--conntrack-events`).
+    pub new_per_second: Option<f64>,
+    /// New entries while watched, likewise.
+    pub new_entries: Option<u64>,
+    /// Events were lost, so there were more new entries than counted; null where they were not counted.
+    pub new_entries_at_least: Option<bool>,
+    /// Taken NAT ports met for each new entry; null where new entries were not counted, or none was new.
+    pub collisions_per_new_entry: Option<f64>,
     /// How far each counter moved while watched, by the kernel's names.
     pub counters: Option<BTreeMap<String, u64>>,
     /// What the table holds, where it was read.
@@ -384,6 +392,10 @@ pub(super) fn conntrack(c: &report::Conntrack) -> Conntrack {
         count: c.count,
         max: c.max,
         per_second: c.per_second,
+        new_per_second: c.new.map(|n| n.per_second),
+        new_entries: c.new.map(|n| n.count),
+        new_entries_at_least: c.new.map(|n| n.at_least),
+        collisions_per_new_entry: c.new.and_then(|n| n.collisions),
         counters: c
             .counters
             .as_ref()

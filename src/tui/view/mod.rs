@@ -3,21 +3,22 @@
 //! 80 columns by 24 rows show everything; with less the columns that tell least are left out, and then the lines around the
 //! table. All text has been made harmless where the model was filled. Pure: it draws into a frame's buffer.
 
+mod columns;
+mod text;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as TextLine, Span as TextSpan};
 use ratatui::widgets::Paragraph;
 
-use super::detail::Line;
+use self::columns::{columns, heading, row_line};
+use self::text::{help, wrap};
 use super::model::{Model, Over};
-use super::table::{Column, Tab, Table, mark};
+use super::table::{Tab, Table, mark};
 use super::{Snapshot, Tone};
 use crate::finding::Severity;
 use crate::output::{clean, human, unseen};
-
-/// Where text after a label begins in a detail.
-const INDENT: usize = 12;
 
 /// What the terminal can show.
 #[derive(Clone, Copy, Debug)]
@@ -346,123 +347,6 @@ fn body(canvas: &mut Canvas<'_, '_>, model: &Model, table: &Table, look: Look, r
     }
 }
 
-/// A column that is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shown {
-    /// Which.
-    at: usize,
-    width: usize,
-    /// Spaces before it.
-    gap: usize,
-}
-
-fn heading(column: &Column, at: usize, sort: Option<(usize, bool)>) -> String {
-    match sort {
-        Some((by, true)) if by == at => format!("{}▾", column.name),
-        Some((by, false)) if by == at => format!("{}▴", column.name),
-        _ => column.name.to_owned(),
-    }
-}
-
-/// Chooses columns and their widths: with two spaces between them, with one, with the long ones cut, and without those that
-/// tell least.
-fn columns(table: &Table, sort: Option<(usize, bool)>, width: usize, look: Look) -> Vec<Shown> {
-    let natural: Vec<usize> = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(at, column)| {
-            let cells = table.rows.iter().filter_map(|row| row.cells.get(at));
-            cells
-                .map(|cell| clean::width(&look.shown(&cell.text)))
-                .chain([clean::width(&heading(column, at, sort))])
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    // What tells most comes first; what no longer fits is left out, and something narrower may still fit.
-    let least = |at: usize| {
-        table.columns[at]
-            .least
-            .map_or(natural[at], |least| least.min(natural[at]))
-    };
-    let mut by_rank: Vec<usize> = (0..natural.len()).collect();
-    by_rank.sort_by_key(|at| table.columns[*at].rank);
-    let mut kept: Vec<usize> = Vec::new();
-    let mut used = 2;
-    for at in by_rank {
-        let more = least(at) + usize::from(!kept.is_empty());
-        if table.columns[at].rank == 0 || used + more <= width {
-            kept.push(at);
-            used += more;
-        }
-    }
-    kept.sort_unstable();
-    let room = |gap: usize| width.saturating_sub(2 + gap * kept.len().saturating_sub(1));
-    let wanted: usize = kept.iter().map(|at| natural[*at]).sum();
-    // Prose is cut before the spaces are.
-    let close: usize = kept
-        .iter()
-        .map(|at| {
-            if table.columns[*at].prose {
-                least(*at)
-            } else {
-                natural[*at]
-            }
-        })
-        .sum();
-    let gap = if close <= room(2) { 2 } else { 1 };
-    let mut widths: Vec<usize> = kept.iter().map(|at| natural[*at]).collect();
-    for _ in room(gap)..wanted {
-        // The widest of those that may be cut gives a column.
-        let widest = kept
-            .iter()
-            .zip(&mut widths)
-            .filter(|(at, width)| **width > least(**at))
-            .max_by_key(|(_, width)| **width);
-        let Some((_, width)) = widest else { break };
-        *width -= 1;
-    }
-    kept.iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(place, (at, width))| Shown {
-            at: *at,
-            width,
-            gap: if place == 0 { 0 } else { gap },
-        })
-        .collect()
-}
-
-fn row_line(
-    look: Look,
-    shown: &[Shown],
-    table: &Table,
-    cells: impl Iterator<Item = (String, Tone)>,
-    gutter: &str,
-    style: Style,
-) -> TextLine<'static> {
-    let mut spans = vec![TextSpan::raw(gutter.to_owned())];
-    for (column, (text, tone)) in shown.iter().zip(cells) {
-        // Prose tells most at its beginning; and ASCII has no ellipsis of one column.
-        let prose = table.columns[column.at].prose;
-        let text = if look.unicode && !prose {
-            clean::elide(&text, column.width).into_owned()
-        } else {
-            cut(&text, column.width, look.unicode)
-        };
-        let pad = " ".repeat(column.width.saturating_sub(clean::width(&text)));
-        let gap = " ".repeat(column.gap);
-        let padded = if table.columns[column.at].number {
-            format!("{gap}{pad}{text}")
-        } else {
-            format!("{gap}{text}{pad}")
-        };
-        spans.push(TextSpan::styled(padded, look.style(tone)));
-    }
-    TextLine::from(spans).style(style)
-}
-
 /// What was new of findings, beneath a rule; and what is not observed.
 fn news(canvas: &mut Canvas<'_, '_>, model: &Model, look: Look, rows: u16, width: usize) {
     let rule = if look.unicode { "─" } else { "-" };
@@ -586,143 +470,5 @@ fn overlay(canvas: &mut Canvas<'_, '_>, model: &mut Model, look: Look, room: u16
     }
 }
 
-fn help() -> Vec<Line> {
-    const KEYS: [(&str, &str); 14] = [
-        (
-            "1 to 6",
-            "Destinations, Processes, Conntrack, Peers, Findings, Sources",
-        ),
-        ("Tab, ← →", "the next tab, the one before"),
-        (
-            "↑ ↓, j k",
-            "move; PgUp, PgDn, Home, End too. The chosen row is followed wherever it goes",
-        ),
-        (
-            "Enter",
-            "the row in full, with what is found of it and what to change; Esc goes back",
-        ),
-        (
-            "s",
-            "sort by the next column; after the last, by what matters most",
-        ),
-        ("r", "the other way round"),
-        ("/", "only rows that contain a text; Esc shows all again"),
-        ("p, Space", "stand still; findings are told all the same"),
-        ("q, Ctrl-C", "end"),
-        (
-            "held",
-            "local ports held towards a destination, in any state, and the share of those that there are",
-        ),
-        (
-            "t-wait",
-            "of these in TIME_WAIT: closed by this side less than 60 s ago",
-        ),
-        (
-            "opens/s",
-            "new connections a second; estimated from looks unless --count-connects counts them",
-        ),
-        (
-            "used",
-            "files: open descriptors of a process as a share of its limit",
-        ),
-        (
-            "state",
-            "exhausted: no port is left; low: few are; rising: full within ten minutes at this pace",
-        ),
-    ];
-    let mut lines = vec![Line {
-        label: String::new(),
-        text: "wgnat top looks only: it changes nothing and sends nothing.".to_owned(),
-        tone: Tone::Strong,
-        code: false,
-    }];
-    lines.extend(KEYS.iter().map(|(key, what)| Line {
-        label: (*key).to_owned(),
-        text: (*what).to_owned(),
-        tone: Tone::Plain,
-        code: false,
-    }));
-    lines
-}
-
-/// Breaks lines to the width, with labels at the left where there is room for them.
-fn wrap(lines: &[Line], width: usize, look: Look) -> Vec<TextLine<'static>> {
-    let indent = if width >= 56 { INDENT } else { 2 };
-    let mut out = Vec::new();
-    for line in lines {
-        let (label, text) = (look.shown(&line.label), look.shown(&line.text));
-        let style = look.style(line.tone);
-        // A heading begins at the margin.
-        let head = label.is_empty()
-            && matches!(
-                line.tone,
-                Tone::Strong | Tone::Critical | Tone::Warning | Tone::Info
-            );
-        let indent = if head { 0 } else { indent };
-        let mut first = format!("{label:<indent$}");
-        if clean::width(&label) > 0 && clean::width(&label) >= indent {
-            out.push(TextLine::styled(label.clone(), look.style(Tone::Dim)));
-            first = " ".repeat(indent);
-        }
-        let extra = if line.code { 2 } else { 0 };
-        let room = width.saturating_sub(indent + extra).max(8);
-        let pieces = if line.code {
-            hard(&text, room)
-        } else {
-            soft(&text, room)
-        };
-        for (at, piece) in pieces.into_iter().enumerate() {
-            let lead = if at == 0 {
-                first.clone()
-            } else {
-                " ".repeat(indent)
-            };
-            out.push(TextLine::from(vec![
-                look.span(Tone::Dim, &format!("{lead}{}", " ".repeat(extra))),
-                TextSpan::styled(piece, style),
-            ]));
-        }
-    }
-    out
-}
-
-/// Broken between words; a word that is longer than a line is broken itself.
-fn soft(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        for (at, part) in hard(word, room).into_iter().enumerate() {
-            let Some(line) = lines.last_mut() else { break };
-            let space = usize::from(!line.is_empty());
-            if at == 0 && clean::width(line) + space + clean::width(&part) <= room {
-                if space > 0 {
-                    line.push(' ');
-                }
-                line.push_str(&part);
-            } else {
-                lines.push(part);
-            }
-        }
-    }
-    lines
-}
-
-/// Broken wherever a line is full.
-fn hard(text: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for c in text.chars() {
-        let full = lines
-            .last()
-            .is_some_and(|line| clean::width(line) + clean::width(c.encode_utf8(&mut [0; 4])) > room);
-        if full {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            line.push(c);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;

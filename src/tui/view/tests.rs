@@ -3,10 +3,11 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::super::testing::{destinations, finding, report, snapshot};
-use super::super::{Key, Snapshot};
+use super::text::{hard, soft};
 use super::*;
 use crate::report::{Report, sample};
+use crate::tui::testing::{destinations, finding, report, snapshot};
+use crate::tui::{Key, Snapshot};
 
 const COLOURFUL: Look = Look {
     color: true,
