@@ -201,11 +201,11 @@ fn connects_that_come_all_at_once_are_bursts() {
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
     let work = Work::Burst {
         to: at(&lab),
-        each: 40,
-        period: Duration::from_millis(1200),
+        each: 100,
+        period: Duration::from_secs(3),
     };
     let process = LoadProcess::start(lab.client(), "node", None, work);
-    let verdict = both(&lab, "6s");
+    let verdict = both(&lab, "12s");
     verdict
         .finding("connect-burst")
         .is("warning", "certain")
@@ -213,8 +213,8 @@ fn connects_that_come_all_at_once_are_bursts() {
         .field("/subject/process/pid", process.pid())
         .measures("bursts", 3.0..=30.0)
         .fix(&["random"]);
-    // The same connections are many and short.
-    verdict.says_at_most(&["connect-burst", "connection-churn"]);
+    // The same connections are many and short, and a starved server answers late.
+    verdict.says_at_most(&["connect-burst", "connection-churn", "connect-timeout"]);
 }
 
 #[test]

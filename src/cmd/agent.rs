@@ -80,6 +80,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), configured);
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
+    observers::count_steadily(&mut all_observers);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
     }

@@ -79,6 +79,13 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
     observers
 }
 
+/// For who watches for good: what costs every system call is attached only while ports are short.
+pub fn count_steadily(observers: &mut [(Source, Opener)]) {
+    for (_, counting) in observers.iter_mut().filter(|(source, _)| *source == Source::Bpf) {
+        *counting = opener(bpf::Bpf::open_steady);
+    }
+}
+
 /// Replaces the observer of conntrack by one that spends at most `budget` on its table, and counts new connections by events
 /// where that is asked for.
 pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events: bool) {
