@@ -6,6 +6,7 @@
 //! output, cmd     text, JSON, markdown; doctor and the other commands        bytes out
 //! report          the verdict as plain data                                  pure
 //! rules, pooling  one rule a file; evaluate() → findings, folded by cause    pure
+//! probe           active tests as state machines                              pure
 //! track           World: tunnels, handshakes, sockets, conntrack, routes     pure
 //! observe         looks at the host, emits observations                      I/O
 //! wire            bytes ↔ types, no I/O, no clock, no panic                  pure
@@ -18,6 +19,8 @@
 #[cfg(test)]
 extern crate self as wgnat;
 
+pub mod agent;
+pub mod budgets;
 pub mod cli;
 pub mod cmd;
 pub mod config;
@@ -32,6 +35,7 @@ pub mod probe;
 pub mod redact;
 pub mod report;
 pub mod rules;
+pub mod store;
 pub mod sys;
 pub mod time;
 pub mod track;

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["observation", "probe", "sys", "time", "types", "wire"],
     ),
     ("track", &["observation", "time", "types", "wire"]),
+    ("budgets", &["config", "observation", "time"]),
     ("pooling", &["finding", "time", "types"]),
     (
         "rules",
@@ -86,6 +87,7 @@ const PURE: &[&str] = &[
     "observation",
     "finding",
     "redact",
+    "budgets",
     "probe",
     "track",
     "pooling",

@@ -39,7 +39,7 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         None => live(args, settings, anonymiser, &mut progress)?,
     };
     let Judged { world, record_error } = judged;
-    let catalogue: Vec<_> = rules::registry::of(&world).collect();
+    let catalogue: Vec<_> = rules::registry::rules().collect();
     let input = Input {
         world: &world,
         thresholds: &settings.thresholds,
@@ -84,13 +84,21 @@ fn live(
         netns.enter()?;
     }
     let paths = observers::paths(&args.target, args.netns.as_deref());
-    let mut observers = observers::all(args.netns.clone(), configured);
+    let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
     observers::set_conntrack(
         &mut observers,
         Budget::once(settings.cpu_budget),
         args.conntrack_events,
     );
+    if settings.nat_profile.is_some() {
+        observers.retain(|(source, _)| *source != Source::Config);
+        let opener = observers::named_with(configured, settings.nat_profile.clone());
+        observers.push((Source::Config, opener));
+    }
+    if !settings.stun.is_empty() {
+        observers.push((Source::Nat, observers::nat(settings.stun.clone())));
+    }
     if args.no_bpf || settings.duration.is_zero() {
         // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);

@@ -10,14 +10,15 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::nat::Budget as NatBudget;
 use crate::observation::target::Target;
 use crate::observe::dump_plan::Budget;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat_rules,
-    processes, routes, sockets, wg_netlink, wg_uapi,
+    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
+    nat_rules, processes, routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
 use crate::wire::wg_quick;
@@ -78,7 +79,12 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
     observers
 }
 
-/// Replaces the observer of conntrack by one that spends at most `budget` on its table, and counts new connections by events
+/// Replaces the observer of conntrack by one that spends at most `budget` on its table.
+pub fn set_budget(observers: &mut [(Source, Opener)], budget: Budget) {
+    set_conntrack(observers, budget, false);
+}
+
+/// As [`set_budget`], and counts new connections by events
 /// where that is asked for.
 pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events: bool) {
     for (_, open) in observers
@@ -99,6 +105,16 @@ pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events:
 /// The observer of peers that a wg-quick file names.
 pub fn named(configured: Vec<ConfiguredPeer>) -> Opener {
     opener(move || Ok(configured::Configured::new(configured.clone())))
+}
+
+/// The same with what the user says of the NAT in front.
+pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<NatBudget>) -> Opener {
+    opener(move || Ok(configured::Configured::new(configured.clone()).with_budget(budget.clone())))
+}
+
+/// The observer of the NAT in front, by way of these STUN servers.
+pub fn nat(stun: Vec<String>) -> Opener {
+    opener(move || nat::NatObserver::named(&stun))
 }
 
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.

@@ -71,6 +71,16 @@ pub struct Thresholds {
     pub snat_onset: f64,
     /// `conntrack-insert-failed` is "sustained", thus critical, from this many failures per second on.
     pub insert_failed_critical_per_second: f64,
+    /// `upstream-budget-low` is a warning at this share of the budget of the NAT in front: as with local ports, there is
+    /// still time to act.
+    pub budget_warning: f64,
+    /// `upstream-nat-exhausted` needs new connections to so many addresses to go unanswered: fewer are down by themselves
+    /// more often than a NAT is full.
+    pub nat_exhausted_addresses: usize,
+    /// `nat-mapping-short` is a warning where an idle mapping lives shorter than this: below it a keepalive of 25 s, the
+    /// usual one, is too slow.
+    #[serde(with = "span_secs")]
+    pub mapping_short: Span,
     /// Handshake attempts without an answer before silence is called a time-out: two, so that one lost packet
     /// is not a finding.
     pub unanswered_attempts: u32,
@@ -150,6 +160,9 @@ impl Default for Thresholds {
             snat_warning: 0.70,
             snat_onset: 0.75,
             insert_failed_critical_per_second: 1.0,
+            budget_warning: 0.70,
+            nat_exhausted_addresses: 3,
+            mapping_short: Span::from_secs(30),
             unanswered_attempts: 2,
             storm_factor: 10.0,
             storm_initiations: 50,
@@ -192,6 +205,7 @@ impl Thresholds {
             ("conntrack_dns_share", self.conntrack_dns_share),
             ("snat_warning", self.snat_warning),
             ("snat_onset", self.snat_onset),
+            ("budget_warning", self.budget_warning),
             ("path_loss_share", self.path_loss_share),
             ("path_jitter_share", self.path_jitter_share),
         ] {
@@ -242,6 +256,9 @@ impl Thresholds {
         }
         if self.roaming_changes == 0 {
             return Err("roaming_changes = 0: expected at least 1".to_owned());
+        }
+        if self.nat_exhausted_addresses < 2 {
+            return Err("nat_exhausted_addresses: expected at least 2".to_owned());
         }
         if self.unanswered_attempts == 0 {
             return Err("unanswered_attempts = 0: expected at least 1".to_owned());

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Thresholds;
+use super::agent::AgentSection;
 use crate::cli::{ColorWhen, LogFormat};
+use crate::observation::nat::Budget;
 use crate::output::Format;
 use crate::report::exit::FailOn;
 use crate::time::Span;
@@ -25,6 +27,8 @@ pub struct File {
     pub cpu_budget: Option<f64>,
     /// `[doctor]`.
     pub doctor: DoctorSection,
+    /// `[agent]`.
+    pub agent: AgentSection,
     /// `[thresholds]`.
     pub thresholds: Thresholds,
 }
@@ -43,6 +47,30 @@ pub struct DoctorSection {
     pub fail_on: Option<FailOn>,
     /// `wg_config`: wg-quick files.
     pub wg_config: Vec<PathBuf>,
+    /// `stun`: servers to ask what the NAT in front does.
+    #[serde(deserialize_with = "servers")]
+    pub stun: Vec<String>,
+    /// `nat_profile`: what the NAT in front allows; empty for not known.
+    #[serde(deserialize_with = "budget")]
+    pub nat_profile: Option<Budget>,
+}
+
+fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(d)?;
+    for name in &names {
+        crate::observe::nat::resolve::check(name).map_err(serde::de::Error::custom)?;
+    }
+    Ok(names)
+}
+
+fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::Error> {
+    let text = String::deserialize(d)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    crate::budgets::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
@@ -52,7 +80,7 @@ fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>,
         .map_err(serde::de::Error::custom)
 }
 
-fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+pub(super) fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
     let text = String::deserialize(d)?;
     super::duration::parse(&text)
         .map(Some)
@@ -81,10 +109,12 @@ pub enum FileError {
         hint: String,
     },
     /// A value that makes no sense.
-    #[error("configuration file {}: [thresholds] {message}", path.display())]
-    Threshold {
+    #[error("configuration file {}: [{section}] {message}", path.display())]
+    Value {
         /// Which file.
         path: PathBuf,
+        /// Where in it.
+        section: &'static str,
         /// Which key, and what was expected.
         message: String,
     },
@@ -97,10 +127,16 @@ pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
         message: error.to_string().trim_end().to_owned(),
         hint: hint(error.message()),
     })?;
-    file.thresholds.check().map_err(|message| FileError::Threshold {
-        path: path.to_owned(),
-        message,
-    })?;
+    for (section, checked) in [
+        ("thresholds", file.thresholds.check()),
+        ("agent", file.agent.check()),
+    ] {
+        checked.map_err(|message| FileError::Value {
+            path: path.to_owned(),
+            section,
+            message,
+        })?;
+    }
     Ok(file)
 }
 

@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod device;
 pub mod host;
 pub mod log;
+pub mod nat;
 pub mod nat_rules;
 pub mod packet;
 pub mod path;
@@ -66,6 +67,8 @@ pub enum Source {
     Namespaces,
     /// Peers named on the command line or in a wg-quick file.
     Config,
+    /// Behaviour discovery of the NAT in front, against STUN servers.
+    Nat,
     /// What the devices' own keys open of the handshakes that reach them.
     Keys,
     /// Paths to named targets, measured.
@@ -78,7 +81,7 @@ pub enum Source {
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -92,11 +95,17 @@ impl Source {
         Self::Bpf,
         Self::Namespaces,
         Self::Config,
+        Self::Nat,
         Self::Keys,
         Self::Paths,
         Self::Probe,
         Self::KernelLog,
     ];
+
+    /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
+    pub const fn on_request(self) -> bool {
+        matches!(self, Self::Nat | Self::Paths)
+    }
 
     /// The name in reports and logs.
     pub const fn name(self) -> &'static str {
@@ -114,6 +123,7 @@ impl Source {
             Self::Namespaces => "namespaces",
             Self::Bpf => "bpf",
             Self::Config => "config",
+            Self::Nat => "nat",
             Self::Paths => "paths",
             Self::Keys => "keys",
             Self::Probe => "probe",
@@ -166,6 +176,10 @@ pub enum Body {
     ConntrackTally(conntrack::CtTally),
     /// New conntrack entries, counted by events.
     ConntrackEvents(conntrack::CtEvents),
+    /// What discovery found out about the NAT in front.
+    Nat(nat::NatFacts),
+    /// How many flows the NAT in front allows, as the user says.
+    NatBudget(nat::Budget),
     /// A named target, measured.
     Path(Box<path::PathSample>),
     /// What an earlier run measured of a target.

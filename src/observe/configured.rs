@@ -8,6 +8,7 @@ use std::net::ToSocketAddrs;
 
 use super::{Emit, ObserveError, Observer};
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::nat::Budget;
 use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::time::Span;
@@ -19,6 +20,7 @@ const RESOLVE_AGAIN: Span = Span::from_secs(300);
 pub struct Configured {
     peers: Vec<ConfiguredPeer>,
     resolved_at: Option<std::time::Instant>,
+    budget: Option<Budget>,
     unresolved: Vec<String>,
 }
 
@@ -28,8 +30,16 @@ impl Configured {
         Self {
             peers,
             resolved_at: None,
+            budget: None,
             unresolved: Vec::new(),
         }
+    }
+
+    /// With what the user says of the NAT in front.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Option<Budget>) -> Self {
+        self.budget = budget;
+        self
     }
 
     fn resolve(&mut self) {
@@ -62,6 +72,9 @@ impl Observer for Configured {
         if due {
             self.resolved_at = Some(now);
             let at = clock::now();
+            if let Some(budget) = &self.budget {
+                emit.emit(at, Span::ZERO, Body::NatBudget(budget.clone()));
+            }
             self.resolve();
             emit.emit(at, clock::now() - at, Body::ConfiguredPeers(self.peers.clone()));
         }

@@ -16,6 +16,7 @@ pub mod executable;
 pub mod host;
 pub mod kernel_log;
 pub mod keys;
+pub mod nat;
 pub mod nat_rules;
 mod pace;
 pub mod path;

@@ -10,6 +10,11 @@ pub mod handshake;
 pub mod link;
 pub mod mtu;
 pub mod pacing;
+
+pub mod limiter;
+pub mod natdisc;
+pub mod quota;
+pub mod reflector;
 pub mod size_search;
 pub mod stack;
 

@@ -15,6 +15,7 @@ use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
+use crate::observation::nat::NatFacts;
 use crate::observation::nat_rules::NatRules;
 use crate::observation::packet::{Bytes, CheckedMessage};
 use crate::observation::path::{Failure, PathSample};
@@ -104,10 +105,15 @@ impl Anonymiser {
                     self.addresses.socket(&mut snat.destination);
                 }
             }
+            Body::Nat(facts) => self.nat(facts),
             Body::Path(sample) => self.path(sample),
             Body::PathPast(past) => self.target(&mut past.target),
             Body::Probe(probed) => self.probed(&mut probed.fact),
-            Body::Counters(_) | Body::ConntrackStats(_) | Body::ConntrackEvents(_) | Body::Sampling(_) => {}
+            Body::Counters(_)
+            | Body::ConntrackStats(_)
+            | Body::ConntrackEvents(_)
+            | Body::Sampling(_)
+            | Body::NatBudget(_) => {}
             Body::NatRules(rules) => self.nat_rules(rules),
         }
         other
@@ -246,6 +252,36 @@ impl Anonymiser {
         }
         peer.resolved.iter_mut().for_each(|a| self.addresses.socket(a));
         peer.allowed_ips.iter_mut().for_each(|c| self.addresses.cidr(c));
+    }
+
+    fn nat(&mut self, facts: &mut NatFacts) {
+        for server in &mut facts.servers {
+            server.name = self.word(&server.name);
+            self.addresses.socket(&mut server.address);
+            server.other.iter_mut().for_each(|o| self.addresses.socket(o));
+            for problem in &mut server.problems {
+                *problem = self.text(problem);
+            }
+        }
+        for family in &mut facts.families {
+            family.local.iter_mut().for_each(|a| self.addresses.socket(a));
+            family.external.iter_mut().for_each(|a| self.addresses.socket(a));
+            family
+                .external_addresses
+                .iter_mut()
+                .for_each(|a| self.addresses.ip(a));
+            for test in &mut family.left_out {
+                test.why = self.text(&test.why);
+            }
+        }
+        for gateway in &mut facts.gateways {
+            self.addresses.ip(&mut gateway.gateway);
+            gateway.external.iter_mut().for_each(|a| self.addresses.ip(a));
+        }
+        facts
+            .hops
+            .iter_mut()
+            .for_each(|hop| self.addresses.ip(&mut hop.address));
     }
 
     fn host_port(&mut self, host: &str, port: &str) -> String {

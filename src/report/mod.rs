@@ -1,5 +1,6 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
+pub mod agent;
 pub mod build;
 pub mod captured;
 mod conntrack;
@@ -20,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::finding::{Finding, ProcessRef, Severity};
 use crate::observation::conntrack::{CtTally, SnatTally};
 use crate::observation::host::HostFacts;
+use crate::observation::nat::NatFacts;
 use crate::observation::{Source, SourceStatus};
 use crate::rules::{NotChecked, Suppressed};
 use crate::time::{Span, Timestamp};
@@ -52,8 +54,12 @@ pub struct Report {
     pub sockets: Sockets,
     /// Conntrack as a table; `None` where it was not observed.
     pub conntrack: Option<Conntrack>,
+    /// The NAT in front of this host; `None` where it was not probed.
+    pub nat: Option<NatFacts>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// What the agent has confined itself to, by name; `None` for a command that looks once.
+    pub confined: Option<Vec<&'static str>>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
     /// Two captures side by side, where the same messages passed both places.

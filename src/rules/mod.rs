@@ -13,6 +13,7 @@ pub mod probed;
 pub mod registry;
 mod shell;
 pub mod tunnel;
+pub mod upstream;
 
 pub use evaluate::{Evaluation, NotChecked, Part, Suppressed, evaluate, evaluate_parts};
 
@@ -48,6 +49,8 @@ pub enum Area {
     Ports,
     /// Conntrack and NAT on this host.
     Conntrack,
+    /// The NAT upstream.
+    Upstream,
     /// Paths and names.
     Paths,
 }
@@ -59,6 +62,7 @@ impl Area {
             Self::Wireguard => "WireGuard",
             Self::Ports => "Sockets and ephemeral ports",
             Self::Conntrack => "Conntrack and NAT on this host",
+            Self::Upstream => "The NAT upstream",
             Self::Paths => "Paths and names",
         }
     }

@@ -1,23 +1,21 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
+use super::{Rule, captured, conntrack, path, ports, probed, tunnel, upstream};
 use crate::observation::Source;
-use crate::track::World;
-
-use super::{Rule, captured, conntrack, path, ports, probed, tunnel};
 
 /// Every area's rules, as a live host is judged by.
-pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES];
+pub const AREAS: &[&[Rule]] = &[
+    tunnel::RULES,
+    ports::RULES,
+    conntrack::RULES,
+    upstream::RULES,
+    path::RULES,
+];
 
 /// Every rule for a live host.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
-}
-
-/// Every rule that there is something to judge by in `world`: those for a live host, and those for what was asked for beside.
-pub fn of(world: &World) -> impl Iterator<Item = &'static Rule> + use<> {
-    let measured = world.sources.get(Source::Paths).is_some();
-    rules().chain(paths().filter(move |_| measured))
 }
 
 /// Every rule for measured paths: only where targets were named is there something to judge.
@@ -40,6 +38,11 @@ pub fn compared() -> impl Iterator<Item = &'static Rule> {
     captured::compared::RULES.iter()
 }
 
+/// Every rule for what `nat` discovers.
+pub fn nat() -> impl Iterator<Item = &'static Rule> {
+    rules().filter(|rule| rule.needs.iter().any(|group| group.contains(&Source::Nat)))
+}
+
 /// One rule for each code that there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
     let new = |code: &str| rules().all(|live| live.code != code);
@@ -52,6 +55,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(only_probed)
         .chain(ports::RULES)
         .chain(conntrack::RULES)
+        .chain(upstream::RULES)
         .chain(path::RULES)
 }
 

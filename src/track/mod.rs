@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod counters;
 pub mod handshake;
 pub mod kernel_log;
+pub mod natclass;
 pub mod natpool;
 pub mod natrules;
 pub mod opened;
@@ -66,6 +67,8 @@ pub struct World {
     pub connects: connects::ConnectState,
     /// Conntrack over time.
     pub conntrack: conntrack::ConntrackState,
+    /// The NAT in front, as discovered.
+    pub nat: natclass::NatState,
     /// Measured paths.
     pub paths: paths::PathState,
     /// What was probed, and what came of it.
@@ -94,6 +97,7 @@ impl World {
             processes: processes::ProcessState::default(),
             connects: connects::ConnectState::default(),
             conntrack: conntrack::ConntrackState::default(),
+            nat: natclass::NatState::default(),
             paths: paths::PathState::default(),
             probes: probes::Probes::default(),
         }
@@ -142,6 +146,8 @@ impl World {
             Body::ConntrackStats(stats) => self.conntrack.apply_stats(at, stats),
             Body::ConntrackTally(tally) => self.conntrack.apply_tally(at, tally),
             Body::ConntrackEvents(events) => self.conntrack.apply_events(*events),
+            Body::Nat(facts) => self.nat.apply(at, facts),
+            Body::NatBudget(budget) => self.nat.apply_budget(budget),
             Body::Path(sample) => self.paths.apply(at, sample),
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),

@@ -11,6 +11,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("iptables-nft", "iptables"),
     ("tcpdump", "tcpdump"),
+    ("turnserver", "coturn"),
+    ("turnutils_natdiscovery", "coturn"),
+    ("stun", "stun-client"),
 ];
 
 /// True when the lab can run. `WGNAT_LAB=skip` makes it print `skipped: …` and return false.

@@ -77,7 +77,7 @@ fn reflect(socket: &UdpSocket, stopped: &io::PipeReader, seen: &Mutex<BTreeSet<S
 }
 
 /// Waits for `socket` to be readable; false when `stopped` came first.
-pub(super) fn readable_before(socket: &impl AsFd, stopped: &io::PipeReader) -> bool {
+pub fn readable_before(socket: &impl AsFd, stopped: &io::PipeReader) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut fds = [
         PollFd::new(stopped.as_fd(), PollFlags::POLLIN),

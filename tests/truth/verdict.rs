@@ -70,6 +70,17 @@ impl Verdict {
             .map(|value| Found { value, verdict: self })
     }
 
+    /// Asserts that so many findings with this code are not folded away.
+    #[track_caller]
+    pub fn finding_count(&self, code: &str, count: usize) {
+        let found = self.findings().filter(|f| f.code() == code).count();
+        assert!(
+            found == count,
+            "{found} findings `{code}`, not {count}.\n{}",
+            self.everything()
+        );
+    }
+
     /// The only finding with this code that is not folded away.
     #[track_caller]
     pub fn finding(&self, code: &str) -> Found<'_> {

@@ -39,6 +39,7 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         .into_iter()
         .flatten()
         .chain(captured)
+        .chain(super::nat::tables(report))
         .chain(paths)
         .chain(places)
         .collect()

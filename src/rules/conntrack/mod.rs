@@ -7,7 +7,7 @@
 use super::Rule;
 
 mod buckets;
-mod counters;
+pub(super) mod counters;
 mod dns;
 mod full;
 mod insert_failed;

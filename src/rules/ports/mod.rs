@@ -18,9 +18,9 @@ mod listener_taken;
 mod low;
 mod refused;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod timewait;
-mod tuple;
+pub(super) mod tuple;
 mod udp_low;
 mod unanswered;
 

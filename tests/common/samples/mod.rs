@@ -50,7 +50,9 @@ pub fn empty() -> Report {
         wireguard: Wireguard::default(),
         sockets: Sockets::default(),
         conntrack: None,
+        nat: None,
         captures: Vec::new(),
+        confined: None,
         paths: Vec::new(),
         places: None,
         namespaces: Vec::new(),
@@ -74,7 +76,7 @@ pub fn host(hostname: &str) -> HostFacts {
 pub fn all_see() -> Vec<(Source, SourceStatus)> {
     Source::ALL
         .into_iter()
-        .filter(|s| *s != Source::Config)
+        .filter(|s| !matches!(s, Source::Config | Source::Nat))
         .map(|s| {
             let status = SourceStatus {
                 cost_cpu: Duration::from_millis(4),

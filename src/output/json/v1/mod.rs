@@ -5,6 +5,7 @@
 
 mod captured;
 mod finding;
+mod nat;
 mod paths;
 mod places;
 mod probed;
@@ -14,6 +15,7 @@ pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
@@ -97,6 +99,10 @@ pub enum SchemaName {
 pub struct Agent {
     /// The version of wgnat.
     pub version: String,
+    /// What `wgnat agent` has confined itself to: `capabilities`, `no_new_privs`, `landlock`, `seccomp`; absent for a
+    /// command that looks once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Vec<&'static str>>,
 }
 
 /// The host that was looked at. Every field is null where it could not be read.
@@ -184,10 +190,6 @@ pub struct NotChecked {
     pub reason: Option<String>,
 }
 
-/// NAT in front of this host.
-#[derive(Debug, Default, Serialize, JsonSchema)]
-pub struct Nat {}
-
 impl From<&report::Report> for Report {
     fn from(r: &report::Report) -> Self {
         Self {
@@ -196,6 +198,7 @@ impl From<&report::Report> for Report {
             duration_seconds: r.duration.as_secs_f64(),
             agent: Agent {
                 version: r.version.clone(),
+                confinement: r.confined.clone(),
             },
             host: host(r),
             status: match r.status {
@@ -211,7 +214,7 @@ impl From<&report::Report> for Report {
             wireguard: tables::wireguard(&r.wireguard),
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
-            nat: Nat::default(),
+            nat: r.nat.as_ref().map(nat::nat).unwrap_or_default(),
             paths: r.paths.iter().map(paths::path).collect(),
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),

@@ -1,0 +1,158 @@
+//! Discovers what NAT is in front of this host, by asking STUN servers that the user named.
+//!
+//! Needs no privilege. It sends some dozens of datagrams of about 100 bytes to those servers and opens a TCP connection to
+//! each; nobody is asked who was not named. The tests themselves are `probe::natdisc`; here are their sockets.
+
+mod driver;
+mod gateway;
+mod hops;
+pub mod quota;
+pub mod resolve;
+mod tcp;
+
+use super::{Emit, ObserveError, Observer};
+use crate::observation::nat::NatFacts;
+use crate::observation::{Body, Source, SourceState, SourceStatus};
+use crate::probe::natdisc::Plan;
+use crate::sys::{clock, random};
+use crate::time::Span;
+pub use resolve::Server;
+
+/// What to find out.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The servers.
+    pub servers: Vec<Server>,
+    /// Measure the mapping's lifetime, up to so long.
+    pub lifetime: Option<Span>,
+    /// Open so many flows to the first server, which has to be our own.
+    pub flows: Option<u32>,
+    /// Wait so long for room after a quota.
+    pub hold: Option<Span>,
+}
+
+/// How often the NAT is asked again: it seldom changes, and the servers are somebody's.
+const INTERVAL: Span = Span::from_secs(600);
+
+/// The observer.
+pub struct NatObserver {
+    wanted: Wanted,
+    /// Why some of the named servers are not asked.
+    failed: Vec<String>,
+    looked: Option<std::time::Instant>,
+    status: SourceStatus,
+}
+
+impl NatObserver {
+    /// With servers to ask, by their names. One that cannot be resolved is left out; none that can is an error.
+    pub fn named(names: &[String]) -> Result<Self, ObserveError> {
+        let mut wanted = Wanted::default();
+        let mut failed = Vec::new();
+        for name in names {
+            match resolve::resolve(name) {
+                Ok(servers) => wanted.servers.extend(servers),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        if wanted.servers.is_empty() {
+            return Err(ObserveError::Absent {
+                what: failed.join("; "),
+            });
+        }
+        Ok(Self {
+            wanted,
+            failed,
+            looked: None,
+            status: SourceStatus::ok(),
+        })
+    }
+}
+
+impl Observer for NatObserver {
+    fn source(&self) -> Source {
+        Source::Nat
+    }
+
+    fn interval(&self) -> Span {
+        INTERVAL
+    }
+
+    fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        // The last look of a short watch must not ask everything a second time.
+        let fresh = self.looked.is_some_and(|at| clock::instant() - at < INTERVAL / 2);
+        if fresh {
+            return Ok(self.status.clone());
+        }
+        let started = clock::instant();
+        let facts = discover(&self.wanted).map_err(|source| ObserveError::System {
+            doing: "discovering the NAT in front".to_owned(),
+            source,
+        })?;
+        self.looked = Some(clock::instant());
+        self.status = status(&facts);
+        if self.status.state == SourceState::Ok && !self.failed.is_empty() {
+            self.status = SourceStatus::degraded(self.failed.join("; "));
+        }
+        emit.emit(clock::now(), clock::instant() - started, Body::Nat(facts));
+        Ok(self.status.clone())
+    }
+}
+
+/// Runs a discovery to its end.
+pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
+    let plan = Plan {
+        servers: wanted
+            .servers
+            .iter()
+            .map(|s| (s.name.clone(), s.address))
+            .collect(),
+        key: random::key()?,
+        lifetime: wanted.lifetime,
+    };
+    // Beside the tests: both take a second or so, and neither waits for the other.
+    let first = wanted.servers.first().map(|s| s.address);
+    let around = std::thread::Builder::new()
+        .name("nat-around".to_owned())
+        .stack_size(512 * 1024)
+        .spawn(move || {
+            let hops = first.map(hops::find).unwrap_or_default();
+            let gateways = gateway::default_gateway().map(gateway::ask).unwrap_or_default();
+            (hops, gateways)
+        })?;
+    let facts = driver::run(plan);
+    let (hops, gateways) = around.join().unwrap_or_default();
+    let mut facts = facts?;
+    (facts.hops, facts.gateways) = (hops, gateways);
+    if let Some(flows) = wanted.flows {
+        let answering = facts.servers.iter().find(|s| s.udp_rtt.is_some());
+        if let Some(server) = answering {
+            facts.quota = Some(quota::measure(server, flows, wanted.hold)?);
+        }
+    }
+    Ok(facts)
+}
+
+/// How well a discovery could see: not at all where no server answered.
+pub fn status(facts: &NatFacts) -> SourceStatus {
+    let over_udp = facts.servers.iter().filter(|s| s.udp_rtt.is_some()).count();
+    let over_tcp = facts.servers.iter().filter(|s| s.tcp_rtt.is_some()).count();
+    if over_udp + over_tcp == 0 {
+        let problems: Vec<String> = facts
+            .servers
+            .iter()
+            .map(|s| format!("{}: {}", s.name, s.problems.join(", ")))
+            .collect();
+        return SourceStatus::unavailable(format!("no STUN server answered ({})", problems.join("; ")));
+    }
+    let silent: Vec<&str> = facts
+        .servers
+        .iter()
+        .filter(|s| s.udp_rtt.is_none() && s.tcp_rtt.is_none())
+        .map(|s| s.name.as_str())
+        .collect();
+    if silent.is_empty() {
+        SourceStatus::ok()
+    } else {
+        SourceStatus::degraded(format!("no answer from {}", silent.join(", ")))
+    }
+}

@@ -1,0 +1,242 @@
+//! How long an idle UDP mapping lives (RFC 5780, section 4.6): many mappings age side by side, each for a time of its own,
+//! and each is called once, from another socket, by way of RESPONSE-PORT.
+//!
+//! Polite: two packets each way and age, and no more sockets than ages. An answer that comes through refreshes the
+//! mapping, so none is called twice.
+
+use std::net::SocketAddr;
+
+use super::transaction::Ask;
+use super::{Discovery, Effect, Purpose, Role, SocketId};
+use crate::observation::nat::{Family, LifetimeFacts};
+use crate::time::{Span, Timestamp};
+
+/// The ages tried first, in seconds: dense where NATs' defaults lie (30 s for Linux's unanswered flows, 60, 120 by RFC 4787,
+/// 300 where it is followed generously). The first shows that calling works at all.
+const AGES: [u64; 20] = [
+    1, 2, 3, 5, 8, 12, 17, 22, 28, 33, 45, 58, 63, 90, 115, 125, 175, 185, 295, 310,
+];
+/// Ages tried between the last that lived and the first that did not.
+const FINER: u32 = 4;
+
+/// One mapping that ages.
+#[derive(Debug)]
+struct Ageing {
+    age: Span,
+    /// When it was made, and where it is outside.
+    born: Option<(Timestamp, SocketAddr)>,
+    asked: bool,
+    alive: Option<bool>,
+}
+
+/// The measurement.
+#[derive(Debug)]
+pub(crate) struct Lifetime {
+    server: SocketAddr,
+    all: Vec<Ageing>,
+    refined: bool,
+    /// The server does not answer to another port.
+    pub unsupported: bool,
+}
+
+impl Lifetime {
+    pub(super) fn timeout(&self) -> Option<Timestamp> {
+        if self.unsupported {
+            return None;
+        }
+        let waiting = self.all.iter().filter(|a| !a.asked);
+        waiting.filter_map(|a| a.born.map(|(at, _)| at + a.age)).min()
+    }
+
+    pub(super) fn seen(&self) -> impl Iterator<Item = (Role, SocketAddr)> {
+        let born = |(n, a): (usize, &Ageing)| Some((Role::Ageing(u8::try_from(n).ok()?), a.born?.1));
+        self.all.iter().enumerate().filter_map(born)
+    }
+
+    /// The longest age that lived, and the shortest that did not.
+    fn bracket(&self) -> (Option<Span>, Option<Span>) {
+        let of = |alive| {
+            self.all
+                .iter()
+                .filter(move |a| a.alive == Some(alive))
+                .map(|a| a.age)
+        };
+        let gone = of(false).min();
+        // A mapping that lived longer than another that was lost: the loss was the packet's, not the mapping's.
+        (of(true).filter(|a| gone.is_none_or(|g| *a < g)).max(), gone)
+    }
+
+    pub(super) fn facts(&self) -> Result<LifetimeFacts, String> {
+        if self.unsupported {
+            return Err("the server does not answer to another port (RESPONSE-PORT)".to_owned());
+        }
+        match self.bracket() {
+            (Some(alive_after), gone) => Ok(LifetimeFacts {
+                alive_after,
+                gone_after: gone.map(|g| g.as_secs_f64()),
+            }),
+            (None, _) => Err("not even a fresh mapping let an answer from the same server in".to_owned()),
+        }
+    }
+}
+
+impl Discovery {
+    /// Begins the measurement once the tests before it are over.
+    pub(super) fn begin_lifetime(&mut self, family: Family) {
+        let Some(longest) = self.plan.lifetime else {
+            return;
+        };
+        let others = self
+            .transactions
+            .any(|p| !matches!(p, Purpose::Age(_) | Purpose::StillThere(_)));
+        let Some(state) = self.families.get_mut(&family) else {
+            return;
+        };
+        if others || state.lifetime.is_some() {
+            return;
+        }
+        let of_family = |s: &&crate::observation::nat::ServerFacts| {
+            Family::of(s.address.ip()) == family && s.udp_rtt.is_some()
+        };
+        let primary = state.primary.and_then(|place| self.servers.get(place));
+        let Some(server) = primary.or_else(|| self.servers.iter().find(of_family)) else {
+            return;
+        };
+        let mut ages: Vec<Span> = AGES
+            .iter()
+            .map(|s| Span::from_secs(*s))
+            .filter(|a| *a < longest)
+            .collect();
+        ages.push(longest);
+        state.lifetime = Some(Lifetime {
+            server: server.address,
+            all: Vec::new(),
+            refined: false,
+            unsupported: false,
+        });
+        self.add_ages(family, &ages);
+    }
+
+    fn add_ages(&mut self, family: Family, ages: &[Span]) {
+        let Some(lifetime) = self.families.get_mut(&family).and_then(|s| s.lifetime.as_mut()) else {
+            return;
+        };
+        for age in ages {
+            let Ok(n) = u8::try_from(lifetime.all.len()) else {
+                return;
+            };
+            lifetime.all.push(Ageing {
+                age: *age,
+                born: None,
+                asked: false,
+                alive: None,
+            });
+            let role = Role::Ageing(n);
+            self.effects
+                .push_back(Effect::Open(SocketId { family, role }, lifetime.server));
+        }
+    }
+
+    pub(super) fn begin_ageing(&mut self, family: Family, n: u8) {
+        let Some(server) = self.lifetime_of(family).map(|l| l.server) else {
+            return;
+        };
+        self.ask(family, Role::Ageing(n), server, Ask::default(), Purpose::Age(n));
+    }
+
+    fn lifetime_of(&mut self, family: Family) -> Option<&mut Lifetime> {
+        self.families.get_mut(&family)?.lifetime.as_mut()
+    }
+
+    fn ageing(&mut self, family: Family, n: u8) -> Option<&mut Ageing> {
+        self.lifetime_of(family)?.all.get_mut(usize::from(n))
+    }
+
+    pub(super) fn aged(&mut self, family: Family, n: u8, seen: SocketAddr) {
+        let now = self.now;
+        if let Some(ageing) = self.ageing(family, n) {
+            ageing.born = Some((now, seen));
+        }
+    }
+
+    /// Calls those that have come of age.
+    pub(super) fn age(&mut self) {
+        let now = self.now;
+        let mut due = Vec::new();
+        for (family, state) in &mut self.families {
+            let Some(lifetime) = &mut state.lifetime else {
+                continue;
+            };
+            for (n, ageing) in lifetime.all.iter_mut().enumerate() {
+                if let Some((born, _)) = ageing.born
+                    && !ageing.asked
+                    && born + ageing.age <= now
+                {
+                    ageing.asked = true;
+                    due.push((*family, u8::try_from(n).unwrap_or(u8::MAX), lifetime.server));
+                }
+            }
+        }
+        for (family, n, server) in due {
+            let role = Role::Asking(n);
+            self.effects
+                .push_back(Effect::Open(SocketId { family, role }, server));
+        }
+    }
+
+    pub(super) fn ask_ageing(&mut self, family: Family, n: u8) {
+        let Some(server) = self.lifetime_of(family).map(|l| l.server) else {
+            return;
+        };
+        let Some((_, outside)) = self.ageing(family, n).and_then(|a| a.born) else {
+            return;
+        };
+        let ask = Ask {
+            change: None,
+            response_port: Some(outside.port()),
+        };
+        self.ask(family, Role::Asking(n), server, ask, Purpose::StillThere(n));
+    }
+
+    /// The answer came: to the ageing socket, or back to the one that asked.
+    pub(super) fn answered_ageing(&mut self, socket: SocketId, n: u8) {
+        if socket.role == Role::Ageing(n) {
+            self.aged_to(socket.family, n, true);
+        } else if let Some(lifetime) = self.lifetime_of(socket.family) {
+            lifetime.unsupported = true;
+        }
+    }
+
+    pub(super) fn silent_ageing(&mut self, family: Family, n: u8) {
+        self.aged_to(family, n, false);
+    }
+
+    fn aged_to(&mut self, family: Family, n: u8, alive: bool) {
+        if let Some(ageing) = self.ageing(family, n) {
+            ageing.alive = Some(alive);
+        }
+        for role in [Role::Ageing(n), Role::Asking(n)] {
+            self.effects.push_back(Effect::Close(SocketId { family, role }));
+        }
+        self.refine(family);
+    }
+
+    /// Once all ages are known, looks closer between the last that lived and the first that did not.
+    fn refine(&mut self, family: Family) {
+        let Some(lifetime) = self.lifetime_of(family) else {
+            return;
+        };
+        let open = lifetime.all.iter().any(|a| a.born.is_some() && a.alive.is_none());
+        if open || lifetime.refined || lifetime.unsupported {
+            return;
+        }
+        lifetime.refined = true;
+        if let (Some(alive), Some(gone)) = lifetime.bracket() {
+            let step = (gone - alive) / (FINER + 1);
+            if step >= Span::from_millis(200) {
+                let ages: Vec<Span> = (1..=FINER).map(|i| alive + step * i).collect();
+                self.add_ages(family, &ages);
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! NATs that RFC 4787 has names for, made with nftables on the lab's router.
+
+use super::addresses::{CLIENT, ROUTER_WAN};
+
+fn table(body: &str) -> String {
+    format!("table ip lab_nat\ndelete table ip lab_nat\ntable ip lab_nat {{\n{body}\n}}\n")
+}
+
+const POST: &str = "chain post { type nat hook postrouting priority srcnat; oifname \"wan0\" masquerade; }";
+
+/// Endpoint-independent mapping and filtering: "full cone" in RFC 3489's words.
+pub fn full_cone() -> String {
+    table(&format!(
+        "chain pre {{ type nat hook prerouting priority dstnat; iifname \"wan0\" udp dport 1024-65535 dnat to {}; }}\n{POST}",
+        CLIENT.v4
+    ))
+}
+
+/// Endpoint-independent mapping, address-dependent filtering: "restricted cone".
+pub fn address_restricted() -> String {
+    table(&format!(
+        "set known {{ type ipv4_addr; flags dynamic, timeout; timeout 60s; }}
+chain out {{ type filter hook forward priority filter; iifname \"lan0\" oifname \"wan0\" update @known {{ ip daddr }}; }}
+chain pre {{ type nat hook prerouting priority dstnat; iifname \"wan0\" ip saddr @known udp dport 1024-65535 dnat to {}; }}
+{POST}",
+        CLIENT.v4
+    ))
+}
+
+/// A full cone that also leads its own address back in.
+pub fn hairpinning() -> String {
+    table(&format!(
+        "chain pre {{ type nat hook prerouting priority dstnat;
+iifname \"wan0\" udp dport 1024-65535 dnat to {client};
+iifname \"lan0\" ip daddr {wan} udp dport 1024-65535 dnat to {client}; }}
+chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" masquerade; oifname \"lan0\" ip saddr {client} masquerade; }}",
+        client = CLIENT.v4,
+        wan = ROUTER_WAN.v4
+    ))
+}
+
+/// Two external addresses, given out by destination or, where `persistent`, by source.
+pub fn pool(persistent: bool) -> String {
+    let flag = if persistent { " persistent" } else { "" };
+    table(&format!(
+        "chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" snat to 203.0.113.1-203.0.113.3{flag}; }}"
+    ))
+}
+
+/// A firewall that drops UDP in both directions, with NAT.
+pub fn udp_dropped() -> String {
+    table(&format!(
+        "chain no_udp {{ type filter hook forward priority filter; meta l4proto udp drop; }}\n{POST}"
+    ))
+}
+
+/// A NAT that lets through so many new flows a second.
+pub fn rate_limited(per_second: u32) -> String {
+    table(&format!(
+        "chain slow {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
+    ))
+}
