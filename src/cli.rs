@@ -179,10 +179,10 @@ pub struct Top {
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
-    /// Count each connect and close in the kernel with eBPF: exact rates, and owners of closed connections; takes some 36 MiB
-    /// more memory
-    #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
-    pub count_connects: bool,
+    /// Do not count connects and closes in the kernel with eBPF, which gives exact rates and owners of closed connections
+    /// where CAP_BPF and CAP_PERFMON are held
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
 }
 
 /// `wgnat agent`.

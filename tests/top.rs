@@ -57,7 +57,7 @@ fn destinations_are_shown_sorted_filtered_held_still_and_opened() {
     let other = TcpServer::start(lab.server(), at(&lab, 9000), Serve::Echo);
     let _held = hold(lab.client(), other.address(), 30);
     let terminal = Terminal::open(lab.client(), 80, 24, &[]);
-    terminal.line(&format!("{TOP} --count-connects"));
+    terminal.line(TOP);
 
     // Under real load, worst first; the process is named.
     let busy = format!("{}:8080", lab.server_ip());

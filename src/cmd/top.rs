@@ -53,7 +53,7 @@ pub fn run(args: &Top, settings: &Settings) -> anyhow::Result<u8> {
         netns.enter()?;
     }
     let mut observers = observers::all(args.netns.clone(), configured);
-    if !args.count_connects {
+    if args.no_bpf {
         observers.retain(|(source, _)| *source != Source::Bpf);
     }
     let look = Look {

@@ -172,7 +172,7 @@ fn arithmetic(case: &Case<'_>, s: &Sizing) -> String {
                      is the average and 3.5 times its square root",
                 (false, false) =>
                     "from looks, so a burst between two was not seen; the time open is derived by Little's law; the pool is \
-                     the average and 3.5 times its square root, at least that peak; --count-connects measures all this",
+                     the average and 3.5 times its square root, at least that peak; with CAP_BPF and CAP_PERFMON wgnat measures all this",
             }
         )
     } else {

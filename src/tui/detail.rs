@@ -133,7 +133,7 @@ fn destination(d: &DestinationRow, key: &Tuple, snapshot: &Snapshot) -> Vec<Line
     } else {
         lines.push(line(
             "Process",
-            "not known: TIME_WAIT has no owner; with --count-connects each connect names its process",
+            "not known: TIME_WAIT has no owner; with CAP_BPF and CAP_PERFMON each connect names its process",
         ));
     }
     let about = |f: &&Finding| match &f.subject {

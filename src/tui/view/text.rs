@@ -44,7 +44,7 @@ pub fn help() -> Vec<Line> {
         ),
         (
             "opens/s",
-            "new connections a second; estimated from looks unless --count-connects counts them",
+            "new connections a second; counted where CAP_BPF and CAP_PERFMON are held, else estimated from looks",
         ),
         (
             "used",
