@@ -1,5 +1,6 @@
 //! The command line: one table of commands and flags, from which help, completions and the manual page come.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -81,6 +82,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
     Doctor(Doctor),
+    /// Watch this host for good: serve metrics, findings and a page over HTTP, and keep history
+    Agent(Agent),
     /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
     Top(Top),
     /// Say what is wrong with the WireGuard in a capture file (pcap or pcapng), and show its handshakes
@@ -177,6 +180,62 @@ pub struct Top {
     /// more memory
     #[arg(long, env = "WGNAT_COUNT_CONNECTS")]
     pub count_connects: bool,
+}
+
+/// `wgnat agent`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+The agent only looks: it changes no setting and sends no packet, but that with --wg-config it asks the system's resolver for
+the endpoints' names. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
+3 it could not begin.")]
+pub struct Agent {
+    /// Serve HTTP here; beyond loopback a token is needed [default: 127.0.0.1:9986]
+    #[arg(long, value_name = "ADDR:PORT", env = "WGNAT_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Keep history in this file (SQLite); made where it is not there
+    #[arg(long, value_name = "FILE", env = "WGNAT_STORE")]
+    pub store: Option<PathBuf>,
+    /// Observe another network namespace: a name (ip netns), a path or a process id
+    #[arg(long, value_name = "NAME|PATH|PID", env = "WGNAT_NETNS")]
+    pub netns: Option<String>,
+    /// Also look at the peers of this wg-quick file (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    pub wg_config: Vec<PathBuf>,
+    /// Percent of one core to keep to: observers look more seldom where they need more [default: 1]
+    #[arg(long, value_name = "PERCENT", env = "WGNAT_CPU_BUDGET")]
+    pub cpu_budget: Option<f64>,
+    /// Ask for the bearer token in this file, for all but /metrics, /healthz and /readyz
+    #[arg(long, value_name = "FILE", env = "WGNAT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Serve everything beyond loopback without a token
+    #[arg(long, conflicts_with = "token_file")]
+    pub allow_unauthenticated: bool,
+    /// Run as this user, once what needs root is open
+    #[arg(long, value_name = "NAME", env = "WGNAT_USER")]
+    pub user: Option<String>,
+    /// Give up what is not needed (capabilities, files, system calls): as far as the kernel allows, not at all, or not without
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", env = "WGNAT_CONFINE")]
+    pub confine: Option<Confine>,
+    /// Do not count connects in the kernel with eBPF
+    #[arg(long, env = "WGNAT_NO_BPF")]
+    pub no_bpf: bool,
+    /// Read the configuration and what it names, say what is wrong with it, and end
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Whether the agent confines itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confine {
+    /// As far as the kernel allows; what is not in force is said.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+    /// Wholly, or it does not begin.
+    Require,
 }
 
 /// `wgnat analyze`.
@@ -276,40 +335,6 @@ pub struct Path {
     pub fail_on: Option<FailOn>,
 }
 
-/// `wgnat reflect`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-With two addresses of a family it serves all of RFC 5780 for that family; with one, the tests that need no second address.
-No answer over UDP is longer than its request, so that nobody can use the server to flood another: `wgnat nat` makes its
-requests long enough. Other clients do not; --answer-short-requests serves them too.")]
-pub struct Reflect {
-    /// Serve at this address; give two of a family for all tests (may be repeated) [default: 127.0.0.1 and 127.0.0.2]
-    #[arg(long, value_name = "HOST", value_delimiter = ',')]
-    pub address: Vec<String>,
-    /// The two ports, or one
-    #[arg(long, value_name = "PORT[,PORT]", value_delimiter = ',', num_args = 1..=2, default_values_t = [3478, 3479], value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Vec<u16>,
-    /// What clients know an --address by, where it is translated on the way in (in the order of --address)
-    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
-    pub public: Vec<std::net::IpAddr>,
-    /// Answer requests that are shorter than their answer, too: up to about five times the bytes go to whoever the request
-    /// claims to be from
-    #[arg(long)]
-    pub answer_short_requests: bool,
-    /// Requests per second that are answered for each source prefix (/24, /56); 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub rate_limit: u32,
-    /// Requests that a prefix may send at once
-    #[arg(long, value_name = "N", default_value_t = 400)]
-    pub burst: u32,
-    /// Serve Prometheus metrics here; beyond loopback only if you say so
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub metrics: Option<std::net::SocketAddr>,
-    /// Threads that serve each UDP socket
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub threads: u8,
-}
-
 /// `wgnat probe`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -361,7 +386,7 @@ pub struct Probe {
     pub dns: Vec<String>,
     /// Connect to this port inside the tunnel (may be repeated)
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub tcp: Vec<std::net::SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
     /// Search for the largest packet through the tunnel, with pings to the first --ping address
     #[arg(long)]
     pub mtu: bool,
@@ -383,6 +408,40 @@ pub struct Probe {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+}
+
+/// `wgnat reflect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With two addresses of a family it serves all of RFC 5780 for that family; with one, the tests that need no second address.
+No answer over UDP is longer than its request, so that nobody can use the server to flood another: `wgnat nat` makes its
+requests long enough. Other clients do not; --answer-short-requests serves them too.")]
+pub struct Reflect {
+    /// Serve at this address; give two of a family for all tests (may be repeated) [default: 127.0.0.1 and 127.0.0.2]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub address: Vec<String>,
+    /// The two ports, or one
+    #[arg(long, value_name = "PORT[,PORT]", value_delimiter = ',', num_args = 1..=2, default_values_t = [3478, 3479], value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// What clients know an --address by, where it is translated on the way in (in the order of --address)
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub public: Vec<std::net::IpAddr>,
+    /// Answer requests that are shorter than their answer, too: up to about five times the bytes go to whoever the request
+    /// claims to be from
+    #[arg(long)]
+    pub answer_short_requests: bool,
+    /// Requests per second that are answered for each source prefix (/24, /56); 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub rate_limit: u32,
+    /// Requests that a prefix may send at once
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub burst: u32,
+    /// Serve Prometheus metrics here; beyond loopback only if you say so
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// Threads that serve each UDP socket
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: u8,
 }
 
 /// `wgnat explain`.

@@ -19,6 +19,7 @@
 #[cfg(test)]
 extern crate self as wgnat;
 
+pub mod agent;
 pub mod budgets;
 pub mod cli;
 pub mod cmd;
@@ -34,6 +35,7 @@ pub mod probe;
 pub mod redact;
 pub mod report;
 pub mod rules;
+pub mod store;
 pub mod sys;
 pub mod time;
 pub mod track;

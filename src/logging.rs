@@ -4,12 +4,17 @@ use tracing::level_filters::LevelFilter;
 
 use crate::cli::{Global, LogFormat};
 
+/// What a command says by default that answers and ends.
+pub const WARN: LevelFilter = LevelFilter::WARN;
+/// What one says that runs for good.
+pub const INFO: LevelFilter = LevelFilter::INFO;
+
 /// Sets logging up for the whole process. `WGNAT_LOG` (as `RUST_LOG` elsewhere) goes before `-v` and `-q`.
-pub fn init(global: &Global, format: LogFormat, ansi: bool) {
+pub fn init(global: &Global, default: LevelFilter, format: LogFormat, ansi: bool) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
-        (false, 1) => LevelFilter::INFO,
+        (false, 0) => default,
+        (false, 1) => LevelFilter::INFO.max(default),
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };

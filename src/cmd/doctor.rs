@@ -39,7 +39,7 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         None => live(args, settings, anonymiser, &mut progress)?,
     };
     let Judged { world, record_error } = judged;
-    let catalogue: Vec<_> = rules::registry::of(&world).collect();
+    let catalogue: Vec<_> = rules::registry::rules().collect();
     let input = Input {
         world: &world,
         thresholds: &settings.thresholds,
@@ -86,6 +86,7 @@ fn live(
     let paths = observers::paths(&args.target, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
+    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
     if settings.nat_profile.is_some() {
         observers.retain(|(source, _)| *source != Source::Config);
         let opener = observers::named_with(configured, settings.nat_profile.clone());
@@ -94,7 +95,6 @@ fn live(
     if !settings.stun.is_empty() {
         observers.push((Source::Nat, observers::nat(settings.stun.clone())));
     }
-    observers::set_budget(&mut observers, Budget::once(settings.cpu_budget));
     if args.no_bpf || settings.duration.is_zero() {
         // It counts from its start on, so one look would show nothing.
         observers.retain(|(source, _)| *source != Source::Bpf);

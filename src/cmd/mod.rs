@@ -1,5 +1,6 @@
 //! The commands: each reads its settings, starts what it needs, and writes its result.
 
+pub mod agent;
 pub mod analyze;
 pub mod doctor;
 pub mod explain;
@@ -16,6 +17,7 @@ pub mod top;
 pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
@@ -31,16 +33,23 @@ const CONFIG_LIMIT: usize = 1024 * 1024;
 /// Runs the command and says the exit code.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     let settings = settings(&cli)?;
+    let level = match &cli.command {
+        // Whoever runs for good says what it does.
+        Command::Agent(_) => logging::INFO,
+        _ => logging::WARN,
+    };
     // What is logged onto a screen that is drawn on would spoil it.
     if !(matches!(cli.command, Command::Top(_)) && io::stderr().is_terminal()) {
         logging::init(
             &cli.global,
+            level,
             settings.log_format,
             colour(settings.color, &io::stderr()),
         );
     }
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
+        Command::Agent(args) => agent::run(args, &cli, settings),
         Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Nat(args) => nat::run(args, &cli.global, &settings),
@@ -76,17 +85,22 @@ pub fn man(out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn settings(cli: &Cli) -> anyhow::Result<Settings> {
-    let file = match &cli.global.config {
+    read_settings(cli.global.config.as_deref(), &flags(cli))
+}
+
+/// Reads the configuration file, where there is one; the command line goes before it.
+fn read_settings(config: Option<&Path>, flags: &Flags) -> anyhow::Result<Settings> {
+    let file = match config {
         None => file::File::default(),
         Some(path) => {
             let text = input::text(path, CONFIG_LIMIT).map_err(|source| file::FileError::Read {
-                path: path.clone(),
+                path: path.to_owned(),
                 source,
             })?;
             file::parse(path, &text)?
         }
     };
-    Ok(Settings::build(&flags(cli), file))
+    Ok(Settings::build(flags, file))
 }
 
 fn flags(cli: &Cli) -> Flags {
@@ -109,9 +123,9 @@ fn flags(cli: &Cli) -> Flags {
             max_duration,
             fail_on,
             wg_config,
+            cpu_budget,
             stun,
             nat_profile,
-            cpu_budget,
             ..
         }) => Flags {
             cpu_budget: *cpu_budget,
@@ -121,6 +135,11 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: wg_config.clone(),
             stun: stun.clone(),
             nat_profile: nat_profile.clone(),
+            ..common
+        },
+        Command::Agent(args) => Flags {
+            wg_config: args.wg_config.clone(),
+            agent: agent::flags(args),
             ..common
         },
         Command::Top(args) => Flags {
@@ -135,11 +154,11 @@ fn flags(cli: &Cli) -> Flags {
             fail_on: args.fail_on,
             ..common
         },
-        Command::Nat(args) => Flags {
+        Command::Probe(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },
-        Command::Probe(args) => Flags {
+        Command::Nat(args) => Flags {
             fail_on: args.fail_on,
             ..common
         },

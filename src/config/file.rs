@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Thresholds;
+use super::agent::AgentSection;
 use crate::cli::{ColorWhen, LogFormat};
 use crate::observation::nat::Budget;
 use crate::output::Format;
@@ -26,6 +27,8 @@ pub struct File {
     pub cpu_budget: Option<f64>,
     /// `[doctor]`.
     pub doctor: DoctorSection,
+    /// `[agent]`.
+    pub agent: AgentSection,
     /// `[thresholds]`.
     pub thresholds: Thresholds,
 }
@@ -77,7 +80,7 @@ fn optional_share<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>,
         .map_err(serde::de::Error::custom)
 }
 
-fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
+pub(super) fn optional_span<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Span>, D::Error> {
     let text = String::deserialize(d)?;
     super::duration::parse(&text)
         .map(Some)
@@ -106,10 +109,12 @@ pub enum FileError {
         hint: String,
     },
     /// A value that makes no sense.
-    #[error("configuration file {}: [thresholds] {message}", path.display())]
-    Threshold {
+    #[error("configuration file {}: [{section}] {message}", path.display())]
+    Value {
         /// Which file.
         path: PathBuf,
+        /// Where in it.
+        section: &'static str,
         /// Which key, and what was expected.
         message: String,
     },
@@ -122,10 +127,16 @@ pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
         message: error.to_string().trim_end().to_owned(),
         hint: hint(error.message()),
     })?;
-    file.thresholds.check().map_err(|message| FileError::Threshold {
-        path: path.to_owned(),
-        message,
-    })?;
+    for (section, checked) in [
+        ("thresholds", file.thresholds.check()),
+        ("agent", file.agent.check()),
+    ] {
+        checked.map_err(|message| FileError::Value {
+            path: path.to_owned(),
+            section,
+            message,
+        })?;
+    }
     Ok(file)
 }
 

@@ -1,5 +1,6 @@
 //! Settings. Reading comes first (command line, environment, file), then a pure build: first said wins.
 
+pub mod agent;
 pub mod defaults;
 pub mod duration;
 pub mod file;
@@ -7,6 +8,7 @@ pub mod share;
 
 use std::path::PathBuf;
 
+pub use agent::AgentSettings;
 pub use defaults::Thresholds;
 
 use crate::cli::{ColorWhen, LogFormat};
@@ -16,7 +18,7 @@ use crate::report::exit::FailOn;
 use crate::time::Span;
 
 /// What the command line and the environment said (clap merges the two, the command line first).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--format`, `--json`.
     pub format: Option<Format>,
@@ -32,12 +34,14 @@ pub struct Flags {
     pub fail_on: Option<FailOn>,
     /// `--wg-config`.
     pub wg_config: Vec<PathBuf>,
+    /// `wgnat agent`'s own.
+    pub agent: agent::AgentFlags,
+    /// `--cpu-budget`, as a share of a core.
+    pub cpu_budget: Option<f64>,
     /// `--stun`.
     pub stun: Vec<String>,
     /// `--nat-profile`.
     pub nat_profile: Option<Budget>,
-    /// `--cpu-budget`, as a share of a core.
-    pub cpu_budget: Option<f64>,
 }
 
 /// What holds.
@@ -57,12 +61,14 @@ pub struct Settings {
     pub fail_on: FailOn,
     /// wg-quick files to look at.
     pub wg_config: Vec<PathBuf>,
+    /// `wgnat agent`'s own.
+    pub agent: AgentSettings,
+    /// What reading the conntrack table may cost on average, as a share of a core.
+    pub cpu_budget: f64,
     /// STUN servers to ask what the NAT in front does.
     pub stun: Vec<String>,
     /// What the NAT in front allows, as the user says.
     pub nat_profile: Option<Budget>,
-    /// What reading the conntrack table may cost on average, as a share of a core.
-    pub cpu_budget: f64,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -91,16 +97,17 @@ impl Settings {
             max_duration: max_duration.max(duration),
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
+            agent: AgentSettings::build(&flags.agent, file.agent),
+            cpu_budget: flags
+                .cpu_budget
+                .or(file.cpu_budget)
+                .unwrap_or(defaults::CPU_BUDGET),
             stun: if flags.stun.is_empty() {
                 file.doctor.stun
             } else {
                 flags.stun.clone()
             },
             nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
-            cpu_budget: flags
-                .cpu_budget
-                .or(file.cpu_budget)
-                .unwrap_or(defaults::CPU_BUDGET),
             thresholds: file.thresholds,
         }
     }

@@ -260,6 +260,11 @@ impl Engine {
         self.supervisor.interrupter()
     }
 
+    /// A way to wake whoever waits, without an end.
+    pub fn waker(&self) -> impl Fn() + Send + use<> {
+        self.supervisor.waker()
+    }
+
     /// Whether the user wants it to end now.
     pub fn interrupted(&self) -> bool {
         self.supervisor.interrupted()

@@ -1,5 +1,6 @@
 //! Outgoing TCP connections as the kernel counted them at each connect and close, folded by process and destination.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -179,9 +180,193 @@ pub struct Failures {
     pub other: u64,
 }
 
+impl ConnectTally {
+    /// What was counted after `base` was, as if counting had begun at `since`. What is held now stays as it is.
+    #[must_use]
+    pub fn since(&self, base: &Self, since: Timestamp) -> Self {
+        let before: BTreeMap<_, &ConnectRow> = base.rows.iter().map(|row| (row.key(), row)).collect();
+        let rows = self.rows.iter().map(|row| match before.get(&row.key()) {
+            Some(before) => row.since(before),
+            None => row.clone(),
+        });
+        Self {
+            since,
+            rows: rows.filter(|row| row.attempts > 0 || row.open > 0).collect(),
+            left_out: self.left_out,
+            causes_unknown: self.causes_unknown,
+            denied: self.denied.as_ref().map(|denied| {
+                let before = base.denied.as_deref().unwrap_or_default();
+                denied.iter().filter_map(|d| d.since(before)).collect()
+            }),
+        }
+    }
+}
+
+impl Denial {
+    /// What came after `base`, where anything did.
+    fn since(&self, base: &[Self]) -> Option<Self> {
+        let same = |other: &&Self| {
+            (other.process.pid, other.process.start_ticks) == (self.process.pid, self.process.start_ticks)
+                && (other.proto, other.call, other.errno) == (self.proto, self.call, self.errno)
+                && (other.source, other.port, other.destination) == (self.source, self.port, self.destination)
+        };
+        let Some(before) = base.iter().find(same).filter(|before| before.count <= self.count) else {
+            return Some(self.clone());
+        };
+        (self.count > before.count).then(|| Self {
+            count: self.count - before.count,
+            first: before.last,
+            ..self.clone()
+        })
+    }
+}
+
+impl Bursts {
+    fn since(&self, base: &Self) -> Self {
+        let count = self.count.saturating_sub(base.count);
+        Self {
+            count,
+            attempts: self.attempts.saturating_sub(base.attempts),
+            first: base.last.or(self.first).filter(|_| count > 0),
+            last: self.last.filter(|_| count > 0),
+        }
+    }
+}
+
 impl ConnectRow {
+    fn key(&self) -> (u32, u64, IpAddr, SocketAddr) {
+        let process = &self.process;
+        (process.pid, process.start_ticks, self.source, self.destination)
+    }
+
+    /// A row that went back was forgotten and counted anew: it then stands as it is.
+    fn since(&self, base: &Self) -> Self {
+        if self.attempts < base.attempts {
+            return self.clone();
+        }
+        let less = u64::saturating_sub;
+        let lifetimes = self.lifetimes.iter().enumerate().map(|(class, count)| {
+            let before = base.lifetimes.get(class).copied().unwrap_or(0);
+            count.saturating_sub(before)
+        });
+        Self {
+            attempts: less(self.attempts, base.attempts),
+            established: less(self.established, base.established),
+            failed: self.failed.since(&base.failed),
+            closed_here: less(self.closed_here, base.closed_here),
+            closed_there: less(self.closed_there, base.closed_there),
+            reset_there: less(self.reset_there, base.reset_there),
+            lifetime_total: self.lifetime_total.saturating_sub(base.lifetime_total),
+            syn_retransmits: less(self.syn_retransmits, base.syn_retransmits),
+            bytes_sent: less(self.bytes_sent, base.bytes_sent),
+            bytes_received: less(self.bytes_received, base.bytes_received),
+            bursts: self.bursts.since(&base.bursts),
+            lifetimes: lifetimes.collect(),
+            ..self.clone()
+        }
+    }
+
     /// Established connections that are closed.
     pub fn closed(&self) -> u64 {
         self.closed_here + self.closed_there + self.reset_there
+    }
+}
+
+impl Failures {
+    fn since(&self, base: &Self) -> Self {
+        let less = u64::saturating_sub;
+        let no_port = less(self.no_port, base.no_port);
+        Self {
+            no_port,
+            // The last before is not after; that of the first after is not kept, so it is told as the next after that.
+            no_port_first: if no_port == 0 {
+                None
+            } else {
+                base.no_port_last.or(self.no_port_first)
+            },
+            no_port_last: self.no_port_last.filter(|_| no_port > 0),
+            tuple_taken: less(self.tuple_taken, base.tuple_taken),
+            refused: less(self.refused, base.refused),
+            timed_out: less(self.timed_out, base.timed_out),
+            unreachable: less(self.unreachable, base.unreachable),
+            given_up: less(self.given_up, base.given_up),
+            unanswered: less(self.unanswered, base.unanswered),
+            other: less(self.other, base.other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_before_is_taken_off() {
+        let row = |attempts: u64, no_port: u64, open: u64| ConnectRow {
+            process: ProcessIdentity {
+                pid: 7,
+                start_ticks: 1,
+                comm: "node".to_owned(),
+                exe: None,
+                runtime: None,
+            },
+            source: [10, 0, 0, 2].into(),
+            destination: ([203, 0, 113, 9], 443).into(),
+            attempts,
+            established: attempts - no_port,
+            failed: Failures {
+                no_port,
+                no_port_first: Some(Timestamp::from_secs(10)),
+                no_port_last: Some(Timestamp::from_secs(20)),
+                ..Failures::default()
+            },
+            closed_here: 0,
+            closed_there: 0,
+            reset_there: 0,
+            open,
+            peak: 3,
+            lifetime_total: Span::from_secs(attempts),
+            syn_retransmits: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            bursts: Bursts::default(),
+            lifetimes: vec![1],
+        };
+        let tally = |row| ConnectTally {
+            since: Timestamp::EPOCH,
+            rows: vec![row],
+            ..ConnectTally::default()
+        };
+        let now = Timestamp::from_secs(30);
+        for (name, before, after, expected) in [
+            ("nothing new", row(10, 2, 0), row(10, 2, 0), None),
+            ("still open", row(10, 2, 1), row(10, 2, 1), Some((0, 0, None))),
+            (
+                "more failed",
+                row(10, 2, 0),
+                row(15, 4, 0),
+                Some((5, 2, Some(Timestamp::from_secs(20)))),
+            ),
+            (
+                "more, none failed",
+                row(10, 2, 0),
+                row(15, 2, 0),
+                Some((5, 0, None)),
+            ),
+            (
+                "counted anew",
+                row(10, 2, 0),
+                row(4, 1, 0),
+                Some((4, 1, Some(Timestamp::from_secs(20)))),
+            ),
+        ] {
+            let left = tally(after).since(&tally(before), now);
+            assert_eq!(left.since, now);
+            let got = left
+                .rows
+                .first()
+                .map(|r| (r.attempts, r.failed.no_port, r.failed.no_port_last));
+            assert_eq!(got, expected, "{name}");
+        }
     }
 }

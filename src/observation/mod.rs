@@ -104,7 +104,7 @@ impl Source {
 
     /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
     pub const fn on_request(self) -> bool {
-        matches!(self, Self::Nat)
+        matches!(self, Self::Nat | Self::Paths)
     }
 
     /// The name in reports and logs.

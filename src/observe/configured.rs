@@ -19,8 +19,8 @@ const RESOLVE_AGAIN: Span = Span::from_secs(300);
 /// The observer.
 pub struct Configured {
     peers: Vec<ConfiguredPeer>,
-    budget: Option<Budget>,
     resolved_at: Option<std::time::Instant>,
+    budget: Option<Budget>,
     unresolved: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ impl Configured {
     pub fn new(peers: Vec<ConfiguredPeer>) -> Self {
         Self {
             peers,
-            budget: None,
             resolved_at: None,
+            budget: None,
             unresolved: Vec::new(),
         }
     }

@@ -144,6 +144,14 @@ impl Supervisor {
         }
     }
 
+    /// A way to wake whoever waits for events, who then sees what has changed.
+    pub fn waker(&self) -> impl Fn() + Send + use<> {
+        let events = self.events.clone();
+        move || {
+            let _ = events.try_send(Event::Interrupted);
+        }
+    }
+
     /// Whether the user wants it to end now.
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)

@@ -13,6 +13,7 @@ pub mod human;
 pub mod json;
 pub mod markdown;
 pub mod nagios;
+pub mod prometheus;
 pub mod text;
 pub mod unseen;
 

@@ -53,10 +53,29 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         conntrack,
         nat: world.nat.newest().map(|(_, facts)| facts.clone()),
         captures: Vec::new(),
+        confined: None,
         paths: paths::section(world),
         places: None,
         namespaces: Vec::new(),
     }
+}
+
+/// As [`build`], of a world that has watched for a minute or two and one that has for longer: handshakes are seldom, so
+/// their table is the latter's.
+pub fn build_windows(near: &World, far: &World, evaluation: Evaluation, version: &str) -> Report {
+    let longer = wireguard::section(far, Verdict(&evaluation));
+    let mut report = build(near, evaluation, version);
+    let wireguard = &mut report.wireguard;
+    for peer in &mut wireguard.peers {
+        let same = |row: &&super::PeerRow| row.public_key == peer.public_key && row.device == peer.device;
+        if peer.rtt.is_none() {
+            peer.rtt = longer.peers.iter().find(same).and_then(|row| row.rtt);
+        }
+    }
+    wireguard.handshakes = longer.handshakes;
+    wireguard.handshakes_left_out = longer.handshakes_left_out;
+    wireguard.messages = longer.messages;
+    report
 }
 
 /// Whether any source saw something of the network. The host's name and what a file says about peers is not that.

@@ -1,5 +1,6 @@
 //! The report's model: what every output renders. Plain data; JSON's version 1 is a frozen copy in `output::json`.
 
+pub mod agent;
 pub mod build;
 pub mod captured;
 mod conntrack;
@@ -57,6 +58,8 @@ pub struct Report {
     pub nat: Option<NatFacts>,
     /// The capture files that were read.
     pub captures: Vec<captured::CaptureRow>,
+    /// What the agent has confined itself to, by name; `None` for a command that looks once.
+    pub confined: Option<Vec<&'static str>>,
     /// Measured paths.
     pub paths: Vec<paths::PathRow>,
     /// Two captures side by side, where the same messages passed both places.

@@ -47,7 +47,12 @@ pub struct Part<'a> {
 
 /// Evaluates `rules` over `input`.
 pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
-    let (all, not_checked) = gather(rules, input);
+    evaluate_by(rules, |_| input)
+}
+
+/// Evaluates each of `rules` over the input that belongs to it.
+pub fn evaluate_by<'a>(rules: &[&Rule], input_of: impl Fn(&Rule) -> &'a Input<'a>) -> Evaluation {
+    let (all, not_checked) = gather(rules, input_of);
     settle(rules, all, not_checked)
 }
 
@@ -58,7 +63,7 @@ pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
     let mut all: Vec<(usize, Finding)> = Vec::new();
     let mut not_checked: Vec<NotChecked> = Vec::new();
     for part in parts {
-        let (found, missed) = gather(&part.rules, &part.input);
+        let (found, missed) = gather(&part.rules, |_| &part.input);
         let first = rules.len();
         rules.extend(part.rules);
         let known = all.len();
@@ -85,10 +90,14 @@ pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
 }
 
 /// What holds, with its rule's place, and what could not be checked.
-fn gather(rules: &[&Rule], input: &Input<'_>) -> (Vec<(usize, Finding)>, Vec<NotChecked>) {
+fn gather<'a>(
+    rules: &[&Rule],
+    input_of: impl Fn(&Rule) -> &'a Input<'a>,
+) -> (Vec<(usize, Finding)>, Vec<NotChecked>) {
     let mut all = Vec::new();
     let mut not_checked = Vec::new();
     for (order, rule) in rules.iter().enumerate() {
+        let input = input_of(rule);
         let missing = missing(rule, input);
         let not_asked = |s: &Source| s.on_request() && input.world.sources.get(*s).is_none();
         if missing.iter().any(not_asked) {

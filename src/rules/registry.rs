@@ -1,23 +1,21 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use crate::observation::Source;
-use crate::track::World;
-
 use super::{Rule, captured, conntrack, path, ports, probed, tunnel, upstream};
+use crate::observation::Source;
 
 /// Every area's rules, as a live host is judged by.
-pub const AREAS: &[&[Rule]] = &[tunnel::RULES, ports::RULES, conntrack::RULES, upstream::RULES];
+pub const AREAS: &[&[Rule]] = &[
+    tunnel::RULES,
+    ports::RULES,
+    conntrack::RULES,
+    upstream::RULES,
+    path::RULES,
+];
 
 /// Every rule for a live host.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     AREAS.iter().copied().flatten()
-}
-
-/// Every rule that there is something to judge by in `world`: those for a live host, and those for what was asked for beside.
-pub fn of(world: &World) -> impl Iterator<Item = &'static Rule> + use<> {
-    let measured = world.sources.get(Source::Paths).is_some();
-    rules().chain(paths().filter(move |_| measured))
 }
 
 /// Every rule for measured paths: only where targets were named is there something to judge.
@@ -30,11 +28,6 @@ pub fn captured() -> impl Iterator<Item = &'static Rule> {
     captured::RULES.iter()
 }
 
-/// Every rule for what `nat` discovers.
-pub fn nat() -> impl Iterator<Item = &'static Rule> {
-    rules().filter(|rule| rule.needs.iter().any(|group| group.contains(&Source::Nat)))
-}
-
 /// Every rule for active probes.
 pub fn probed() -> impl Iterator<Item = &'static Rule> {
     probed::RULES.iter()
@@ -43,6 +36,11 @@ pub fn probed() -> impl Iterator<Item = &'static Rule> {
 /// Every rule for two captures together.
 pub fn compared() -> impl Iterator<Item = &'static Rule> {
     captured::compared::RULES.iter()
+}
+
+/// Every rule for what `nat` discovers.
+pub fn nat() -> impl Iterator<Item = &'static Rule> {
+    rules().filter(|rule| rule.needs.iter().any(|group| group.contains(&Source::Nat)))
 }
 
 /// One rule for each code that there is.

@@ -8,6 +8,7 @@ pub mod cbpf;
 pub mod clock;
 pub mod errqueue;
 pub mod files;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod packet;

@@ -64,6 +64,15 @@ impl Moved {
         }
     }
 
+    /// From one look's counters to a later one's, over all CPUs.
+    pub fn of(before: &CtStats, after: &CtStats) -> Self {
+        let mut moved = Self::default();
+        for (before, after) in before.cpus.iter().zip(&after.cpus) {
+            moved += Self::between(before, after);
+        }
+        moved
+    }
+
     /// Each counter by the kernel's name.
     pub fn by_name(&self) -> [(&'static str, u64); 10] {
         [
@@ -145,12 +154,8 @@ pub struct ConntrackState {
 impl ConntrackState {
     /// Takes statistics in.
     pub fn apply_stats(&mut self, at: Timestamp, stats: &CtStats) {
-        let mut moved = Moved::default();
-        if let Some(before) = &self.newest {
-            for (before, after) in before.cpus.iter().zip(&stats.cpus) {
-                moved += Moved::between(before, after);
-            }
-        }
+        let before = self.newest.as_ref();
+        let moved = before.map_or_else(Moved::default, |before| Moved::of(before, stats));
         let passed = self
             .looks
             .back()

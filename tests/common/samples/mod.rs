@@ -52,6 +52,7 @@ pub fn empty() -> Report {
         conntrack: None,
         nat: None,
         captures: Vec::new(),
+        confined: None,
         paths: Vec::new(),
         places: None,
         namespaces: Vec::new(),

@@ -236,6 +236,13 @@ fn explained(f: &model::Finding) -> Explained {
     }
 }
 
+impl From<&model::Finding> for Finding {
+    /// On its own, without what it explains.
+    fn from(f: &model::Finding) -> Self {
+        finding(f, Vec::new())
+    }
+}
+
 fn finding(f: &model::Finding, explains: Vec<Explained>) -> Finding {
     Finding {
         code: f.code.to_owned(),

@@ -99,6 +99,10 @@ pub enum SchemaName {
 pub struct Agent {
     /// The version of wgnat.
     pub version: String,
+    /// What `wgnat agent` has confined itself to: `capabilities`, `no_new_privs`, `landlock`, `seccomp`; absent for a
+    /// command that looks once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Vec<&'static str>>,
 }
 
 /// The host that was looked at. Every field is null where it could not be read.
@@ -194,6 +198,7 @@ impl From<&report::Report> for Report {
             duration_seconds: r.duration.as_secs_f64(),
             agent: Agent {
                 version: r.version.clone(),
+                confinement: r.confined.clone(),
             },
             host: host(r),
             status: match r.status {

@@ -1,0 +1,553 @@
+//! `wgnat agent`: the observers at work for good, judged every few seconds, told over HTTP, kept in history.
+//!
+//! In: observers, settings. Out: verdicts in [`shared::Shared`], records in [`crate::store`]. The loop is one thread; HTTP
+//! and history have one each, and neither can hold it up.
+
+pub mod access;
+pub mod confine;
+pub mod dashboard;
+pub mod http;
+pub mod ledger;
+mod pace;
+pub mod shared;
+mod totals;
+pub mod windows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use self::access::Access;
+use self::confine::Confinement;
+use self::http::Server;
+use self::ledger::{Change, Entry, Ledger, identity};
+use self::pace::Budget;
+use self::shared::{Shared, Snapshot};
+use self::totals::Counting;
+use self::windows::{Step as ClockStep, Windows};
+use crate::config::Settings;
+use crate::engine::{Engine, Step};
+use crate::observation::{Body, Observation, Source, SourceState, SourceStatus};
+use crate::observe::supervisor::Opener;
+use crate::output::json;
+use crate::output::prometheus::{Family, Kind};
+use crate::report::agent::{AgentStats, StoreStats};
+use crate::report::{self, Report};
+use crate::rules::{self, Input};
+use crate::store::{FindingRecord, Point, Record, Writer};
+use crate::sys::clock;
+use crate::time::{Span, Timestamp};
+
+/// The loop turns at least this often.
+const TURN: Span = Span::from_secs(1);
+/// The first verdict waits for every source's first look, but no longer than this.
+const FIRST_WITHIN: Span = Span::from_secs(2);
+/// Numbers go to history this often.
+const SAMPLE_EVERY: Span = Span::from_secs(10);
+/// How a source fares is said this often at most.
+const SAY_EVERY: Span = Span::from_secs(10);
+/// A finding that goes on is written down again this often.
+const REFRESH_EVERY: Span = Span::from_secs(60);
+
+/// What a new reading of the configuration gives.
+pub struct Reloaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Who may ask.
+    pub access: Access,
+    /// In place of the observer of configured peers.
+    pub configured: Opener,
+}
+
+/// What the agent is made of.
+pub struct Plan {
+    /// When it began.
+    pub started: Timestamp,
+    /// The settings.
+    pub settings: Settings,
+    /// The observers.
+    pub observers: Vec<(Source, Opener)>,
+    /// Shared with HTTP.
+    pub shared: Arc<Shared>,
+    /// The server.
+    pub server: Server,
+    /// The history.
+    pub store: Option<Writer>,
+    /// Findings that were open when the agent before ended.
+    pub open_findings: Vec<(String, String, Timestamp, u32)>,
+    /// What the process is confined to.
+    pub confinement: Confinement,
+    /// Reads the configuration anew.
+    pub reload: Box<dyn Fn() -> anyhow::Result<Reloaded>>,
+}
+
+/// What the signals' thread says.
+pub trait Signals {
+    /// Calls these on SIGTERM or SIGINT, and on SIGHUP.
+    fn install(
+        self,
+        stop: impl Fn() + Send + 'static,
+        reload: impl Fn() + Send + 'static,
+    ) -> anyhow::Result<()>;
+}
+
+/// Runs until it is told to stop.
+pub fn run(plan: Plan, signals: impl Signals, told: &mut dyn Notify) -> anyhow::Result<()> {
+    let mut agent = Agent::start(plan);
+    let reload = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (asked, waker) = (Arc::clone(&reload), agent.engine.waker());
+    signals.install(agent.engine.interrupter(), move || {
+        asked.store(true, std::sync::atomic::Ordering::Relaxed);
+        waker();
+    })?;
+    while !agent.engine.interrupted() {
+        if reload.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            told.reloading();
+            agent.reload();
+            told.ready();
+        }
+        let was_ready = agent.shared.is_ready();
+        agent.turn();
+        if !was_ready && agent.shared.is_ready() {
+            told.ready();
+        }
+        if agent.server.is_alive() {
+            told.alive();
+        } else {
+            anyhow::bail!("the HTTP server has ended: the agent ends too, to be started anew");
+        }
+    }
+    told.stopping();
+    agent.stop();
+    Ok(())
+}
+
+/// Tells the service manager.
+pub trait Notify {
+    /// The first verdict is there, or a reload is over.
+    fn ready(&mut self);
+    /// A reload begins.
+    fn reloading(&mut self);
+    /// The loop turned.
+    fn alive(&mut self);
+    /// It ends.
+    fn stopping(&mut self);
+}
+
+struct Agent {
+    engine: Engine,
+    windows: Windows,
+    ledger: Ledger,
+    counting: Counting,
+    budget: Budget,
+    shared: Arc<Shared>,
+    server: Server,
+    store: Option<Writer>,
+    settings: Settings,
+    reload: Box<dyn Fn() -> anyhow::Result<Reloaded>>,
+    confinement: Confinement,
+    started: Timestamp,
+    begun: Instant,
+    next_evaluation: Instant,
+    next_sample: Instant,
+    next_refresh: Instant,
+    /// What was last said of each source, and when.
+    states: BTreeMap<Source, (SourceState, Instant)>,
+    store_state: &'static str,
+    stats: AgentStats,
+}
+
+impl Agent {
+    fn start(plan: Plan) -> Self {
+        let begun = clock::instant();
+        let mut ledger = Ledger::default();
+        for (code, subject, first_seen, count) in plan.open_findings {
+            ledger.remember(code, subject, first_seen, count);
+        }
+        let stats = AgentStats {
+            started: plan.started,
+            pace: 1.0,
+            config_ok: true,
+            config_at: plan.started,
+            confined: plan.confinement.in_force().to_vec(),
+            ..AgentStats::default()
+        };
+        Self {
+            engine: Engine::start_for_good(plan.confinement.wrap(plan.observers)),
+            windows: Windows::new(plan.started),
+            ledger,
+            counting: Counting::default(),
+            budget: Budget::new(plan.settings.agent.cpu_budget, begun, clock::process_cpu()),
+            shared: plan.shared,
+            server: plan.server,
+            store: plan.store,
+            settings: plan.settings,
+            reload: plan.reload,
+            confinement: plan.confinement,
+            started: plan.started,
+            begun,
+            next_evaluation: begun,
+            next_sample: begun,
+            next_refresh: begun + REFRESH_EVERY,
+            states: BTreeMap::new(),
+            store_state: "off",
+            stats,
+        }
+    }
+
+    /// Takes what comes, and judges when it is time.
+    fn turn(&mut self) {
+        let now = clock::instant();
+        let left = self.next_evaluation.saturating_duration_since(now);
+        // Before the first verdict each first look counts.
+        let left = if self.shared.is_ready() {
+            left.min(TURN)
+        } else {
+            Span::from_millis(20)
+        };
+        if let Step::Seen(observation) = self.engine.wait(left) {
+            self.see(*observation);
+        }
+        self.shared.turned();
+        let now = clock::instant();
+        let due = if self.shared.is_ready() {
+            now >= self.next_evaluation
+        } else {
+            self.engine.can_tell() || now - self.begun >= FIRST_WITHIN
+        };
+        if due {
+            self.look_after(now);
+            self.evaluate();
+            // Its own cost decides too: a host with thousands of failing peers is not judged every second.
+            let rest = self.stats.evaluation.saturating_mul(20);
+            let every = self.settings.agent.evaluate_every.mul_f32(self.stats.pace.sqrt());
+            self.next_evaluation = clock::instant() + every.max(rest);
+        }
+    }
+
+    fn see(&mut self, observation: Observation) {
+        self.counting.apply(&observation);
+        if let Body::Status(status) = &observation.body {
+            self.note_state(observation.source, status, observation.at);
+        }
+        let (requests, step) = self.windows.apply(observation);
+        for request in requests {
+            self.engine.ask(request);
+        }
+        if let Some(step) = step {
+            self.clock_stepped(step);
+        }
+    }
+
+    fn note_state(&mut self, source: Source, status: &SourceStatus, at: Timestamp) {
+        let now = clock::instant();
+        if let Some((told, when)) = self.states.get(&source)
+            // One that flaps is not said to each time.
+            && (*told == status.state || now - *when < SAY_EVERY)
+        {
+            return;
+        }
+        self.states.insert(source, (status.state, now));
+        let reason = status.reason.as_deref().unwrap_or("");
+        let name = source.name();
+        if status.state == SourceState::Ok {
+            tracing::info!(collector = name, "sees all");
+        } else {
+            tracing::warn!(collector = name, state = ?status.state, "{reason}");
+        }
+        let state = state_name(status.state);
+        self.tell(
+            at,
+            "collector",
+            json!({ "collector": name, "state": state, "reason": status.reason }),
+        );
+    }
+
+    fn clock_stepped(&mut self, step: ClockStep) {
+        let now = clock::now();
+        let text = match step {
+            ClockStep::Back(span) => {
+                self.ledger.set_back(now);
+                self.counting.set_back();
+                format!("the clock was set back by {} s", span.as_secs())
+            }
+            ClockStep::Forward(span) => {
+                format!(
+                    "nothing was seen for {} s by the clock: it was set, or the host slept",
+                    span.as_secs()
+                )
+            }
+        };
+        tracing::warn!("{text}; what is measured over time begins anew");
+        self.stats.clock_steps += 1;
+        self.tell(now, "clock", json!({ "text": text }));
+        if let Some(store) = &self.store {
+            store.write(Record::Stepped);
+        }
+    }
+
+    /// Keeps to the budget, says who hangs.
+    fn look_after(&mut self, now: Instant) {
+        if let Some(pace) = self.budget.pace(now, clock::process_cpu()) {
+            self.engine.set_pace(pace);
+            self.stats.pace = pace;
+        }
+        for (source, span) in self.engine.newly_stuck() {
+            let status = SourceStatus::degraded(format!(
+                "its look has not come back for {} s: something it asks hangs",
+                span.as_secs()
+            ));
+            self.see(Observation {
+                at: clock::now(),
+                took: Span::ZERO,
+                source,
+                body: Body::Status(status),
+            });
+        }
+    }
+
+    fn evaluate(&mut self) {
+        let cpu = clock::thread_cpu();
+        let now = clock::now().max(self.windows.near().now);
+        self.windows.handle_timeout(now);
+        let (near, far) = (self.windows.near(), self.windows.far());
+        let thresholds = &self.settings.thresholds;
+        let near_input = Input {
+            world: near,
+            thresholds,
+        };
+        let far_input = Input {
+            world: far,
+            thresholds,
+        };
+        let catalogue: Vec<_> = rules::registry::rules().collect();
+        let mut evaluation = rules::evaluate::evaluate_by(&catalogue, |rule| {
+            if windows::is_far(rule.code) {
+                &far_input
+            } else {
+                &near_input
+            }
+        });
+        let changes = self.ledger.update(&mut evaluation, now);
+        let mut report = report::build::build_windows(near, far, evaluation, env!("CARGO_PKG_VERSION"));
+        let in_force = self.stats.confined.iter().filter(|(_, holds)| *holds);
+        report.confined = Some(in_force.map(|(name, _)| *name).collect());
+        self.counting.settle(&report);
+        self.stats.evaluation = clock::thread_cpu().saturating_sub(cpu);
+        self.stats.evaluations += 1;
+        self.publish(report, changes, now);
+    }
+
+    fn publish(&mut self, report: Report, changes: Vec<Change>, now: Timestamp) {
+        self.note_store(now);
+        let stats = self.stats_now();
+        let status = report.status.name();
+        let findings: Vec<Entry> = self.ledger.entries().map(|(_, entry)| entry.clone()).collect();
+        let snapshot = Snapshot::new(report, stats, findings);
+        let due = clock::instant();
+        if let Some(store) = &self.store
+            && due >= self.next_sample
+        {
+            self.next_sample = due + SAMPLE_EVERY;
+            store.write(Record::Samples {
+                at: now,
+                points: points(snapshot.families()),
+            });
+        }
+        if due >= self.next_refresh {
+            self.next_refresh = due + REFRESH_EVERY;
+            for (key, entry) in self.ledger.entries().filter(|(_, e)| e.present) {
+                self.keep(&key.1, entry);
+            }
+        }
+        self.shared.publish(snapshot);
+        for change in changes {
+            self.changed(&change);
+        }
+        self.shared
+            .tell(now, "report", json!({ "generated_at": now, "status": status }));
+        if !self.shared.is_ready() {
+            self.shared.set_ready(true);
+            let took = (clock::instant() - self.begun).as_millis();
+            tracing::info!("ready after {took} ms");
+        }
+    }
+
+    fn changed(&mut self, change: &Change) {
+        let finding = &change.entry.finding;
+        let (code, what) = (finding.code, change.what.name());
+        let (severity, subject) = (finding.severity.name(), identity(&finding.subject));
+        tracing::info!(code, severity, subject, "finding {what}: {}", finding.title);
+        self.keep(&change.key.1, &change.entry);
+        let data = json!({
+            "what": what,
+            "code": code,
+            "severity": severity,
+            "explained": change.entry.explained,
+            "subject": subject,
+            "title": finding.title,
+            "first_seen": change.entry.first_seen,
+            "count": change.entry.count,
+        });
+        self.tell(change.at, "finding", data);
+    }
+
+    /// Writes a finding down as it is now.
+    fn keep(&self, subject: &str, entry: &Entry) {
+        let Some(store) = &self.store else { return };
+        let finding = &entry.finding;
+        store.write(Record::Finding(Box::new(FindingRecord {
+            code: finding.code.to_owned(),
+            subject: subject.to_owned(),
+            severity: finding.severity.name().to_owned(),
+            title: finding.title.clone(),
+            first_seen: entry.first_seen,
+            last_seen: entry.last_seen,
+            count: entry.count,
+            cleared_at: entry.cleared_at,
+            data: serde_json::to_string(&json::v1::Finding::from(finding)).unwrap_or_default(),
+        })));
+    }
+
+    fn tell(&self, at: Timestamp, kind: &'static str, data: serde_json::Value) {
+        let event = self.shared.tell(at, kind, data);
+        if let Some(store) = &self.store {
+            store.write(Record::Event {
+                at,
+                kind,
+                data: event.data.to_string(),
+            });
+        }
+    }
+
+    fn note_store(&mut self, now: Timestamp) {
+        let Some(store) = &self.store else { return };
+        let StoreStats { state, reason, .. } = store.stats();
+        if state != self.store_state {
+            self.store_state = state;
+            self.tell(now, "store", json!({ "state": state, "reason": reason }));
+        }
+    }
+
+    fn stats_now(&self) -> AgentStats {
+        let mut totals = self.counting.totals();
+        totals.findings = self.ledger.begun().collect();
+        AgentStats {
+            cpu: clock::process_cpu(),
+            resident_bytes: resident_bytes(),
+            costs: self.engine.costs().into_iter().collect(),
+            restarts: self.engine.restarted().into_iter().collect(),
+            requests: self.shared.answers(),
+            store: self.store.as_ref().map_or_else(
+                || StoreStats {
+                    state: "off",
+                    ..StoreStats::default()
+                },
+                Writer::stats,
+            ),
+            totals,
+            top_destinations: self.settings.agent.top_destinations,
+            top_peers: self.settings.agent.top_peers,
+            started: self.started,
+            ..self.stats.clone()
+        }
+    }
+
+    /// A bad file changes nothing and says why.
+    fn reload(&mut self) {
+        let now = clock::now();
+        match (self.reload)() {
+            Ok(reloaded) => {
+                let fixed = reloaded.settings.agent.needs_restart(&self.settings.agent);
+                for key in &fixed {
+                    tracing::warn!("agent.{key} has changed: it takes effect when the agent is started anew");
+                }
+                self.shared.set_access(reloaded.access);
+                let configured = self.confinement.wrap_one(Source::Config, reloaded.configured);
+                self.engine.replace(Source::Config, configured);
+                self.budget.set(reloaded.settings.agent.cpu_budget);
+                self.settings = reloaded.settings;
+                (self.stats.config_ok, self.stats.config_at) = (true, now);
+                tracing::info!("the configuration was read anew");
+                self.tell(now, "config", json!({ "ok": true, "needs_restart": fixed }));
+                self.next_evaluation = clock::instant();
+            }
+            Err(error) => {
+                self.stats.config_ok = false;
+                tracing::error!("the configuration was not taken over, nothing has changed: {error:#}");
+                self.tell(
+                    now,
+                    "config",
+                    json!({ "ok": false, "error": format!("{error:#}") }),
+                );
+            }
+        }
+    }
+
+    /// Ends at once: observers hold nothing that must be put in order, history does.
+    fn stop(self) {
+        let now = clock::now();
+        self.tell(now, "agent", json!({ "what": "stopping" }));
+        self.shared.set_ready(false);
+        self.server.stop();
+        if let Some(store) = self.store
+            && !store.stop()
+        {
+            tracing::warn!("history: the last seconds were not written in time");
+        }
+    }
+}
+
+const fn state_name(state: SourceState) -> &'static str {
+    match state {
+        SourceState::Ok => "ok",
+        SourceState::Degraded => "degraded",
+        SourceState::Unavailable => "unavailable",
+    }
+}
+
+/// What goes to history: numbers of the host, and of the agent only what it costs.
+fn points(families: &[Family]) -> Vec<Point> {
+    const OWN: [&str; 2] = ["wgnat_cpu_seconds", "wgnat_resident_memory_bytes"];
+    const LEFT_OUT: [&str; 9] = [
+        "wgnat_collector_",
+        "wgnat_config_",
+        "wgnat_confinement",
+        "wgnat_evaluation",
+        "wgnat_http_",
+        "wgnat_host_",
+        "wgnat_report_",
+        "wgnat_start_",
+        "wgnat_store_",
+    ];
+    let wanted = |family: &&Family| {
+        matches!(family.kind, Kind::Gauge | Kind::Counter)
+            && (OWN.contains(&family.name) || !LEFT_OUT.iter().any(|left| family.name.starts_with(left)))
+    };
+    families
+        .iter()
+        .filter(wanted)
+        .flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
+        .map(|(family, sample)| {
+            let labels: serde_json::Map<String, serde_json::Value> = sample
+                .labels
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
+                .collect();
+            Point {
+                name: family.name,
+                labels: serde_json::Value::Object(labels).to_string(),
+                value: sample.value,
+            }
+        })
+        .collect()
+}
+
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page).ok()?)
+}

@@ -1,0 +1,254 @@
+//! The world, seen through windows: what is older than a window is forgotten as a whole.
+//!
+//! In: observations, for as long as the agent lives. Out: a near [`World`] of one to two minutes, and a far one of
+//! fifteen to thirty. Why: every tracker and rule was made, and proved, for a look that begins and ends; "while watched"
+//! must not come to mean "last month". Each window is two worlds, one begun half-way through the other's life; when the
+//! younger has watched long enough it takes the place of the older, which is dropped. So memory is bounded over days by
+//! what a look may hold, whatever a tracker keeps.
+//!
+//! A newborn world is given the newest state that each source told (devices, routes, settings), so that it is never
+//! blind, and what moves is measured from there on.
+
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+
+use crate::observation::connect::ConnectTally;
+use crate::observation::{Body, Observation, Request, Source};
+use crate::time::{Span, Timestamp};
+use crate::track::World;
+
+/// A near world has watched for this long at least, once the agent has.
+pub const NEAR: Span = Span::from_secs(60);
+/// A far one for this long: longer than `roaming_window`, by default 10 minutes.
+pub const FAR: Span = Span::from_secs(900);
+
+/// An observation may be this much older than the newest: looks take a while, and queues are served in turn.
+const LATE: Span = Span::from_secs(10);
+/// No observation for this long although the host's settings are read every few seconds: the host slept, or its clock jumped.
+const GAP: Span = Span::from_secs(120);
+
+/// Findings about what happens seldom: they are judged by the far world.
+const FAR_CODES: &[&str] = &[
+    "nat-external-changed",
+    "wg-clock-replay",
+    "wg-duplicate-key",
+    "wg-handshake-loss",
+    "wg-nat-rebinding",
+    "wg-roamed",
+    "wg-roaming-unstable",
+];
+
+/// Whether `code` is judged by the far world.
+pub fn is_far(code: &str) -> bool {
+    FAR_CODES.contains(&code)
+}
+
+/// The clock was set, or the host slept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Set back by this.
+    Back(Span),
+    /// Nothing was seen for this long, or it was set forward.
+    Forward(Span),
+}
+
+/// Both windows.
+#[derive(Debug)]
+pub struct Windows {
+    near: Window,
+    far: Window,
+    seeds: Seeds,
+    newest: Timestamp,
+}
+
+impl Windows {
+    /// Watching begins at `started`.
+    pub fn new(started: Timestamp) -> Self {
+        Self {
+            near: Window::new(NEAR, started),
+            far: Window::new(FAR, started),
+            seeds: Seeds::default(),
+            newest: started,
+        }
+    }
+
+    /// What has been for a minute or two.
+    pub fn near(&self) -> &World {
+        &self.near.old.world
+    }
+
+    /// What has been for a quarter or half an hour. It has no sockets, processes or connection tables.
+    pub fn far(&self) -> &World {
+        &self.far.old.world
+    }
+
+    /// Takes an observation in. Look-ups that would tell more come back, and whether the clock was set.
+    pub fn apply(&mut self, observation: Observation) -> (Vec<Request>, Option<Step>) {
+        let at = observation.at;
+        let step = self.step(at);
+        self.newest = if step.is_some() { at } else { self.newest.max(at) };
+        let observation = Arc::new(observation);
+        self.seeds.remember(&observation);
+        if step.is_some() {
+            // What was measured before and after cannot be compared.
+            self.near.begin_anew(at, &self.seeds);
+            self.far.begin_anew(at, &self.seeds);
+            return (Vec::new(), step);
+        }
+        let mut requests = self.near.apply(&observation, &self.seeds);
+        if belongs_far(&observation.body) {
+            requests.extend(self.far.apply(&observation, &self.seeds));
+        }
+        dedup(&mut requests);
+        (requests, step)
+    }
+
+    fn step(&self, at: Timestamp) -> Option<Step> {
+        let (back, forward) = (self.newest - at, at - self.newest);
+        if back > LATE {
+            Some(Step::Back(back))
+        } else if forward > GAP {
+            Some(Step::Forward(forward))
+        } else {
+            None
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        for window in [&mut self.near, &mut self.far] {
+            window.turn(now, &self.seeds);
+            window.old.world.handle_timeout(now);
+        }
+    }
+}
+
+/// Large tables say nothing about what is judged from afar.
+fn belongs_far(body: &Body) -> bool {
+    !matches!(
+        body,
+        Body::Sockets(_) | Body::Processes(_) | Body::Connects(_) | Body::ConntrackTally(_)
+    )
+}
+
+fn dedup(requests: &mut Vec<Request>) {
+    let mut seen = std::collections::HashSet::new();
+    requests.retain(|request| seen.insert(request.clone()));
+}
+
+#[derive(Debug)]
+struct Window {
+    span: Span,
+    old: Watched,
+    young: Watched,
+}
+
+impl Window {
+    fn new(span: Span, started: Timestamp) -> Self {
+        Self {
+            span,
+            old: Watched::new(started),
+            young: Watched::new(started),
+        }
+    }
+
+    fn begin_anew(&mut self, now: Timestamp, seeds: &Seeds) {
+        for watched in [&mut self.old, &mut self.young] {
+            *watched = Watched::new(now);
+            seeds.give(watched, now);
+        }
+    }
+
+    fn turn(&mut self, now: Timestamp, seeds: &Seeds) {
+        if now - self.young.world.started >= self.span {
+            let mut newborn = Watched::new(now);
+            seeds.give(&mut newborn, now);
+            self.old = std::mem::replace(&mut self.young, newborn);
+        }
+    }
+
+    fn apply(&mut self, observation: &Observation, seeds: &Seeds) -> Vec<Request> {
+        self.turn(observation.at, seeds);
+        let mut requests = self.old.apply(observation);
+        requests.extend(self.young.apply(observation));
+        requests
+    }
+}
+
+/// A world, and from where on it counts what the kernel has counted since the agent began.
+#[derive(Debug)]
+struct Watched {
+    world: World,
+    connects: Option<ConnectTally>,
+}
+
+impl Watched {
+    fn new(started: Timestamp) -> Self {
+        Self {
+            world: World::new(started),
+            connects: None,
+        }
+    }
+
+    fn apply(&mut self, observation: &Observation) -> Vec<Request> {
+        match &observation.body {
+            Body::Connects(tally) => {
+                let body = Body::Connects(match &self.connects {
+                    Some(base) => tally.since(base, self.world.started),
+                    None => tally.clone(),
+                });
+                let observation = Observation { body, ..*observation };
+                self.world.apply(&observation);
+            }
+            _ => self.world.apply(observation),
+        }
+        self.world.requests_after(observation)
+    }
+}
+
+/// The newest of each kind that each source told.
+#[derive(Debug, Default)]
+struct Seeds(HashMap<(Source, Discriminant<Body>), Arc<Observation>>);
+
+impl Seeds {
+    fn remember(&mut self, observation: &Arc<Observation>) {
+        // These tell what happened, not how things are.
+        if matches!(
+            observation.body,
+            Body::Packet(_)
+                | Body::IcmpError(_)
+                | Body::Checked(_)
+                | Body::Initiations(_)
+                | Body::RouteAnswer(_)
+        ) {
+            return;
+        }
+        let key = (observation.source, discriminant(&observation.body));
+        self.0.insert(key, Arc::clone(observation));
+    }
+
+    fn give(&self, watched: &mut Watched, now: Timestamp) {
+        let mut seeds: Vec<_> = self.0.values().collect();
+        seeds.sort_by_key(|seed| seed.at);
+        for seed in seeds {
+            if let Body::Connects(tally) = &seed.body {
+                watched.connects = Some(tally.clone());
+                continue;
+            }
+            // What a clock that was set back has dated into the future is as of now.
+            let at = seed.at.min(now);
+            if at == seed.at {
+                watched.world.apply(seed);
+            } else {
+                watched.world.apply(&Observation {
+                    at,
+                    ..Observation::clone(seed)
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

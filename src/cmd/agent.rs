@@ -1,0 +1,283 @@
+//! `wgnat agent`: reads what it is told, opens what needs privilege, gives the rest up, and runs.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals as Arrivals;
+use socket2::{Domain, Socket, Type};
+use zeroize::Zeroizing;
+
+use super::{input, observers, print, read_settings};
+use crate::agent::access::{self, Access};
+use crate::agent::confine::{Confinement, Role, Wanted, become_user, no_memory_to_others};
+use crate::agent::http::Server;
+use crate::agent::shared::Shared;
+use crate::agent::{self, Notify, Plan, Reloaded, Signals};
+use crate::cli::{Agent, Cli, Confine};
+use crate::config::agent::{AgentFlags, check_budget};
+use crate::config::{AgentSettings, Flags, Settings};
+use crate::observation::Source;
+use crate::observe::dump_plan::Budget as DumpBudget;
+use crate::observe::supervisor::Opener;
+use crate::store::{self, Limits, Store};
+use crate::sys::netns::Netns;
+use crate::sys::{clock, memory};
+use crate::time::Span;
+
+/// A finding that was open when the agent before ended, no longer ago than this, goes on.
+const GOES_ON: Span = Span::from_secs(600);
+
+/// Connections that wait in the kernel; net.core.somaxconn, 4,096 by default, cuts it.
+const BACKLOG: i32 = 2048;
+
+/// What the command line said.
+pub fn flags(args: &Agent) -> AgentFlags {
+    AgentFlags {
+        listen: args.listen,
+        store: args.store.clone(),
+        cpu_budget: args.cpu_budget,
+        token_file: args.token_file.clone(),
+        allow_unauthenticated: args.allow_unauthenticated,
+        user: args.user.clone(),
+        confine: args.confine,
+        no_bpf: args.no_bpf,
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
+    memory::few_arenas();
+    let all_flags = super::flags(cli);
+    if let Some(percent) = args.cpu_budget {
+        check_budget(percent).map_err(|error| anyhow::anyhow!("--cpu-budget {percent}: {error}"))?;
+    }
+    // What was asked for wrongly is said before anything is started.
+    let access = access(&settings.agent)?;
+    let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let netns = args.netns.as_deref().map(Netns::open).transpose()?;
+    if args.check_config {
+        print(b"the configuration is good\n")?;
+        return Ok(0);
+    }
+    let listen = settings.agent.listen;
+    let started = clock::now();
+    // HTTP and history belong to the namespace that the agent was started in.
+    let listener = bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    if let Some(netns) = &netns {
+        // Before any observer is started: each thread inherits the namespace of the one that starts it.
+        netns.enter()?;
+    }
+    if let Some(user) = &settings.agent.user {
+        become_user(user)?;
+    }
+    let store = settings.agent.store.as_deref().map(Store::open).transpose()?;
+    let open_findings = store
+        .as_ref()
+        .map(|store| store.open_findings(started.before(GOES_ON)))
+        .unwrap_or_default();
+    let mut all_observers = observers::all(args.netns.clone(), configured);
+    observers::set_budget(&mut all_observers, DumpBudget::steady(settings.cpu_budget));
+    if !settings.agent.bpf {
+        all_observers.retain(|(source, _)| *source != Source::Bpf);
+    }
+    let config = cli.global.config.clone();
+    let confinement = confine(&settings, config.as_deref(), &all_observers)?;
+    let limits = Limits {
+        bytes: settings.agent.store_max_bytes,
+        age: settings.agent.store_max_age,
+    };
+    let (writer, reader) = match store {
+        Some(store) => {
+            let theirs = confinement.clone();
+            let first = move || {
+                if let Err(error) = theirs.apply(Role::Store) {
+                    tracing::error!("history is written unconfined: {error:#}");
+                }
+            };
+            let (writer, reader) = store::start(store, limits, first).context("cannot start a thread")?;
+            (Some(writer), Some(reader))
+        }
+        None => (None, None),
+    };
+    let shared = Arc::new(Shared::new(access, reader));
+    let server = Server::start(listener, Arc::clone(&shared), confinement.clone())
+        .context("cannot start the HTTP server")?;
+    tracing::info!("listening on http://{listen}");
+    let plan = Plan {
+        started,
+        observers: all_observers,
+        shared,
+        server,
+        store: writer,
+        open_findings,
+        confinement,
+        reload: Box::new(move || reload(config.as_deref(), &all_flags)),
+        settings,
+    };
+    agent::run(plan, ProcessSignals, &mut Systemd::new())?;
+    Ok(0)
+}
+
+/// As the standard library binds, with a longer queue: a thousand scrapes may come at once.
+fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&listen.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Gives up what is not needed, and says what is in force.
+fn confine(
+    settings: &Settings,
+    config: Option<&Path>,
+    observers: &[(Source, Opener)],
+) -> anyhow::Result<Confinement> {
+    if let Err(error) = no_memory_to_others() {
+        tracing::warn!("core dumps are not off: {error:#}");
+    }
+    if settings.agent.confine == Confine::Off {
+        tracing::info!("not confined: it was told not to be");
+        return Ok(Confinement::off());
+    }
+    let agent = &settings.agent;
+    let directory = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let files = settings.wg_config.iter().map(PathBuf::as_path);
+    let read = files.chain(config).chain(agent.token_file.as_deref());
+    let confinement = Confinement::begin(Wanted {
+        sources: observers.iter().map(|(source, _)| *source).collect(),
+        other_user: !nix::unistd::Uid::effective().is_root(),
+        read: read.map(directory).collect(),
+        write: agent.store.as_deref().map(directory),
+        resolve: !settings.wg_config.is_empty(),
+    });
+    tracing::info!("{}", confinement.describe());
+    for missing in confinement.missing() {
+        tracing::warn!("not in force: {missing}");
+    }
+    if agent.confine == Confine::Require && !confinement.missing().is_empty() {
+        bail!(
+            "confine = \"require\", and this could not be had: {}",
+            confinement.missing().join("; ")
+        );
+    }
+    Ok(confinement)
+}
+
+fn reload(config: Option<&Path>, flags: &Flags) -> anyhow::Result<Reloaded> {
+    let settings = read_settings(config, flags)?;
+    Ok(Reloaded {
+        access: access(&settings.agent)?,
+        configured: observers::named(observers::read_wg_configs(&settings.wg_config)?),
+        settings,
+    })
+}
+
+/// Who may ask; an error where strangers could.
+fn access(settings: &AgentSettings) -> anyhow::Result<Access> {
+    let token = settings.token_file.as_deref().map(read_token).transpose()?;
+    let listen = settings.listen;
+    let loopback = listen.ip().to_canonical().is_loopback();
+    if !loopback && token.is_none() && !settings.allow_unauthenticated {
+        bail!(
+            "listening on {listen}, beyond loopback, needs a bearer token: give --token-file FILE (for example \
+             of `head -c 32 /dev/urandom | base64`), or --allow-unauthenticated"
+        );
+    }
+    Ok(Access::new(listen, token, &settings.hosts))
+}
+
+fn read_token(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let doing = || format!("token file {}", path.display());
+    let text = input::text(path, access::TOKEN_MAX + 2).with_context(doing)?;
+    let token = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    access::check_token(&token)
+        .map_err(anyhow::Error::msg)
+        .with_context(doing)?;
+    Ok(token)
+}
+
+/// The process's own signals.
+struct ProcessSignals;
+
+impl Signals for ProcessSignals {
+    fn install(
+        self,
+        stop: impl Fn() + Send + 'static,
+        reload: impl Fn() + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let mut arrivals = Arrivals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot watch for signals")?;
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .stack_size(128 * 1024)
+            .spawn(move || {
+                let mut stopping = false;
+                for signal in arrivals.forever() {
+                    if signal == SIGHUP {
+                        reload();
+                    } else if stopping {
+                        // Whoever asks twice does not want to wait.
+                        let _ = signal_hook::low_level::emulate_default_handler(signal);
+                    } else {
+                        stopping = true;
+                        stop();
+                    }
+                }
+            })
+            .context("cannot start a thread")?;
+        Ok(())
+    }
+}
+
+/// Tells systemd, where it wants to be told.
+struct Systemd {
+    watchdog: Option<Span>,
+    told: Option<std::time::Instant>,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        Self {
+            watchdog: sd_notify::watchdog_enabled(),
+            told: None,
+        }
+    }
+
+    fn tell(states: &[sd_notify::NotifyState<'_>]) {
+        if let Err(error) = sd_notify::notify(states) {
+            tracing::debug!("the service manager could not be told: {error}");
+        }
+    }
+}
+
+impl Notify for Systemd {
+    fn ready(&mut self) {
+        Self::tell(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn reloading(&mut self) {
+        match sd_notify::NotifyState::monotonic_usec_now() {
+            Ok(now) => Self::tell(&[sd_notify::NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!("the service manager could not be told: {error}"),
+        }
+    }
+
+    fn alive(&mut self) {
+        let Some(watchdog) = self.watchdog else { return };
+        let now = clock::instant();
+        if self.told.is_none_or(|told| now - told >= watchdog / 3) {
+            self.told = Some(now);
+            Self::tell(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    fn stopping(&mut self) {
+        Self::tell(&[sd_notify::NotifyState::Stopping]);
+    }
+}

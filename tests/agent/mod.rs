@@ -1,0 +1,292 @@
+//! A running agent for tests: started on a free port, asked over real sockets, ended with the test.
+
+// Each test uses a part.
+#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use wgnat::sys::clock;
+
+/// The machine is shared: what takes longer than this hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}): {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    pub at: SocketAddr,
+    pub child: Child,
+    log: PathBuf,
+    _dir: tempfile::TempDir,
+    /// Where connections are made from: the lab's namespace, where it runs in one.
+    connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
+}
+
+/// A port that was free a moment ago, on loopback.
+pub fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// `wgnat agent` without the machine's own settings.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wgnat"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WGNAT_") {
+            command.env_remove(name);
+        }
+    }
+    command.arg("agent");
+    command
+}
+
+impl Agent {
+    /// With these arguments, on a free port.
+    #[track_caller]
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = command();
+        command.args(args);
+        Self::of(command, free_port())
+    }
+
+    /// Of a prepared command, at `at`.
+    #[track_caller]
+    pub fn of(command: Command, at: SocketAddr) -> Self {
+        let mut agent = Self::begun(command, at, Box::new(TcpStream::connect));
+        agent.until_ready();
+        agent
+    }
+
+    /// Started, and not waited for.
+    pub fn begun(
+        mut command: Command,
+        at: SocketAddr,
+        connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let child = command
+            .args(["--listen", &at.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            at,
+            child,
+            log,
+            _dir: dir,
+            connect,
+        }
+    }
+
+    #[track_caller]
+    pub fn until_ready(&mut self) {
+        let end = clock::instant() + PATIENCE;
+        loop {
+            if self.try_get("/readyz").is_ok_and(|a| a.status == 200) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the agent ended ({status}):\n{}", self.log());
+            }
+            assert!(clock::instant() < end, "not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its log holds `text`.
+    #[track_caller]
+    pub fn logs(&self, text: &str) {
+        self.until(text, |agent| agent.log().contains(text));
+    }
+
+    /// Waits until `holds`, named `what`.
+    #[track_caller]
+    pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = clock::instant() + PATIENCE;
+        while !holds(self) {
+            assert!(clock::instant() < end, "not in time: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        self.try_connect().expect("it listens")
+    }
+
+    fn try_connect(&self) -> std::io::Result<TcpStream> {
+        let stream = (self.connect)(self.at)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// GET, and nothing else.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
+    }
+
+    #[track_caller]
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request("GET", path, headers)
+            .unwrap_or_else(|e| panic!("no answer to {path}: {e}\n{}", self.log()))
+    }
+
+    fn try_get(&self, path: &str) -> std::io::Result<Answer> {
+        self.request("GET", path, &[])
+    }
+
+    /// A request on a connection of its own.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Answer> {
+        let mut stream = self.try_connect()?;
+        let mut head = format!("{method} {path} HTTP/1.1\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head += &format!("Host: {}\r\n", self.at);
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += "Connection: close\r\n\r\n";
+        stream.write_all(head.as_bytes())?;
+        read_answer(&mut stream)
+    }
+
+    /// The report, once it has a finding with `code`.
+    #[track_caller]
+    pub fn finding(&self, code: &str) -> Value {
+        let end = clock::instant() + PATIENCE;
+        loop {
+            let report = self.get("/api/v1/report").json();
+            let found = report["findings"]
+                .as_array()
+                .and_then(|all| all.iter().find(|f| f["code"] == code));
+            if let Some(found) = found {
+                return found.clone();
+            }
+            assert!(
+                clock::instant() < end,
+                "no finding {code}: {:#}\n{}",
+                report["findings"],
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The value of a metric by its whole name with labels.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics").body;
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = clock::instant() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(clock::instant() < end, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads an answer to the connection's end.
+pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+    let mut bytes = Vec::new();
+    let end = stream.read_to_end(&mut bytes);
+    if bytes.is_empty() {
+        end?;
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunked(body) } else { body.to_owned() };
+    Ok(Answer {
+        status,
+        head: head.to_owned(),
+        body,
+    })
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        if size == 0 || after.len() < size {
+            break;
+        }
+        body.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    body
+}
+
+/// A file with this text.
+pub fn file(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// What `wgnat agent` with these arguments says when it cannot begin; panics if it does.
+#[track_caller]
+pub fn refusal(args: &[&str]) -> String {
+    let output = command()
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it can be run");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

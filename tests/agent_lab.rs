@@ -1,0 +1,112 @@
+//! The agent finds real faults in the lab, says when they began, and that they are over.
+
+// A panic is how a test fails.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod agent;
+mod lab;
+
+use agent::Agent;
+use lab::{CtFill, Fault, Lab, LoadProcess, Message, Namespace, Nat, Serve, TcpServer, Toward, Tunnel, Work};
+use std::net::{SocketAddr, TcpStream};
+
+/// An agent in `ns`, asked from within it.
+fn agent_in(lab: &Lab, ns: &Namespace, args: &[&str]) -> Agent {
+    let at: SocketAddr = "127.0.0.1:9986".parse().unwrap();
+    let mut command = lab.wgnat(ns);
+    command.arg("agent").args(args);
+    let inside = ns.clone();
+    let connect = move |at| inside.run(move || TcpStream::connect(at));
+    let mut agent = Agent::begun(command, at, Box::new(connect));
+    agent.until_ready();
+    agent
+}
+
+#[test]
+fn a_table_that_fills_and_empties_is_a_finding_that_begins_and_is_gone() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let agent = agent_in(&lab, lab.router(), &[]);
+    let report = agent.get("/api/v1/report").json();
+    assert_eq!(report["schema"], "wgnat.report/1");
+    assert_eq!(report["findings"].as_array().unwrap().len(), 0, "{report:#}");
+    let max = lab.router().conntrack_max();
+    let count = u32::try_from(max * 93 / 100).unwrap();
+    lab.router().fill_conntrack(CtFill::assured(count));
+    let finding = agent.finding("conntrack-low");
+    assert_eq!(finding["severity"], "critical", "{finding:#}");
+    let name = "wgnat_findings{code=\"conntrack-low\",severity=\"critical\",explained=\"false\"}";
+    assert_eq!(agent.metric(name), Some(1.0));
+    assert_eq!(agent.metric("wgnat_status{status=\"critical\"}"), Some(1.0));
+    assert!(agent.metric("wgnat_conntrack_entries").unwrap() >= f64::from(count));
+    let first_seen = finding["first_seen"].clone();
+    lab.router().conntrack_flush();
+    agent.until("the finding is gone", |agent| agent.metric(name).is_none());
+    let findings = agent.get("/api/v1/findings").json();
+    let row = &findings["findings"][0];
+    assert_eq!(row["state"], "absent", "{findings:#}");
+    assert_eq!(row["finding"]["first_seen"], first_seen);
+}
+
+#[test]
+fn a_tunnel_that_begins_later_is_seen_by_the_confined_agent_and_its_silence_is_named() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let agent = agent_in(&lab, lab.client(), &["--confine", "require"]);
+    assert_eq!(agent.metric("wgnat_wireguard_peers{state=\"up\"}"), None);
+    let mut tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    agent.until("the peer is up", |agent| {
+        agent.metric("wgnat_wireguard_peers{state=\"up\"}") == Some(1.0)
+    });
+    agent.until("its handshake is counted", |agent| {
+        agent.metric("wgnat_wireguard_handshakes_total{outcome=\"answered\"}") >= Some(1.0)
+    });
+    let fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
+    tunnel.client.restart();
+    tunnel.knock();
+    agent.finding("wg-handshake-timeout");
+    agent.until("the peer fails", |agent| {
+        agent.metric("wgnat_wireguard_peers{state=\"failing\"}") == Some(1.0)
+    });
+    fault.lift();
+    agent.until("the finding is gone", |agent| {
+        let report = agent.get("/api/v1/report").json();
+        report["status"] == "ok"
+    });
+}
+
+#[test]
+fn who_holds_the_ports_is_named_by_the_confined_agent() {
+    let Some(lab) = Lab::pair() else {
+        return;
+    };
+    let at = SocketAddr::new(lab.server_ip(), 7000);
+    let _server = TcpServer::start(lab.server(), at, Serve::Echo);
+    lab.client().set_port_range(40_000, 40_199);
+    let agent = agent_in(&lab, lab.client(), &["--confine", "require"]);
+    let work = Work::Hold { to: at, count: 150 };
+    let process = LoadProcess::start(lab.client(), "node", None, work);
+    agent.finding("ports-low");
+    agent.until("it is known whose they are", |agent| {
+        let finding = agent.finding("ports-low");
+        finding["subject"]["process"]["pid"] == process.pid()
+    });
+}
+
+#[test]
+fn another_namespace_is_observed_and_http_stays_where_it_was_asked_for() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let agent = Agent::start(&["--netns", lab.router().name()]);
+    let max = lab.router().conntrack_max();
+    let count = u32::try_from(max * 80 / 100).unwrap();
+    lab.router().fill_conntrack(CtFill::assured(count));
+    let finding = agent.finding("conntrack-low");
+    assert_eq!(finding["severity"], "warning", "{finding:#}");
+    let report = agent.get("/api/v1/report").json();
+    assert_eq!(report["host"]["netns"], lab.router().name());
+}
