@@ -2,7 +2,6 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/common/samples/mod.rs"]
-#[allow(dead_code)]
 mod samples;
 
 use std::hint::black_box;

@@ -17,6 +17,9 @@ const STUN: &str = "203.0.113.9:3478";
 /// What a hostile server sends for one request: datagrams, each from its first or its second socket.
 type Answers = Vec<(bool, Vec<u8>)>;
 
+/// A server's way to answer.
+type Answering = Box<dyn Fn(&[u8], SocketAddr) -> Answers + Send>;
+
 /// A server on a thread that answers UDP by a function of the request and its source; its TCP port takes and says nothing.
 struct Hostile {
     stop: Option<std::io::PipeWriter>,
@@ -171,7 +174,7 @@ fn answers_that_are_none_are_not_believed() {
         bytes[1] = 0x11;
         vec![(false, bytes)]
     };
-    let cases: [(&str, Box<dyn Fn(&[u8], SocketAddr) -> Answers + Send>); 10] = [
+    let cases: [(&str, Answering); 10] = [
         ("no answer that counts", Box::new(other_transaction)),
         ("cannot be", Box::new(other_family)),
         ("cannot be", Box::new(nowhere)),

@@ -61,8 +61,7 @@ fn write(path: &Path, records: impl IntoIterator<Item = Record>) -> StoreStats {
     let shared = Arc::clone(&writer.shared);
     drop(writer.records);
     writer.ended.recv().unwrap();
-    let stats = shared.stats().clone();
-    stats
+    shared.stats().clone()
 }
 
 #[test]

@@ -357,9 +357,7 @@ mod tests {
             ),
         ] {
             let mut text: Vec<&str> = whole.lines().filter(|l| !l.contains(gone)).collect();
-            let other = whole
-                .replace("personal", "company")
-                .replace(":\n    company", ":\n    company");
+            let other = whole.replace("personal", "company");
             let other: Vec<&str> = other.lines().skip(5).collect();
             text.extend(other);
             let state = parse(&text.join("\r\n"));

@@ -163,12 +163,12 @@ mod tests {
     fn many_callers_are_one_finding() {
         let mut host = Host::new(Kernel);
         host.peer(0.0, peer_with(0, 0, None)).routed(0.1);
-        for secs in [1.0, 6.2] {
+        for (secs, round) in [(1.0, 100), (6.2, 600)] {
             for port in 1..=10u16 {
                 host.checked_from(
                     secs,
                     &format!("203.0.113.1:{port}"),
-                    u32::from(port) + secs as u32 * 100,
+                    u32::from(port) + round,
                     None,
                 );
             }
