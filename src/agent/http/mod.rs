@@ -1,7 +1,7 @@
 //! The HTTP server: bounded in connections, in time, in what it reads; one thread.
 //!
-//! In: a bound socket and [`Shared`]. Out: answers. A request's head must come within [`HEAD_WITHIN`] and fit
-//! [`HEAD_MAX`]; bodies are not read; a connection lives at most [`LIFE`] unless it listens for events.
+//! In: a bound socket and [`Shared`]. Out: answers. A request's head must come within `HEAD_WITHIN` and fit
+//! `HEAD_MAX`; bodies are not read; a connection lives at most `LIFE` unless it listens for events.
 
 mod guard;
 pub mod routes;

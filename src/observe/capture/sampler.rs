@@ -1,9 +1,9 @@
 //! A sample of data messages, with a bound on what it may cost.
 //!
-//! In: a second packet socket with [`data_filter`]. Out: their clear headers, and how coarse the sample is. Two bounds:
+//! In: a second packet socket with `data_filter`. Out: their clear headers, and how coarse the sample is. Two bounds:
 //! the receive buffer holds some hundred packets and is emptied at each look, so beyond a few thousand a second the
 //! kernel throws away the rest before it copies anything; and the sample becomes coarser, by a quarter each time, when
-//! more came than [`WANTED`]. A data flood costs nothing but the filter; handshakes have a socket of their own.
+//! more came than `WANTED`. A data flood costs nothing but the filter; handshakes have a socket of their own.
 
 use super::data_filter::{COARSEST, program};
 use crate::sys::packet::{PacketError, PacketSocket, Received};

@@ -128,7 +128,7 @@ pub struct Stream {
     pub lengths: Lengths,
     /// What the other side's messages say of these.
     pub answers: Answers,
-    /// How often it spoke first after [`QUIET`], with something to say: it wants to be able to reach the other side.
+    /// How often it spoke first after `QUIET`, with something to say: it wants to be able to reach the other side.
     pub pushes: u64,
     /// The longest silence of both sides that it broke so.
     pub longest_push: Span,

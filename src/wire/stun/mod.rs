@@ -1,7 +1,7 @@
 //! STUN messages: RFC 8489's framing, the attributes of RFC 5780, and what RFC 3489's clients still speak.
 //!
 //! In: bytes from strangers. Out: a [`Message`] that borrows them. Nothing is allocated and nothing panics, since the
-//! reflector reads fifty thousand of them a second; docs/decisions/0020 says why this is not a library. [`write`] makes
+//! reflector reads fifty thousand of them a second; docs/decisions/0020 says why this is not a library. [`mod@write`] makes
 //! messages.
 
 pub mod write;
