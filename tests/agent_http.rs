@@ -309,3 +309,18 @@ fn events_come_as_they_happen() {
             && &first == b"HTTP/1.1 200"
     });
 }
+
+#[test]
+fn the_page_tells_the_verdict_and_loads_nothing_from_elsewhere() {
+    let agent = Agent::start(&[]);
+    let page = agent.get("/");
+    assert_eq!(page.status, 200);
+    for part in ["<h1>wgnat", "Findings", "What was seen", "/api/v1/events"] {
+        assert!(page.body.contains(part), "{part}: {}", page.body);
+    }
+    for part in ["src=", "href=", "url(", "http://", "https://"] {
+        assert!(!page.body.contains(part), "{part}");
+    }
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+}

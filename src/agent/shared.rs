@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use super::access::Access;
 use super::ledger::Entry;
+use crate::agent::dashboard;
 use crate::output::json;
 use crate::output::prometheus::{self, Exposition, Family};
 use crate::report::Report;
@@ -33,7 +34,7 @@ pub struct Snapshot {
     /// Findings over time.
     pub findings: Vec<Entry>,
     families: OnceLock<Vec<Family>>,
-    texts: [OnceLock<Arc<str>>; 4],
+    texts: [OnceLock<Arc<str>>; 5],
 }
 
 impl Snapshot {
@@ -44,7 +45,7 @@ impl Snapshot {
             stats,
             findings,
             families: OnceLock::new(),
-            texts: [const { OnceLock::new() }; 4],
+            texts: [const { OnceLock::new() }; 5],
         }
     }
 
@@ -67,7 +68,7 @@ impl Snapshot {
 
     /// `wgnat.report/1`.
     pub fn report_json(&self) -> Arc<str> {
-        let [.., report, _] = &self.texts;
+        let [.., report, _, _] = &self.texts;
         Arc::clone(report.get_or_init(|| {
             serde_json::to_string(&json::v1::Report::from(&self.report))
                 .unwrap_or_default()
@@ -75,9 +76,15 @@ impl Snapshot {
         }))
     }
 
+    /// The page at `/`.
+    pub fn page(&self) -> Arc<str> {
+        let [.., page] = &self.texts;
+        Arc::clone(page.get_or_init(|| dashboard::page(&self.report).into()))
+    }
+
     /// `/api/v1/findings`.
     pub fn findings_json(&self) -> Arc<str> {
-        let [.., findings] = &self.texts;
+        let [.., findings, _] = &self.texts;
         Arc::clone(findings.get_or_init(|| {
             serde_json::to_string(&Findings::from(self))
                 .unwrap_or_default()

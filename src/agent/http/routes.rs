@@ -103,15 +103,15 @@ fn told(shared: &Shared, tell: impl FnOnce(&Snapshot) -> Response) -> Response {
     }
 }
 
-async fn page() -> Response {
-    (
-        [
+async fn page(State(shared): State<Arc<Shared>>) -> Response {
+    told(&shared, |snapshot| {
+        let body = axum::body::Bytes::from_owner(Text(snapshot.page()));
+        let headers = [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),
             (header::CONTENT_SECURITY_POLICY, dashboard::POLICY),
-        ],
-        dashboard::page(),
-    )
-        .into_response()
+        ];
+        (headers, body).into_response()
+    })
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

@@ -15,8 +15,16 @@ use crate::report::{Report, Status};
 
 const STYLE: &str = include_str!("style.css");
 
+/// The policy of a page that is a file: its own style, and nothing else.
+const STILL: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
 /// Writes `report`.
 pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(page(report, STILL, "").as_bytes())
+}
+
+/// The page under a Content-Security-Policy, with an inline `script` (none for a page that is still).
+pub fn page(report: &Report, policy: &str, script: &str) -> String {
     let mut body = String::new();
     head(report, &mut body);
     body.push_str(&findings(report));
@@ -24,23 +32,27 @@ pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     not_observed(report, &mut body);
     let host = report.host.as_ref().map(|host| host.hostname.as_str());
     let title = format!("wgnat: {} {}", host.unwrap_or("report"), verdict(report.status));
-    out.write_all(document(&title, &body).as_bytes())
+    document(&title, policy, script, &body)
 }
 
 /// A whole document with `title` (any text) and `body` (HTML).
-pub fn document(title: &str, body: &str) -> String {
+fn document(title: &str, policy: &str, script: &str, body: &str) -> String {
+    let script = match script {
+        "" => String::new(),
+        script => format!("<script>\n{script}</script>\n"),
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n{body}</main>\n</body>\n</html>\n",
+         <body>\n<main>\n{body}</main>\n{script}</body>\n</html>\n",
         escape(title)
     )
 }
 
 /// Every finding of `report` as a section of cards; a calm sentence where there is none.
-pub fn findings(report: &Report) -> String {
+fn findings(report: &Report) -> String {
     let mut html =
         String::from("<section aria-labelledby=\"findings\">\n<h2 id=\"findings\">Findings</h2>\n");
     if report.findings.is_empty() {
@@ -60,7 +72,7 @@ pub fn findings(report: &Report) -> String {
 }
 
 /// The verdict in words.
-pub const fn verdict(status: Status) -> &'static str {
+const fn verdict(status: Status) -> &'static str {
     match status {
         Status::Ok => "no problem found",
         Status::Warning => "warning",
@@ -70,7 +82,7 @@ pub const fn verdict(status: Status) -> &'static str {
 }
 
 /// The heading: who was looked at, when, and what came of it.
-pub fn head(report: &Report, html: &mut String) {
+fn head(report: &Report, html: &mut String) {
     let host = report.host.as_ref();
     let name = host.map_or_else(String::new, |h| format!(" on {}", escape(&h.hostname)));
     let _ = writeln!(
@@ -98,7 +110,7 @@ pub fn head(report: &Report, html: &mut String) {
 }
 
 /// Tables of what was seen.
-pub fn seen(report: &Report, html: &mut String) {
+fn seen(report: &Report, html: &mut String) {
     let tables = tables::tables(report, true);
     let lines = tables::lines(report);
     if tables.is_empty() && lines.is_empty() {
@@ -147,7 +159,7 @@ fn table(table: &Table, html: &mut String) {
 }
 
 /// What could not be seen, and what that leaves open.
-pub fn not_observed(report: &Report, html: &mut String) {
+fn not_observed(report: &Report, html: &mut String) {
     let gaps = unseen::gaps(report);
     if gaps.is_empty() {
         return;
