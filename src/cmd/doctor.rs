@@ -1,19 +1,16 @@
 //! `wgnat doctor`: looks, judges, tells.
 
-use std::io::Write;
-
 use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
-use super::{observers, print, text_options};
+use super::{observers, tell};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
-use crate::output;
 use crate::redact::Anonymiser;
-use crate::report::{self, exit};
+use crate::report;
 use crate::rules::{self, Input};
 use crate::sys::netns::Netns;
 use crate::sys::{clock, random};
@@ -51,17 +48,10 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         report.collectors.push((Source::Namespaces, watched.status));
         report.add_namespaces(watched.judged);
     }
-    let mut text = Vec::new();
-    output::render(
-        &report,
-        settings.format,
-        &text_options(settings),
-        &mut text as &mut dyn Write,
-    )?;
-    print(&text)?;
+    let code = tell(&report, settings)?;
     match record_error {
         Some(error) => Err(error),
-        None => Ok(exit::code(report.status, settings.fail_on)),
+        None => Ok(code),
     }
 }
 

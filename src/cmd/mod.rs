@@ -25,7 +25,8 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, ColorWhen, Command, Doctor, Global};
 use crate::config::{Flags, Settings, file};
 use crate::logging;
-use crate::output::{Format, Options};
+use crate::output::{self, Format, Options};
+use crate::report::{Report, exit};
 
 /// No configuration file is larger: it has some thirty keys.
 const CONFIG_LIMIT: usize = 1024 * 1024;
@@ -197,6 +198,14 @@ fn utf8_locale() -> bool {
             let locale = locale.to_ascii_lowercase();
             locale.contains("utf-8") || locale.contains("utf8")
         })
+}
+
+/// Writes `report` as the settings ask for it, and says the exit code.
+fn tell(report: &Report, settings: &Settings) -> anyhow::Result<u8> {
+    let mut text = Vec::new();
+    output::render(report, settings.format, &text_options(settings), &mut text)?;
+    print(&text)?;
+    Ok(exit::code(report.status, settings.fail_on))
 }
 
 /// Writes `bytes` to standard output as a whole.

@@ -1,15 +1,12 @@
 //! `wgnat nat`: asks STUN servers what the NAT in front of this host does, judges, tells.
 
-use std::io::Write;
-
 use super::progress::Progress;
-use super::{print, text_options};
+use super::tell as tell_report;
 use crate::cli::{Global, Nat};
 use crate::config::Settings;
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::observe::nat::{self, Wanted, resolve};
-use crate::output;
-use crate::report::{self, exit};
+use crate::report;
 use crate::rules::{self, Input, registry};
 use crate::sys::clock;
 use crate::sys::netns::Netns;
@@ -67,15 +64,7 @@ pub fn run(args: &Nat, global: &Global, settings: &Settings) -> anyhow::Result<u
     if unseen {
         report.status = report::Status::Unknown;
     }
-    let mut text = Vec::new();
-    output::render(
-        &report,
-        settings.format,
-        &text_options(settings),
-        &mut text as &mut dyn Write,
-    )?;
-    print(&text)?;
-    Ok(exit::code(report.status, settings.fail_on))
+    tell_report(&report, settings)
 }
 
 /// Resolves the servers. One that cannot be resolved is told and left out; none is an error.

@@ -1,13 +1,12 @@
 //! `wgnat path`: measures named targets side by side.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 
 use super::progress::Progress;
-use super::{input, observers, print, text_options};
+use super::{input, observers, tell};
 use crate::cli::{Global, Path};
 use crate::config::Settings;
 use crate::observation::path::{PathPast, PathSample, Rtts};
@@ -15,8 +14,7 @@ use crate::observation::target::Target;
 use crate::observation::{Body, Observation, Source};
 use crate::observe::host;
 use crate::observe::path::{self, Aim, Plan, plan};
-use crate::output;
-use crate::report::{self, Status, exit};
+use crate::report::{self, Status};
 use crate::rules::{self, Input, registry};
 use crate::sys::clock;
 use crate::sys::netns::Netns;
@@ -92,15 +90,7 @@ pub fn run(args: &Path, global: &Global, settings: &Settings) -> anyhow::Result<
     if samples.iter().all(|sample| sample.sent == 0) {
         report.status = Status::Unknown;
     }
-    let mut text = Vec::new();
-    output::render(
-        &report,
-        settings.format,
-        &text_options(settings),
-        &mut text as &mut dyn Write,
-    )?;
-    print(&text)?;
-    Ok(exit::code(report.status, settings.fail_on))
+    tell(&report, settings)
 }
 
 fn aims(args: &Path, progress: &mut Progress) -> anyhow::Result<Vec<Aim>> {

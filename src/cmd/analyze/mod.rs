@@ -5,19 +5,17 @@ mod input;
 mod keys;
 mod two;
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::progress::Progress;
-use super::{observers, print, text_options};
+use super::{observers, tell};
 use crate::cli::{Analyze, Global};
 use crate::config::Settings;
 use crate::observation::{Body, Source, SourceStatus};
 use crate::observe::capture_file::Ending;
-use crate::output;
 use crate::report::captured::{self, CaptureRow};
-use crate::report::{self, Report, Status, exit};
+use crate::report::{self, Report, Status};
 use crate::rules::{self, Input as RuleInput, registry};
 use crate::track::World;
 use feed::{Feed, Held};
@@ -45,15 +43,7 @@ pub fn run(args: &Analyze, global: &Global, settings: &Settings) -> anyhow::Resu
     if stop.load(Ordering::Relaxed) {
         progress.note("interrupted: what follows is about what was read until then");
     }
-    let mut text = Vec::new();
-    output::render(
-        &report,
-        settings.format,
-        &text_options(settings),
-        &mut text as &mut dyn Write,
-    )?;
-    print(&text)?;
-    Ok(exit::code(report.status, settings.fail_on))
+    tell(&report, settings)
 }
 
 fn open(args: &Analyze, stop: &Arc<AtomicBool>) -> anyhow::Result<Vec<input::Input>> {

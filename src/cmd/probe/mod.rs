@@ -4,22 +4,19 @@ mod held;
 mod keys;
 mod targets;
 
-use std::io::Write;
-
 use anyhow::Context as _;
 
 use super::progress::Progress;
 use super::record::{Recorder, replay};
-use super::{observers, print, text_options};
+use super::{observers, tell};
 use crate::cli::{Global, Probe};
 use crate::config::Settings;
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::observe::host;
 use crate::observe::prober::Prober;
 use crate::observe::{Emit, Observer as _};
-use crate::output;
 use crate::redact::Anonymiser;
-use crate::report::{self, exit, probed};
+use crate::report::{self, probed};
 use crate::rules::{self, Input, registry};
 use crate::sys::{clock, files, random};
 use crate::time::Span;
@@ -55,17 +52,10 @@ pub fn run(args: &Probe, global: &Global, settings: &Settings) -> anyhow::Result
     let evaluation = rules::evaluate(&catalogue, &input);
     let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
     probed::add(&mut report, &world);
-    let mut text = Vec::new();
-    output::render(
-        &report,
-        settings.format,
-        &text_options(settings),
-        &mut text as &mut dyn Write,
-    )?;
-    print(&text)?;
+    let code = tell(&report, settings)?;
     match record_error {
         Some(error) => Err(error),
-        None => Ok(exit::code(report.status, settings.fail_on)),
+        None => Ok(code),
     }
 }
 
