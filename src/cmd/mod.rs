@@ -22,7 +22,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, ColorWhen, Command, Doctor, Global};
+use crate::cli::{Cli, ColorWhen, Command, Global};
 use crate::config::{Flags, Settings, file};
 use crate::logging;
 use crate::output::{self, Format, Options};
@@ -119,23 +119,14 @@ fn flags(cli: &Cli) -> Flags {
         ..Flags::default()
     };
     match &cli.command {
-        Command::Doctor(Doctor {
-            duration,
-            max_duration,
-            fail_on,
-            wg_config,
-            cpu_budget,
-            stun,
-            nat_profile,
-            ..
-        }) => Flags {
-            cpu_budget: *cpu_budget,
-            duration: *duration,
-            max_duration: *max_duration,
-            fail_on: *fail_on,
-            wg_config: wg_config.clone(),
-            stun: stun.clone(),
-            nat_profile: nat_profile.clone(),
+        Command::Doctor(args) => Flags {
+            cpu_budget: args.cpu_budget,
+            duration: args.duration,
+            max_duration: args.max_duration,
+            fail_on: args.fail_on,
+            wg_config: args.wg_config.clone(),
+            stun: args.stun.clone(),
+            nat_profile: args.nat_profile.clone(),
             ..common
         },
         Command::Agent(args) => Flags {

@@ -52,7 +52,8 @@ pub struct Heavy {
 
 impl Inflow {
     pub(super) fn packet(&mut self, at: Timestamp, packet: &WirePacket) {
-        if packet.direction != Direction::In {
+        // Many captures tell no direction: of what they hold, all goes to somebody.
+        if packet.direction == Direction::Out {
             return;
         }
         if let Some(flow) = self.flow(at, (packet.if_index, packet.destination)) {
@@ -70,8 +71,17 @@ impl Inflow {
 
     /// The larger flows to `port`, one for each address: a message that passes two interfaces is one.
     pub fn to_port(&self, port: u16) -> Vec<&Flow> {
+        self.largest(|flow| flow.destination.port() == port)
+    }
+
+    /// The same, to every port.
+    pub fn all(&self) -> Vec<&Flow> {
+        self.largest(|_| true)
+    }
+
+    fn largest(&self, wanted: impl Fn(&Flow) -> bool) -> Vec<&Flow> {
         let mut flows: Vec<&Flow> = Vec::new();
-        for flow in self.flows.values().filter(|f| f.destination.port() == port) {
+        for flow in self.flows.values().filter(|f| wanted(f)) {
             match flows.iter_mut().find(|f| f.destination == flow.destination) {
                 Some(known) if known.count < flow.count => *known = flow,
                 Some(_) => {}
