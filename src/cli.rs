@@ -136,6 +136,12 @@ pub struct Doctor {
     /// azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
     #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE", conflicts_with = "replay")]
     pub nat_profile: Option<crate::observation::nat::Budget>,
+    /// Also look at this fly.toml: health checks, limits, metrics, process groups [default: ./fly.toml, where there is one]
+    #[arg(long, value_name = "FILE", env = "WGNAT_FLY_TOML", conflicts_with = "replay")]
+    pub fly_toml: Option<PathBuf>,
+    /// Do not look at ./fly.toml
+    #[arg(long, conflicts_with = "fly_toml")]
+    pub no_fly_toml: bool,
     /// Write every observation to this file, for --replay
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -204,6 +210,9 @@ pub struct Agent {
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
+    /// Also look at this fly.toml
+    #[arg(long, value_name = "FILE", env = "WGNAT_FLY_TOML")]
+    pub fly_toml: Option<PathBuf>,
     /// Percent of one core to keep to: observers look more seldom where they need more [default: 1]
     #[arg(long, value_name = "PERCENT", env = "WGNAT_CPU_BUDGET")]
     pub cpu_budget: Option<f64>,

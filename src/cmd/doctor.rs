@@ -4,7 +4,7 @@ use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
-use super::{observers, tell};
+use super::{fly_toml, observers, tell};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
@@ -63,6 +63,14 @@ fn live(
 ) -> anyhow::Result<Judged> {
     // What was asked for wrongly is said before anything is started.
     let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let fly_toml = match &settings.fly_toml {
+        Some(path) => Some(fly_toml::named(path, settings.agent.listen)?),
+        None if args.no_fly_toml => None,
+        None => fly_toml::here(settings.agent.listen),
+    };
+    if let Some(Err(why)) = &fly_toml {
+        progress.note(&format!("not looked at: {why}"));
+    }
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     let started = clock::now();
     let recorder = match &args.record {
@@ -76,6 +84,7 @@ fn live(
     let paths = observers::paths(&args.target, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
+    observers.extend(fly_toml.map(fly_toml::observer));
     if settings.nat_profile.is_some() {
         observers.retain(|(source, _)| *source != Source::Config);
         let opener = observers::named_with(configured, settings.nat_profile.clone());

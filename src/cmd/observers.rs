@@ -138,7 +138,7 @@ pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)
     Some((Source::Paths, opener(move || Ok(PathObserver::new(plan.clone())))))
 }
 
-fn opener<O: Observer + 'static>(
+pub(super) fn opener<O: Observer + 'static>(
     open: impl Fn() -> Result<O, ObserveError> + Send + Sync + 'static,
 ) -> Opener {
     Arc::new(move || Ok(Box::new(open()?)))

@@ -42,6 +42,8 @@ pub struct Flags {
     pub stun: Vec<String>,
     /// `--nat-profile`.
     pub nat_profile: Option<Budget>,
+    /// `--fly-toml`.
+    pub fly_toml: Option<PathBuf>,
 }
 
 /// What holds.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub stun: Vec<String>,
     /// What the NAT in front allows, as the user says.
     pub nat_profile: Option<Budget>,
+    /// The fly.toml to look at.
+    pub fly_toml: Option<PathBuf>,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -108,6 +112,7 @@ impl Settings {
                 flags.stun.clone()
             },
             nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
+            fly_toml: flags.fly_toml.clone().or(file.doctor.fly_toml),
             thresholds: file.thresholds,
         }
     }

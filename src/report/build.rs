@@ -57,6 +57,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         paths: paths::section(world),
         places: None,
         namespaces: Vec::new(),
+        fly_toml: world.fly_toml.clone(),
     }
 }
 
@@ -84,7 +85,12 @@ fn anything_seen(world: &World) -> bool {
         status.state != SourceState::Unavailable
             && !matches!(
                 source,
-                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
+                Source::Host
+                    | Source::NatRules
+                    | Source::Config
+                    | Source::Keys
+                    | Source::KernelLog
+                    | Source::FlyToml
             )
     })
 }

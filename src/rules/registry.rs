@@ -1,7 +1,7 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, path, ports, probed, tunnel, upstream};
+use super::{Rule, captured, conntrack, fly_toml, path, ports, probed, tunnel, upstream};
 use crate::observation::Source;
 
 /// Every area's rules, as a live host is judged by.
@@ -11,6 +11,7 @@ pub const AREAS: &[&[Rule]] = &[
     conntrack::RULES,
     upstream::RULES,
     path::RULES,
+    fly_toml::RULES,
 ];
 
 /// Every rule for a live host.
@@ -57,6 +58,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(conntrack::RULES)
         .chain(upstream::RULES)
         .chain(path::RULES)
+        .chain(fly_toml::RULES)
 }
 
 /// The rule with `code`.

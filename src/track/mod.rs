@@ -24,6 +24,7 @@ pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
+use crate::observation::fly_toml::FlyTomlFacts;
 use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
@@ -73,6 +74,8 @@ pub struct World {
     pub paths: paths::PathState,
     /// What was probed, and what came of it.
     pub probes: probes::Probes,
+    /// What a fly.toml says, where one was read.
+    pub fly_toml: Option<FlyTomlFacts>,
 }
 
 impl World {
@@ -100,6 +103,7 @@ impl World {
             nat: natclass::NatState::default(),
             paths: paths::PathState::default(),
             probes: probes::Probes::default(),
+            fly_toml: None,
         }
     }
 
@@ -152,6 +156,7 @@ impl World {
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),
             Body::NatRules(rules) => self.conntrack.apply_rules(rules),
+            Body::FlyToml(facts) => self.fly_toml = Some((**facts).clone()),
         }
     }
 

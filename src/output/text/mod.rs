@@ -103,6 +103,12 @@ fn verdict(page: &mut Page, report: &Report) {
             part(format!("fly {} in {}", fly.app, fly.region));
         }
     }
+    if let Some(fly_toml) = &report.fly_toml {
+        part(format!(
+            "read {}",
+            clean::elide(&clean::line(&fly_toml.path), HOSTNAME_COLUMNS)
+        ));
+    }
     match report.captures.len() {
         0 => part(format!("watched {:.1} s", report.duration.as_secs_f64())),
         n => part(format!(
