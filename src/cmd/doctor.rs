@@ -1,5 +1,7 @@
 //! `wgnat doctor`: looks, judges, tells.
 
+use anyhow::ensure;
+
 use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
@@ -9,6 +11,7 @@ use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
+use crate::observe::host;
 use crate::redact::Anonymiser;
 use crate::report;
 use crate::rules::{self, Input};
@@ -71,6 +74,11 @@ fn live(
     if let Some(Err(why)) = &fly_toml {
         progress.note(&format!("not looked at: {why}"));
     }
+    let fly = settings.fly_checks.then(host::this_machine).flatten();
+    ensure!(
+        fly.is_some() || !args.fly_checks,
+        "--fly-checks: this is no Fly machine: expected FLY_MACHINE_ID, and FLY_PRIVATE_IP in fdaa::/16, in the environment"
+    );
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     let started = clock::now();
     let recorder = match &args.record {
@@ -81,7 +89,7 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
-    let paths = observers::paths(&args.target, args.netns.as_deref());
+    let paths = observers::paths(&args.target, fly, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
     observers.extend(fly_toml.map(fly_toml::observer));

@@ -129,6 +129,7 @@ fn flags(cli: &Cli) -> Flags {
             stun,
             nat_profile,
             fly_toml,
+            fly_checks,
             ..
         }) => Flags {
             cpu_budget: *cpu_budget,
@@ -139,6 +140,7 @@ fn flags(cli: &Cli) -> Flags {
             stun: stun.clone(),
             nat_profile: nat_profile.clone(),
             fly_toml: fly_toml.clone(),
+            fly_checks: *fly_checks,
             ..common
         },
         Command::Agent(args) => Flags {

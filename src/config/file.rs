@@ -55,6 +55,8 @@ pub struct DoctorSection {
     pub nat_profile: Option<Budget>,
     /// `fly_toml`: Fly's description of the app.
     pub fly_toml: Option<PathBuf>,
+    /// `fly_checks`: on a Fly machine, look at its private network.
+    pub fly_checks: bool,
 }
 
 fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {

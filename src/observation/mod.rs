@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod conntrack;
 pub mod device;
+pub mod fly;
 pub mod fly_toml;
 pub mod host;
 pub mod log;
@@ -193,6 +194,8 @@ pub enum Body {
     Probe(probe::ProbeFact),
     /// Source NAT rules.
     NatRules(nat_rules::NatRules),
+    /// What a Fly machine found of its private network.
+    FlyNet(fly::FlyNet),
     /// What a fly.toml says.
     FlyToml(Box<fly_toml::FlyTomlFacts>),
 }

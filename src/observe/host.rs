@@ -111,12 +111,17 @@ pub fn facts(netns_name: Option<String>) -> Result<HostFacts, ObserveError> {
         netns_name,
         cpus: cpus.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         memory_bytes: read("/proc/meminfo").and_then(|text| procfs::memory_total(&text)),
-        fly: fly_machine(|name| std::env::var(name).ok()).map(|machine| FlyMachine {
+        fly: this_machine().map(|machine| FlyMachine {
             name_servers: servers.iter().map(std::net::SocketAddr::ip).collect(),
             ..machine
         }),
         capabilities: caps::effective().unwrap_or_default(),
     })
+}
+
+/// The Fly machine that this process runs on.
+pub fn this_machine() -> Option<FlyMachine> {
+    fly_machine(|name| std::env::var(name).ok())
 }
 
 /// A machine is Fly's when it has a machine id and an address in Fly's private network (fdaa::/16); the variables

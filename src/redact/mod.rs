@@ -17,6 +17,7 @@ use addresses::Addresses;
 use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
+use crate::observation::fly::Internal;
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
 use crate::observation::nat::NatFacts;
 use crate::observation::nat_rules::NatRules;
@@ -118,6 +119,14 @@ impl Anonymiser {
             | Body::Sampling(_)
             | Body::NatBudget(_) => {}
             Body::NatRules(rules) => self.nat_rules(rules),
+            Body::FlyNet(facts) => {
+                for answer in &mut facts.answers {
+                    self.addresses.socket(&mut answer.server);
+                    if let Internal::Failed(says) = &mut answer.says {
+                        *says = self.text(says);
+                    }
+                }
+            }
             Body::FlyToml(facts) => fly_toml::redact(&mut self.addresses, &mut self.names, facts),
         }
         other

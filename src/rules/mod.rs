@@ -6,6 +6,7 @@
 pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
+pub mod fly;
 pub mod fly_toml;
 pub mod forecast;
 pub mod path;

@@ -6,6 +6,7 @@
 
 mod captured;
 mod finding;
+mod fly;
 mod nat;
 pub mod page;
 mod paths;

@@ -56,6 +56,7 @@ pub fn empty() -> Report {
         paths: Vec::new(),
         places: None,
         namespaces: Vec::new(),
+        fly_net: None,
         fly_toml: None,
     }
 }

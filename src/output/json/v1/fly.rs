@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::observation::fly as net;
 use crate::observation::fly_toml as model;
 use crate::observation::host;
 
@@ -34,6 +35,50 @@ pub(super) fn machine(f: &host::FlyMachine) -> FlyMachine {
         private_ip: f.private.map(|ip| ip.to_string()),
         public_ip: f.public.map(|ip| ip.to_string()),
         name_servers: f.name_servers.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A Fly machine's private network (6PN), as it was found.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlyNet {
+    /// The system's name servers, in their order.
+    pub resolvers: Vec<FlyResolver>,
+    /// Other started machines of the organisation that were listed.
+    pub machines: u32,
+    /// Those of them that were measured.
+    pub measured: u32,
+    /// Entries of the list that could not be read.
+    pub unread: u32,
+}
+
+/// What a name server says of `.internal`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FlyResolver {
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// `listed`: it knows the organisation's machines; `unknown`: it says that there is no such name; `failed`.
+    pub internal: String,
+    /// The response code, or why there is none; null where it is `listed`.
+    pub says: Option<String>,
+}
+
+pub(super) fn fly_net(facts: &net::FlyNet) -> FlyNet {
+    let resolver = |answer: &net::ResolverAnswer| FlyResolver {
+        address: answer.server.ip().to_string(),
+        port: answer.server.port(),
+        internal: answer.says.name().to_owned(),
+        says: match &answer.says {
+            net::Internal::Listed => None,
+            net::Internal::Unknown(says) | net::Internal::Failed(says) => Some(says.clone()),
+        },
+    };
+    FlyNet {
+        resolvers: facts.answers.iter().map(resolver).collect(),
+        machines: facts.machines,
+        measured: facts.measured,
+        unread: facts.unread,
     }
 }
 

@@ -16,7 +16,7 @@ pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
-pub use fly::{FlyMachine, FlyService, FlyToml};
+pub use fly::{FlyMachine, FlyNet, FlyResolver, FlyService, FlyToml};
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use places::{Link, Mapping, Places, Way};
@@ -85,6 +85,8 @@ pub struct Report {
     /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
     /// `evidence.netns`.
     pub namespaces: Vec<Namespace>,
+    /// A Fly machine's private network; null unless it was asked for (`--fly-checks`). `paths` has what was measured.
+    pub fly_net: Option<FlyNet>,
     /// The fly.toml that was read; null where there was none.
     pub fly_toml: Option<FlyToml>,
 }
@@ -223,6 +225,7 @@ impl From<&report::Report> for Report {
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),
             namespaces: r.namespaces.iter().map(tables::namespace).collect(),
+            fly_net: r.fly_net.as_ref().map(fly::fly_net),
             fly_toml: r.fly_toml.as_ref().map(fly::fly_toml),
         }
     }
