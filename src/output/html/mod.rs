@@ -3,6 +3,7 @@
 //! In: a [`Report`]. Out: HTML 5 with its style inside, readable on a phone and in print, light and dark as the reader's
 //! system is. Its policy forbids whatever is not in it. Pure.
 
+pub mod chart;
 mod finding;
 
 use std::fmt::Write as _;
@@ -41,11 +42,16 @@ fn document(title: &str, policy: &str, script: &str, body: &str) -> String {
         "" => String::new(),
         script => format!("<script>\n{script}</script>\n"),
     };
+    let charts = if body.contains("<svg class=\"chart\"") {
+        chart::STYLE
+    } else {
+        ""
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n\
          <body>\n<main>\n{body}</main>\n{script}</body>\n</html>\n",
         escape(title)
     )
