@@ -49,6 +49,7 @@ need_lab() {
     need turnserver coturn # its discovery client is the referee of `nat`, its server that of `reflect`
     need stun stun-client
     need pgrep procps # kill, for tests that interrupt a child
+    need chromium chromium # the agent's page in a real browser
     need promtool prometheus # the agent's metrics, checked and scraped
     need_clients
     need tmux tmux # a terminal for `top`
