@@ -185,7 +185,7 @@ impl Timeline<'_> {
             // A letter is about six units wide.
             #[allow(clippy::cast_precision_loss)] // twelve at most
             let letters = name.chars().count() as f64;
-            x + 27.0 + letters * 5.8
+            x + 24.0 + letters * 6.2
         };
         for (state, text) in self.states {
             let (class, top, height, opacity) = match state {
