@@ -4,6 +4,7 @@ pub mod agent;
 pub mod analyze;
 pub mod doctor;
 pub mod explain;
+pub mod fly_toml;
 pub mod input;
 pub mod namespaces;
 pub mod nat;
@@ -127,10 +128,13 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: args.wg_config.clone(),
             stun: args.stun.clone(),
             nat_profile: args.nat_profile.clone(),
+            fly_toml: args.fly_toml.clone(),
+            fly_checks: args.fly_checks,
             ..common
         },
         Command::Agent(args) => Flags {
             wg_config: args.wg_config.clone(),
+            fly_toml: args.fly_toml.clone(),
             agent: agent::flags(args),
             ..common
         },
