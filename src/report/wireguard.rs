@@ -37,6 +37,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
             let data = counts.data + counts.keepalives;
             MessageCounts {
                 initiation: counts.initiations,
+                initiations_in: Some(world.handshakes.inflow.total()),
                 response: counts.responses,
                 cookie_reply: counts.cookie_replies,
                 // A live capture leaves data out; only where some was seen was it looked for.

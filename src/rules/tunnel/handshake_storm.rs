@@ -22,7 +22,8 @@ pub const RULE: Rule = Rule {
               peer whose implementation does not keep to the schedule. Each costs this host cryptography, and when too \
               many wait, real peers are put off with cookies.",
     detection: "Initiations that come in at an interface for the device's port are counted (repeats included; beyond 1,000 \
-                a second they are counted and not looked at), and compared with what all of the device's peers together \
+                a second they are counted and not looked at; beyond 2,000 a second a random sample of them is taken, and \
+                the number is an estimate, told with its 95 % margin), and compared with what all of the device's peers together \
                 would send if none were ever answered: one in five seconds each. Ten times as many are a storm, and at \
                 least 50 (`storm_factor`, `storm_initiations`). The address that sent the most is named.\n\n\
                 In a capture the responder's peers are not known: those count as peers whose handshakes were answered, or \
@@ -51,7 +52,9 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             let schedule = schedule(device, busiest);
             let limit =
                 (schedule * input.thresholds.storm_factor).max(input.thresholds.storm_initiations as f64);
-            (busiest.count as f64 >= limit).then(|| report(input, device, busiest, schedule))
+            // The least that it may be.
+            let least = busiest.count.saturating_sub(busiest.margin().unwrap_or(0));
+            (least as f64 >= limit).then(|| report(input, device, busiest, schedule))
         })
         .collect()
 }
@@ -72,7 +75,13 @@ fn report(input: &Input<'_>, device: &DeviceTrack, flow: &Flow, schedule: f64) -
     f.title = format!("{name} is flooded with handshake initiations");
     f.summary = format!(
         "{} came for {name} in {seconds:.1} s; its {} would have made {schedule:.0} at most. {}",
-        count(flow.count, "initiation"),
+        match flow.margin() {
+            None => count(flow.count, "initiation"),
+            Some(margin) => format!(
+                "About {} (give or take {margin}; a sample was taken)",
+                count(flow.count, "initiation")
+            ),
+        },
         count(device.present_peers().count() as u64, "peer"),
         origin(flow)
     );
@@ -91,6 +100,12 @@ pub(in crate::rules) fn evidence(flow: &Flow, schedule: f64) -> Evidence {
         .with("initiations", flow.count)
         .with("initiations_per_second", flow.count as f64 / seconds(flow))
         .with("peak_per_second", flow.peak)
+        .maybe("initiations_margin", flow.margin())
+        .maybe(
+            "sampled_one_in",
+            (flow.one_in > 1).then_some(u64::from(flow.one_in)),
+        )
+        .with("looked_at", flow.shown)
         .with("schedule_at_most", schedule.round())
         .maybe("busiest_source", busiest.map(|b| b.source.to_string()))
         .maybe("from_busiest_at_least", busiest.map(|b| b.count))
@@ -114,7 +129,7 @@ pub(in crate::rules) fn seconds(flow: &Flow) -> f64 {
 
 /// The source of most of it, where there is one.
 fn mostly_from(flow: &Flow) -> Option<Heavy> {
-    flow.busiest().filter(|b| b.count * 2 >= flow.count)
+    flow.busiest().filter(|b| b.count * 2 >= flow.shown)
 }
 
 /// What drops it, at its receiver.
@@ -153,7 +168,9 @@ pub(in crate::rules) fn fix(host: Option<&HostFacts>, flow: &Flow) -> Fix {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::observation::Body;
     use crate::observation::device::Implementation::Kernel;
+    use crate::observation::packet::InitiationTally;
 
     #[test]
     fn a_flood_is_counted_repeats_included() {
@@ -169,6 +186,48 @@ mod tests {
             if let Some(finding) = finding {
                 assert_eq!(finding.evidence.get("initiations"), Some(&calls.into()));
                 assert_eq!(finding.evidence.get("busiest_source"), Some(&PEER.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_sample_the_number_is_about() {
+        for (count, variance, found) in [
+            // One in four of 400,000: ± 2,148.
+            (400_000, 1_200_000, Some(2_148)),
+            // Perhaps 49.
+            (60, 40, None),
+            (60, 20, Some(9)),
+        ] {
+            let mut host = Host::new(Kernel);
+            host.peer(0.0, peer_with(0, 0, None)).routed(0.1);
+            for n in 0..6 {
+                host.called(1.0 + f64::from(n) / 1000.0, n);
+            }
+            let tally = InitiationTally {
+                if_index: Some(ETH0),
+                destination: sock(US),
+                count: count - 6,
+                one_in: 4,
+                variance,
+            };
+            host.see(1.9, Source::Capture, Body::Initiations(tally));
+            host.until(2.0);
+            let finding = host.find(RULE.code);
+            assert_eq!(finding.is_some(), found.is_some(), "{count}");
+            let (Some(finding), Some(margin)) = (finding, found) else {
+                continue;
+            };
+            let about = format!("About {count} initiations (give or take {margin}; a sample was taken) came");
+            assert!(finding.summary.starts_with(&about), "{}", finding.summary);
+            assert!(finding.summary.contains("Most come from"), "{}", finding.summary);
+            for (key, value) in [
+                ("initiations", count),
+                ("initiations_margin", margin),
+                ("sampled_one_in", 4),
+                ("looked_at", 6),
+            ] {
+                assert_eq!(finding.evidence.get(key), Some(&value.into()), "{key}");
             }
         }
     }
