@@ -120,7 +120,7 @@ pub fn nat(stun: Vec<String>) -> Opener {
 }
 
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// The observer of the paths to `targets`, where some are named.
 pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)> {

@@ -157,6 +157,23 @@ pub enum Failure {
     Local(String),
 }
 
+impl Failure {
+    /// Every [`Failure::cause`].
+    pub const CAUSES: [&'static str; 6] = ["timeout", "refused", "unreachable", "cut", "dns", "local"];
+
+    /// Its kind in a word, without what came from outside.
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Cut(_) => "cut",
+            Self::Dns(_) => "dns",
+            Self::Local(_) => "local",
+        }
+    }
+}
+
 /// What a search for the largest packet found. Sizes are of whole IP packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathMtu {

@@ -14,6 +14,7 @@ pub mod counters;
 pub mod dump_plan;
 pub mod executable;
 pub mod host;
+mod jitter;
 pub mod kernel_log;
 pub mod keys;
 pub mod nat;
