@@ -393,3 +393,30 @@ fn whom_a_confined_agent_asks_is_changed_by_a_reload() {
     });
     assert!(sources(&agent).is_disjoint(&["nat".to_owned(), "paths".to_owned()].into()));
 }
+
+#[test]
+fn a_mapping_s_lifetime_is_measured_where_it_is_asked_for_and_holds_up_nothing() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let _others = Others::start(&lab);
+    for name in ["udp_timeout", "udp_timeout_stream"] {
+        lab.router().sysctl(&format!("net.netfilter.nf_conntrack_{name}"), "6");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "stun = [\"203.0.113.9\"]\nnat_lifetime = \"30s\"\n");
+    let at = "127.0.0.1:9986".parse().unwrap();
+    let agent = agent_at(&lab, lab.client(), at, &["--config", &config]);
+    let alive = "wgnat_nat_mapping_lifetime_seconds{family=\"ipv4\"}";
+    let gone = "wgnat_nat_mapping_lifetime_at_most_seconds{family=\"ipv4\"}";
+    agent.until("the first discovery has told the rest", |agent| {
+        agent.metric("wgnat_nat_discoveries_total") == Some(1.0)
+    });
+    assert_eq!(agent.metric(alive), None);
+    agent.until("the lifetime is measured", |agent| agent.metric(alive).is_some());
+    let (alive, gone) = (agent.metric(alive).unwrap(), agent.metric(gone).unwrap());
+    // The kernel ends entries up to a second late, and the search is as fine as a quarter.
+    assert!(alive < 8.5 && gone > 5.0 && alive < gone, "{alive} {gone}");
+    let finding = agent.finding("nat-mapping-short");
+    assert_eq!(finding["severity"], "warning", "{finding:#}");
+    // Nothing is thought to hang meanwhile.
+    assert!(!agent.log().contains("has not come back"), "{}", agent.log());
+}
