@@ -49,7 +49,8 @@ struct Others {
 
 impl Others {
     fn start(lab: &Lab) -> Self {
-        let address = DnsReply::Address(Ipv4Addr::new(192, 0, 2, 1), Duration::ZERO);
+        // Every name is the server's.
+        let address = DnsReply::Address(Ipv4Addr::new(203, 0, 113, 9), Duration::ZERO);
         Self {
             _stun: StunServer::reflect_all(lab),
             _dns: DnsServer::start(lab.server(), lab.server_ip(), address),
@@ -386,6 +387,18 @@ fn whom_a_confined_agent_asks_is_changed_by_a_reload() {
         "{text}"
     );
     assert!(!sources(&agent).contains("nat"));
+    // By name: the resolver's files and its server are within reach, confined as the thread is.
+    lab.client().set_resolv_conf("nameserver 203.0.113.9\n");
+    configuration(dir.path(), "targets = [\"tcp:db.example:7000\", \"dns:a.example\"]\n");
+    agent.signal("HUP");
+    for name in [
+        "wgnat_path_loss_ratio{target=\"tcp:db.example:7000\",method=\"tcp\"}",
+        "wgnat_path_loss_ratio{target=\"dns:a.example@203.0.113.9\",method=\"dns\"}",
+    ] {
+        agent.until(name, |agent| agent.metric(name) == Some(0.0));
+    }
+    let lookup = "wgnat_path_stage_median_seconds{target=\"tcp:db.example:7000\",method=\"tcp\",stage=\"name\"}";
+    assert!(agent.metric(lookup).is_some());
     configuration(dir.path(), "");
     agent.signal("HUP");
     agent.until("nobody is measured", |agent| {
@@ -396,10 +409,13 @@ fn whom_a_confined_agent_asks_is_changed_by_a_reload() {
 
 #[test]
 fn a_mapping_s_lifetime_is_measured_where_it_is_asked_for_and_holds_up_nothing() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else { return };
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
     let _others = Others::start(&lab);
     for name in ["udp_timeout", "udp_timeout_stream"] {
-        lab.router().sysctl(&format!("net.netfilter.nf_conntrack_{name}"), "6");
+        lab.router()
+            .sysctl(&format!("net.netfilter.nf_conntrack_{name}"), "6");
     }
     let dir = tempfile::tempdir().unwrap();
     let config = configuration(dir.path(), "stun = [\"203.0.113.9\"]\nnat_lifetime = \"30s\"\n");

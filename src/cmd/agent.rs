@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals as Arrivals;
 use socket2::{Domain, Socket, Type};
 use zeroize::Zeroizing;
 
-use super::{active, input, observers, print, read_settings};
+use super::{active, fly_toml, input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
 use crate::agent::confine::{Confinement, Reach, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
@@ -67,6 +67,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .map_err(anyhow::Error::msg)
         .context("the command line")?;
     let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let fly_toml = fly_toml::of_agent(settings.fly_toml.as_ref(), settings.agent.listen)?;
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     if args.check_config {
         print(b"the configuration is good\n")?;
@@ -95,6 +96,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         all_observers.extend(change.opener.map(|opener| (change.source, opener)));
     }
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
+    all_observers.extend(fly_toml.map(fly_toml::observer));
     observers::count_steadily(&mut all_observers);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::fly::Checks;
 use super::{Plan, measure, mtu};
 use crate::observation::path::PathMtu;
 use crate::observation::{Body, Source, SourceStatus};
 use crate::observe::jitter::jittered;
 use crate::observe::{Emit, ObserveError, Observer};
+use crate::sys::clock;
 use crate::time::Span;
 
 /// From one batch to the next.
@@ -21,6 +23,7 @@ pub struct PathObserver {
     round: u32,
     /// What the last search found, by target.
     mtus: BTreeMap<String, PathMtu>,
+    fly: Option<Checks>,
 }
 
 impl PathObserver {
@@ -32,6 +35,7 @@ impl PathObserver {
             mtu_every: None,
             round: 0,
             mtus: BTreeMap::new(),
+            fly: None,
         }
     }
 
@@ -40,6 +44,13 @@ impl PathObserver {
     #[must_use]
     pub fn steady(mut self, interval: Span, mtu_every: u32) -> Self {
         (self.interval, self.mtu_every) = (interval, Some(mtu_every.max(1)));
+        self
+    }
+
+    /// And of a Fly machine's private network.
+    #[must_use]
+    pub fn with_fly(mut self, checks: Option<Checks>) -> Self {
+        self.fly = checks;
         self
     }
 }
@@ -61,10 +72,18 @@ impl Observer for PathObserver {
             self.plan.mtu = self.round.is_multiple_of(every);
             self.round = self.round.wrapping_add(1);
         }
-        let measured = measure(&self.plan, &|| false).map_err(|source| ObserveError::System {
+        let failed = |source| ObserveError::System {
             doing: "measuring paths".to_owned(),
             source,
-        })?;
+        };
+        let mut plan = self.plan.clone();
+        if let Some(checks) = &self.fly {
+            let begun = clock::instant();
+            let (aims, facts) = checks.look().map_err(failed)?;
+            plan.aims.extend(aims);
+            emit.emit(clock::now(), begun.elapsed(), Body::FlyNet(facts));
+        }
+        let measured = measure(&plan, &|| false).map_err(failed)?;
         let mut samples = Vec::with_capacity(measured.len());
         for (at, took, mut sample) in measured {
             if self.mtu_every.is_some() {
