@@ -236,7 +236,7 @@ pub struct Top {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 The agent only looks: it changes no setting and sends no packet, but that with --wg-config it asks the system's resolver for
-the endpoints' names. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
+the endpoints' names, and that it asks the servers and measures the paths that --stun and --target name. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
 3 it could not begin.")]
 pub struct Agent {
     /// Serve HTTP here; beyond loopback a token is needed [default: 127.0.0.1:9986]
@@ -273,6 +273,15 @@ pub struct Agent {
     /// Do not count connects in the kernel with eBPF
     #[arg(long, env = "WGNAT_NO_BPF")]
     pub no_bpf: bool,
+    /// Ask this STUN server what the NAT in front does, every 15 minutes (may be repeated): some dozens of datagrams each time
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',')]
+    pub stun: Vec<String>,
+    /// What the NAT in front allows: a known NAT's name, or FLOWS[/destination|address|host[/HOLD]]; see doctor --help
+    #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE")]
+    pub nat_profile: Option<crate::observation::nat::Budget>,
+    /// Measure the path to this target every minute (as `wgnat path` takes it; may be repeated)
+    #[arg(long, value_name = "TARGET", env = "WGNAT_TARGET", value_delimiter = ',')]
+    pub target: Vec<Target>,
     /// Read the configuration and what it names, say what is wrong with it, and end
     #[arg(long)]
     pub check_config: bool,

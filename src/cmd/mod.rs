@@ -1,5 +1,6 @@
 //! The commands: each reads its settings, starts what it needs, and writes its result.
 
+mod active;
 pub mod agent;
 pub mod analyze;
 pub mod doctor;

@@ -128,7 +128,7 @@ pub fn beside(once: Once) -> Opener {
 }
 
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// The observer of the paths to `targets`, where some are named, and of the private network of the machine `fly`.
 pub fn paths(targets: &[Target], fly: Option<FlyMachine>, netns: Option<&str>) -> Option<(Source, Opener)> {

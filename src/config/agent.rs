@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::file::optional_span;
+use super::active::{Active, NAT_INTERVAL, PATH_INTERVAL, targets};
+use super::file::{budget, optional_span, servers};
 use crate::cli::Confine;
+use crate::observation::nat::Budget;
+use crate::observation::target::Target;
 use crate::time::Span;
 
 /// On loopback, so that nobody else can ask.
@@ -69,6 +72,24 @@ pub struct AgentSection {
     pub confine: Option<Confine>,
     /// `bpf`.
     pub bpf: Option<bool>,
+    /// `stun`.
+    #[serde(deserialize_with = "servers")]
+    pub stun: Vec<String>,
+    /// `nat_profile`; empty for not known.
+    #[serde(deserialize_with = "budget")]
+    pub nat_profile: Option<Budget>,
+    /// `nat_interval`.
+    #[serde(deserialize_with = "optional_span")]
+    pub nat_interval: Option<Span>,
+    /// `nat_lifetime`; zero for not measured.
+    #[serde(deserialize_with = "optional_span")]
+    pub nat_lifetime: Option<Span>,
+    /// `targets`.
+    #[serde(deserialize_with = "targets")]
+    pub targets: Vec<Target>,
+    /// `path_interval`.
+    #[serde(deserialize_with = "optional_span")]
+    pub path_interval: Option<Span>,
 }
 
 impl AgentSection {
@@ -103,7 +124,21 @@ impl AgentSection {
         if self.store_max_age.is_some_and(|age| age < Span::from_secs(3600)) {
             return Err("store_max_age: expected at least 1h".to_owned());
         }
-        Ok(())
+        self.active(&AgentFlags::default()).check()
+    }
+
+    fn active(&self, flags: &AgentFlags) -> Active {
+        fn first<T: Clone>(said: &[T], file: &[T]) -> Vec<T> {
+            if said.is_empty() { file } else { said }.to_vec()
+        }
+        Active {
+            stun: first(&flags.stun, &self.stun),
+            nat_profile: flags.nat_profile.clone().or_else(|| self.nat_profile.clone()),
+            nat_interval: self.nat_interval.unwrap_or(NAT_INTERVAL),
+            nat_lifetime: self.nat_lifetime.filter(|longest| !longest.is_zero()),
+            targets: first(&flags.targets, &self.targets),
+            path_interval: self.path_interval.unwrap_or(PATH_INTERVAL),
+        }
     }
 }
 
@@ -135,6 +170,12 @@ pub struct AgentFlags {
     pub confine: Option<Confine>,
     /// `--no-bpf`.
     pub no_bpf: bool,
+    /// `--stun`.
+    pub stun: Vec<String>,
+    /// `--nat-profile`.
+    pub nat_profile: Option<Budget>,
+    /// `--target`.
+    pub targets: Vec<Target>,
 }
 
 /// What holds.
@@ -170,12 +211,16 @@ pub struct AgentSettings {
     pub confine: Confine,
     /// Whether connects are counted in the kernel.
     pub bpf: bool,
+    /// Whom the agent asks.
+    pub active: Active,
 }
 
 impl AgentSettings {
     /// First said wins: flags, then file, then default.
     pub fn build(flags: &AgentFlags, file: AgentSection) -> Self {
+        let active = file.active(flags);
         Self {
+            active,
             listen: flags.listen.or(file.listen).unwrap_or(LISTEN),
             store: flags.store.clone().or(file.store),
             store_max_bytes: file.store_max_mib.unwrap_or(STORE_MIB) * 1024 * 1024,

@@ -205,7 +205,7 @@ async fn towards(address: SocketAddr, plan: &Plan, sample: &mut PathSample) {
     if plan.mtu && !matches!(sample.target.method, Method::Dns(_)) {
         match mtu::search(address.ip(), plan.timeout).await {
             Ok(found) => sample.mtu = Some(found),
-            Err(why) => sample.problems.push(format!("path MTU: {why}")),
+            Err(why) => sample.problems.push(format!("{}{why}", mtu::PROBLEM)),
         }
     }
     if plan.hops {
