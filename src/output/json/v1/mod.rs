@@ -16,7 +16,7 @@ pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
-pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use paths::{Certificate, Hop, Loss, Mtu, Path, Rtt, Usual};
 pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{
