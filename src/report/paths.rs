@@ -78,19 +78,12 @@ fn row(path: &Path) -> PathRow {
 /// A failure in words.
 fn words(failure: &Failure) -> String {
     match failure {
-        Failure::Timeout => "no answer".to_owned(),
-        Failure::Silent(stage) => match stage {
-            Stage::TlsHandshake => "connected, and no TLS answer".to_owned(),
-            _ => "connected, and no answer".to_owned(),
-        },
-        Failure::Refused => "refused".to_owned(),
         Failure::Unreachable {
             from: Some(from),
             says,
         } => format!("{says}, says {from}"),
-        Failure::Unreachable { from: None, says } => says.clone(),
         Failure::Cut(says) => format!("cut: {says}"),
-        Failure::Dns(code) => code.clone(),
         Failure::Local(says) => format!("not sent: {says}"),
+        other => other.words(),
     }
 }
