@@ -386,6 +386,12 @@ pub struct Path {
     /// Compare with what an earlier `wgnat path --json` measured
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+    /// Compare with what is usual by an agent's history: its --store
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// How much of that history
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse, requires = "store")]
+    pub since: Span,
     /// On Fly: measure every started machine of the organisation, and tell how each region fares
     #[arg(long)]
     pub fly_mesh: bool,
