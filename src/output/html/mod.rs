@@ -123,6 +123,9 @@ fn head(report: &Report, html: &mut String) {
             facts.push(format!("Fly {} in {}", escape(&fly.app), escape(&fly.region)));
         }
     }
+    if let Some(fly_toml) = &report.fly_toml {
+        facts.push(format!("read {}", escape(&fly_toml.path)));
+    }
     facts.push(format!(
         "watched {:.1} s until <time>{}</time>",
         report.duration.as_secs_f64(),

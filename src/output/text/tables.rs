@@ -58,6 +58,7 @@ pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
         ("Sockets", sockets(report)),
         ("Conntrack", report.conntrack.as_ref().and_then(table_fill)),
         ("Namespaces", namespaces(report)),
+        ("Fly", super::fly::line(report)),
     ];
     lines
         .into_iter()
