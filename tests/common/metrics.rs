@@ -63,6 +63,8 @@ fn report() -> Report {
         stages: vec![(Stage::Connect, span)],
         failures: Vec::new(),
         http_status: None,
+        certificate: None,
+        usual: None,
         mtu: Some(PathMtu {
             interface: 1500,
             passed: 1420,

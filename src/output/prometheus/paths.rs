@@ -98,7 +98,7 @@ fn counters(totals: &[PathTotals]) -> Vec<Family> {
     let mut attempts = Family::counter("wgnat_path_attempts", "Attempts made towards a target.");
     let mut failures = Family::counter(
         "wgnat_path_failures",
-        "Attempts without a round trip by cause: timeout, refused, unreachable, cut, dns (an answer of no use), local (not sent).",
+        "Attempts without a round trip by cause: timeout, silent (connected, and no answer), refused, unreachable, cut, dns (an answer of no use), local (not sent).",
     );
     let mut measured = Family::gauge(
         "wgnat_path_measured_time_seconds",
