@@ -389,7 +389,10 @@ fn whom_a_confined_agent_asks_is_changed_by_a_reload() {
     assert!(!sources(&agent).contains("nat"));
     // By name: the resolver's files and its server are within reach, confined as the thread is.
     lab.client().set_resolv_conf("nameserver 203.0.113.9\n");
-    configuration(dir.path(), "targets = [\"tcp:db.example:7000\", \"dns:a.example\"]\n");
+    configuration(
+        dir.path(),
+        "targets = [\"tcp:db.example:7000\", \"dns:a.example\"]\n",
+    );
     agent.signal("HUP");
     for name in [
         "wgnat_path_loss_ratio{target=\"tcp:db.example:7000\",method=\"tcp\"}",
@@ -397,7 +400,8 @@ fn whom_a_confined_agent_asks_is_changed_by_a_reload() {
     ] {
         agent.until(name, |agent| agent.metric(name) == Some(0.0));
     }
-    let lookup = "wgnat_path_stage_median_seconds{target=\"tcp:db.example:7000\",method=\"tcp\",stage=\"name\"}";
+    let lookup =
+        "wgnat_path_stage_median_seconds{target=\"tcp:db.example:7000\",method=\"tcp\",stage=\"name\"}";
     assert!(agent.metric(lookup).is_some());
     configuration(dir.path(), "");
     agent.signal("HUP");
