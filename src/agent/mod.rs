@@ -13,6 +13,7 @@ mod pace;
 pub mod shared;
 mod totals;
 pub mod windows;
+pub mod wire_log;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -240,6 +241,7 @@ impl Agent {
 
     fn see(&mut self, observation: Observation) {
         self.counting.apply(&observation);
+        self.shared.wire().note(&observation);
         if let Body::Status(status) = &observation.body {
             self.note_state(observation.source, status, observation.at);
         }
@@ -291,6 +293,7 @@ impl Agent {
                 )
             }
         };
+        self.shared.wire().begin_anew(now);
         tracing::warn!("{text}; what is measured over time begins anew");
         self.stats.clock_steps += 1;
         self.tell(now, "clock", json!({ "text": text }));

@@ -16,6 +16,7 @@ use crate::agent::access::{self, Access};
 use crate::agent::confine::{Confinement, Reach, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
+use crate::agent::wire_log::WireLog;
 use crate::agent::{self, Notify, Plan, Reloaded, Signals};
 use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
@@ -120,7 +121,11 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         }
         None => (None, None),
     };
-    let shared = Arc::new(Shared::new(access, reader));
+    let shared = Arc::new(Shared::new(
+        access,
+        reader,
+        WireLog::new(started, settings.agent.wire_log_bytes),
+    ));
     let server = Server::start(listener, Arc::clone(&shared), confinement.clone())
         .context("cannot start the HTTP server")?;
     tracing::info!("listening on http://{listen}");

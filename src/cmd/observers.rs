@@ -17,6 +17,7 @@ use crate::observe::dump_plan::Budget;
 use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
+use crate::observe::prober::beside::{Beside, Once};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
     ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
@@ -119,6 +120,11 @@ pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<NatBudget>) ->
 /// The observer of the NAT in front, by way of these STUN servers.
 pub fn nat(stun: Vec<String>) -> Opener {
     opener(move || nat::NatObserver::named(&stun))
+}
+
+/// The observer that tries handshakes with peers, once.
+pub fn beside(once: Once) -> Opener {
+    opener(move || Ok(Beside::new(once.clone())))
 }
 
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.

@@ -27,6 +27,12 @@ pub const STORE_MIB: u64 = 64;
 /// A month.
 pub const STORE_AGE: Span = Span::from_secs(31 * 86_400);
 
+/// KiB of the last messages on the wire: some two thousand, hours of handshakes and keepalives, or the last seconds of a busy
+/// tunnel's samples.
+pub const WIRE_LOG_KIB: usize = 1024;
+/// It is kept in memory.
+const WIRE_LOG_KIB_MAX: usize = 65_536;
+
 /// More samples than this nobody's Prometheus wants of one target.
 const TOP_MAX: usize = 1_000;
 
@@ -43,6 +49,8 @@ pub struct AgentSection {
     /// `store_max_age`.
     #[serde(deserialize_with = "optional_span")]
     pub store_max_age: Option<Span>,
+    /// `wire_log_kib`.
+    pub wire_log_kib: Option<usize>,
     /// `cpu_budget`.
     pub cpu_budget: Option<f64>,
     /// `evaluate_every`.
@@ -101,6 +109,9 @@ impl AgentSection {
         }
         if self.store_max_mib.is_some_and(|mib| mib == 0 || mib > 1_048_576) {
             return Err("store_max_mib: expected 1 to 1048576".to_owned());
+        }
+        if self.wire_log_kib.is_some_and(|kib| kib > WIRE_LOG_KIB_MAX) {
+            return Err(format!("wire_log_kib: expected 0 to {WIRE_LOG_KIB_MAX}"));
         }
         let second = Span::from_secs(1);
         let minute = Span::from_secs(60);
@@ -178,6 +189,8 @@ pub struct AgentSettings {
     pub store_max_bytes: u64,
     /// Nothing in history is older.
     pub store_max_age: Span,
+    /// Bytes of the last messages on the wire, in memory; 0 for none.
+    pub wire_log_bytes: usize,
     /// Percent of one core.
     pub cpu_budget: f64,
     /// Time between two verdicts.
@@ -212,6 +225,7 @@ impl AgentSettings {
             store: flags.store.clone().or(file.store),
             store_max_bytes: file.store_max_mib.unwrap_or(STORE_MIB) * 1024 * 1024,
             store_max_age: file.store_max_age.unwrap_or(STORE_AGE),
+            wire_log_bytes: file.wire_log_kib.unwrap_or(WIRE_LOG_KIB) * 1024,
             cpu_budget: flags.cpu_budget.or(file.cpu_budget).unwrap_or(CPU_BUDGET),
             evaluate_every: file.evaluate_every.unwrap_or(EVALUATE_EVERY),
             top_destinations: file.top_destinations.unwrap_or(TOP_DESTINATIONS),
@@ -233,6 +247,7 @@ impl AgentSettings {
             ("store", self.store != running.store),
             ("store_max_mib", self.store_max_bytes != running.store_max_bytes),
             ("store_max_age", self.store_max_age != running.store_max_age),
+            ("wire_log_kib", self.wire_log_bytes != running.wire_log_bytes),
             ("user", self.user != running.user),
             ("confine", self.confine != running.confine),
             ("bpf", self.bpf != running.bpf),

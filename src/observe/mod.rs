@@ -53,6 +53,12 @@ pub trait Observer {
         None
     }
 
+    /// How long after a look its descriptor shall wake nobody. For a time in which so much comes that each look would find
+    /// one thing.
+    fn rest(&self) -> Span {
+        Span::ZERO
+    }
+
     /// Looks once and emits what it saw. The status says how well it could see; cost is filled in for it.
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError>;
 
