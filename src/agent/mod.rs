@@ -7,6 +7,7 @@ pub mod access;
 pub mod confine;
 pub mod dashboard;
 pub mod http;
+mod kept;
 pub mod ledger;
 mod pace;
 pub mod shared;
@@ -33,12 +34,11 @@ use crate::engine::{Engine, Step};
 use crate::observation::{Body, Observation, Source, SourceState, SourceStatus};
 use crate::observe::supervisor::Opener;
 use crate::output::json;
-use crate::output::prometheus::{Family, Kind};
 use crate::report::agent::{AgentStats, BudgetStats, StoreStats};
 use crate::report::{self, Report};
 use crate::rules::upstream::flows::{Flows, flows};
 use crate::rules::{self, Input};
-use crate::store::{FindingRecord, Point, Record, Writer};
+use crate::store::{FindingRecord, Record, Writer};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 
@@ -376,7 +376,7 @@ impl Agent {
             self.next_sample = due + SAMPLE_EVERY;
             store.write(Record::Samples {
                 at: now,
-                points: points(snapshot.families()),
+                points: kept::points(snapshot.families()),
             });
         }
         if due >= self.next_refresh {
@@ -551,45 +551,6 @@ const fn state_name(state: SourceState) -> &'static str {
         SourceState::Degraded => "degraded",
         SourceState::Unavailable => "unavailable",
     }
-}
-
-/// What goes to history: numbers of the host, and of the agent only what it costs.
-fn points(families: &[Family]) -> Vec<Point> {
-    const OWN: [&str; 2] = ["wgnat_cpu_seconds", "wgnat_resident_memory_bytes"];
-    const LEFT_OUT: [&str; 11] = [
-        "wgnat_collector_",
-        "wgnat_config_",
-        "wgnat_confinement",
-        "wgnat_evaluation",
-        "wgnat_http_",
-        "wgnat_host_",
-        "wgnat_nat_discovered_",
-        "wgnat_path_measured_",
-        "wgnat_report_",
-        "wgnat_start_",
-        "wgnat_store_",
-    ];
-    let wanted = |family: &&Family| {
-        matches!(family.kind, Kind::Gauge | Kind::Counter)
-            && (OWN.contains(&family.name) || !LEFT_OUT.iter().any(|left| family.name.starts_with(left)))
-    };
-    families
-        .iter()
-        .filter(wanted)
-        .flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
-        .map(|(family, sample)| {
-            let labels: serde_json::Map<String, serde_json::Value> = sample
-                .labels
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
-                .collect();
-            Point {
-                name: family.name,
-                labels: serde_json::Value::Object(labels).to_string(),
-                value: sample.value,
-            }
-        })
-        .collect()
 }
 
 fn resident_bytes() -> Option<u64> {
