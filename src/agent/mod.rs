@@ -533,7 +533,7 @@ impl Agent {
 
     /// Ends at once: observers hold nothing that must be put in order, history does.
     fn stop(self) {
-        let now = clock::now();
+        let (now, asked) = (clock::now(), clock::instant());
         self.tell(now, "agent", json!({ "what": "stopping" }));
         self.shared.set_ready(false);
         self.server.stop();
@@ -542,6 +542,7 @@ impl Agent {
         {
             tracing::warn!("history: the last seconds were not written in time");
         }
+        tracing::info!("ended within {} ms", (clock::instant() - asked).as_millis());
     }
 }
 
