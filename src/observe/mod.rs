@@ -15,6 +15,7 @@ pub mod dump_plan;
 pub mod executable;
 pub mod fly_toml;
 pub mod host;
+mod jitter;
 pub mod kernel_log;
 pub mod keys;
 pub mod nat;

@@ -187,7 +187,9 @@ fn handshakes(world: &World) -> Vec<HandshakeRow> {
         .conversations()
         .flat_map(|c| {
             let attempts = c.ends().iter().flat_map(|end| end.attempts());
-            attempts.map(move |a| handshake(world, c, a))
+            // A probe's own are told with what it made of them.
+            let others = attempts.filter(|a| !world.probes.sent(a.initiator, a.responder));
+            others.map(move |a| handshake(world, c, a))
         })
         .collect();
     rows.sort_by_key(|row| row.at);

@@ -3,10 +3,11 @@
 use super::words::count;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
+use crate::observation::host::HostFacts;
 use crate::rules::captured::view::finding;
 use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule};
-use crate::track::handshake::Flow;
+use crate::track::handshake::{Flow, Heavy};
 use crate::track::tunnels::DeviceTrack;
 use crate::wire::wireguard::REKEY_TIMEOUT;
 
@@ -24,7 +25,9 @@ pub const RULE: Rule = Rule {
                 a second they are counted and not looked at; beyond 2,000 a second a random sample of them is taken, and \
                 the number is an estimate, told with its 95 % margin), and compared with what all of the device's peers together \
                 would send if none were ever answered: one in five seconds each. Ten times as many are a storm, and at \
-                least 50 (`storm_factor`, `storm_initiations`). The address that sent the most is named.",
+                least 50 (`storm_factor`, `storm_initiations`). The address that sent the most is named.\n\n\
+                In a capture the responder's peers are not known: those count as peers whose handshakes were answered, or \
+                who repeat theirs no faster than every four seconds.",
     fix: "Drop the traffic before WireGuard sees it: by source address where it comes from few, by rate where it comes \
           from many. Source addresses may be forged: a limit for each address only helps against honest ones.\n\n\
           If it is a peer of yours, look at its implementation and whether a script restarts its tunnel again and again.",
@@ -64,14 +67,12 @@ fn schedule(device: &DeviceTrack, flow: &Flow) -> f64 {
 
 fn report(input: &Input<'_>, device: &DeviceTrack, flow: &Flow, schedule: f64) -> Finding {
     let name = &device.info.name;
-    let seconds = flow.span().as_secs_f64().max(1.0);
+    let seconds = seconds(flow);
     let subject = Subject::Device { name: name.clone() };
     let levels = (Severity::Warning, Confidence::Certain);
     let mut f = finding(RULE.code, levels, subject, (flow.first_at, flow.last_at));
     f.count = u32::try_from(flow.count).unwrap_or(u32::MAX);
     f.title = format!("{name} is flooded with handshake initiations");
-    let busiest = flow.busiest();
-    let from_one = busiest.filter(|b| b.count * 2 >= flow.shown);
     f.summary = format!(
         "{} came for {name} in {seconds:.1} s; its {} would have made {schedule:.0} at most. {}",
         match flow.margin() {
@@ -82,18 +83,22 @@ fn report(input: &Input<'_>, device: &DeviceTrack, flow: &Flow, schedule: f64) -
             ),
         },
         count(device.present_peers().count() as u64, "peer"),
-        match (from_one, busiest) {
-            (Some(one), _) => format!("Most come from {}.", one.source),
-            (None, Some(one)) => format!("They come from many addresses; {} sent the most.", one.source),
-            (None, None) => "They come from many addresses.".to_owned(),
-        }
+        origin(flow)
     );
     f.impact =
         "Each costs this host cryptography; when too many wait, real peers are put off by 5 s each time."
             .to_owned();
-    f.evidence = Evidence::new()
+    f.evidence = evidence(flow, schedule);
+    f.fixes = vec![fix(input.world.host.as_ref(), flow)];
+    f
+}
+
+/// What is known of a flood.
+pub(in crate::rules) fn evidence(flow: &Flow, schedule: f64) -> Evidence {
+    let (busiest, from_one) = (flow.busiest(), mostly_from(flow));
+    Evidence::new()
         .with("initiations", flow.count)
-        .with("initiations_per_second", flow.count as f64 / seconds)
+        .with("initiations_per_second", flow.count as f64 / seconds(flow))
         .with("peak_per_second", flow.peak)
         .maybe("initiations_margin", flow.margin())
         .maybe(
@@ -105,10 +110,32 @@ fn report(input: &Input<'_>, device: &DeviceTrack, flow: &Flow, schedule: f64) -
         .maybe("busiest_source", busiest.map(|b| b.source.to_string()))
         .maybe("from_busiest_at_least", busiest.map(|b| b.count))
         .with("from_one_source", from_one.is_some())
-        .with("listen_port", flow.destination.port());
+        .with("listen_port", flow.destination.port())
+}
+
+/// Who sends it, in a sentence.
+pub(in crate::rules) fn origin(flow: &Flow) -> String {
+    match (mostly_from(flow), flow.busiest()) {
+        (Some(one), _) => format!("Most come from {}.", one.source),
+        (None, Some(one)) => format!("They come from many addresses; {} sent the most.", one.source),
+        (None, None) => "They come from many addresses.".to_owned(),
+    }
+}
+
+/// How long it was seen, in seconds; a shorter one counts as a second.
+pub(in crate::rules) fn seconds(flow: &Flow) -> f64 {
+    flow.span().as_secs_f64().max(1.0)
+}
+
+/// The source of most of it, where there is one.
+fn mostly_from(flow: &Flow) -> Option<Heavy> {
+    flow.busiest().filter(|b| b.count * 2 >= flow.shown)
+}
+
+/// What drops it, at its receiver.
+pub(in crate::rules) fn fix(host: Option<&HostFacts>, flow: &Flow) -> Fix {
     let port = flow.destination.port();
-    let host = input.world.host.as_ref();
-    f.fixes = vec![match from_one {
+    match mostly_from(flow) {
         Some(one) => Fix {
             title: format!("If {} is no peer of yours, drop what it sends", one.source.ip()),
             why: "It sends most of them. A forged source address would be yours to block instead.".to_owned(),
@@ -134,8 +161,7 @@ fn report(input: &Input<'_>, device: &DeviceTrack, flow: &Flow, schedule: f64) -
             )),
             ..Fix::default()
         },
-    }];
-    f
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,8 @@ pub struct Heavy {
 
 impl Inflow {
     pub(super) fn packet(&mut self, at: Timestamp, packet: &WirePacket) {
-        if packet.direction != Direction::In {
+        // Many captures tell no direction: of what they hold, all goes to somebody.
+        if packet.direction == Direction::Out {
             return;
         }
         if let Some(flow) = self.flow(at, (packet.if_index, packet.destination)) {
@@ -82,6 +83,11 @@ impl Inflow {
     /// The larger flows to `port`, one for each address: a message that passes two interfaces is one.
     pub fn to_port(&self, port: u16) -> Vec<&Flow> {
         self.larger(|f| f.destination.port() == port)
+    }
+
+    /// The same, to every port.
+    pub fn all(&self) -> Vec<&Flow> {
+        self.larger(|_| true)
     }
 
     /// How many came to all addresses together, a message that passes two interfaces once; with its margin of error.
