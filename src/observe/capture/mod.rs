@@ -180,7 +180,7 @@ impl Capture {
                 continue;
             };
             flush(&mut self.governor, at, into);
-            if let Some(destination) = decode::initiation_to(&frame) {
+            if let Some((destination, id)) = decode::initiation(&frame) {
                 let comes_in = direction != Direction::Out;
                 if comes_in {
                     self.share.count(taken);
@@ -190,6 +190,7 @@ impl Capture {
                     direction,
                     if_index,
                     destination,
+                    id,
                     one_in: if comes_in { taken.one_in } else { 1 },
                 });
                 if !admitted {
