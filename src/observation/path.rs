@@ -256,6 +256,30 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every [`Failure::cause`].
+    pub const CAUSES: [&'static str; 7] = [
+        "timeout",
+        "silent",
+        "refused",
+        "unreachable",
+        "cut",
+        "dns",
+        "local",
+    ];
+
+    /// Its kind in a word, without what came from outside.
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Silent(_) => "silent",
+            Self::Refused => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Cut(_) => "cut",
+            Self::Dns(_) => "dns",
+            Self::Local(_) => "local",
+        }
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         match self {

@@ -226,7 +226,7 @@ async fn towards(address: SocketAddr, plan: &Plan, tls: &Rc<Tls>, sample: &mut P
     if plan.mtu && !matches!(sample.target.method, Method::Dns(_)) {
         match mtu::search(address.ip(), plan.timeout).await {
             Ok(found) => sample.mtu = Some(found),
-            Err(why) => sample.problems.push(format!("path MTU: {why}")),
+            Err(why) => sample.problems.push(format!("{}{why}", mtu::PROBLEM)),
         }
     }
     if plan.hops {

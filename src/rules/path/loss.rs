@@ -6,7 +6,7 @@ use super::{PATHS, against, finding, others, paths, told};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix};
 use crate::observation::path::{Failure, Stage};
 use crate::observation::target::Method;
-use crate::rules::fly::sixpn_unreachable;
+use crate::rules::fly::mesh_unreachable;
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::Path;
 use crate::track::stats;
@@ -39,7 +39,7 @@ const LEAST: u32 = 2;
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     // Where nobody answers over Fly's private network, that is one finding and not one for each machine.
-    let together = !sixpn_unreachable::silent(input).is_empty();
+    let together = !mesh_unreachable::silent(input).is_empty();
     paths(input)
         .filter(|path| !(together && path.sample.sibling.is_some()))
         .filter_map(|path| judge(input, path))
