@@ -145,19 +145,32 @@ pub fn measure(plan: &Plan, interrupted: &dyn Fn() -> bool) -> std::io::Result<V
 
 /// How well `samples` could be measured.
 pub fn status(samples: &[PathSample]) -> SourceStatus {
-    let mut problems: Vec<String> = Vec::new();
+    // What is missing is mostly missing for all: a privilege, a kernel's feature.
+    let mut problems: Vec<(&str, Vec<String>)> = Vec::new();
     for sample in samples {
         let unsent = sample.failures.iter().filter_map(|(failure, _)| match failure {
             Failure::Local(why) => Some(why),
             _ => None,
         });
+        let target = sample.target.to_string();
         for why in sample.problems.iter().chain(unsent) {
-            let told = format!("{}: {why}", sample.target);
-            if !problems.contains(&told) && problems.len() < PROBLEMS {
-                problems.push(told);
+            match problems.iter_mut().find(|(known, _)| *known == why.as_str()) {
+                Some((_, targets)) if targets.contains(&target) => {}
+                Some((_, targets)) => targets.push(target.clone()),
+                None => problems.push((why, vec![target.clone()])),
             }
         }
     }
+    let told = problems
+        .iter()
+        .take(PROBLEMS)
+        .map(|(why, targets)| match targets.as_slice() {
+            [one] => format!("{one}: {why}"),
+            all if all.len() == samples.len() => format!("all targets: {why}"),
+            [one, others @ ..] => format!("{one} and {} more: {why}", others.len()),
+            [] => (*why).to_owned(),
+        });
+    let problems: Vec<String> = told.collect();
     let any = samples
         .iter()
         .any(|s| !s.rtts.0.is_empty() || s.failures.iter().any(|(f, _)| !matches!(f, Failure::Local(_))));

@@ -94,6 +94,8 @@ pub(crate) enum Purpose {
     Age(u8),
     /// Asks for an answer through an ageing mapping.
     StillThere(u8),
+    /// Whether the server is still there, after a silence.
+    Reachable(u8),
 }
 
 /// How a filtering test went.

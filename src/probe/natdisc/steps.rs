@@ -203,6 +203,7 @@ impl Discovery {
             Purpose::Hairpin => {}
             Purpose::Age(n) => self.aged(socket.family, n, seen),
             Purpose::StillThere(_) => {}
+            Purpose::Reachable(n) => self.reached(socket.family, n, Some(seen)),
         }
         self.settle(socket.family);
     }
@@ -254,6 +255,7 @@ impl Discovery {
                     lifetime.unsupported = true;
                 }
             }
+            Purpose::Reachable(n) => self.reached(family, n, None),
             _ => self.complain(asked.to, &format!("refuses with STUN error {code}")),
         }
         self.settle(family);
@@ -408,6 +410,7 @@ impl Discovery {
             }
             Purpose::Hairpin => state.hairpin = Some(state.hairpin.unwrap_or(false)),
             Purpose::StillThere(n) => self.silent_ageing(family, n),
+            Purpose::Reachable(n) => self.reached(family, n, None),
             Purpose::Mapping | Purpose::Called | Purpose::Age(_) => {}
         }
         self.settle(family);

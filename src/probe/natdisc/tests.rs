@@ -35,6 +35,10 @@ struct Sim {
     tcp: bool,
     /// An ALG rewrites what it recognises.
     alg: bool,
+    /// The link goes down after so long.
+    dies: Option<Span>,
+    /// This host has another address outside after so long.
+    moves: Option<Span>,
 }
 
 const HOME: Sim = Sim {
@@ -50,6 +54,8 @@ const HOME: Sim = Sim {
     udp: true,
     tcp: true,
     alg: false,
+    dies: None,
+    moves: None,
 };
 
 struct Mapped {
@@ -145,8 +151,14 @@ impl Net {
     fn send(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]) {
         self.sent += 1;
         let local = self.sockets[&socket];
-        if !self.sim.udp {
+        let after = self.now - Timestamp::from_secs(1000);
+        if !self.sim.udp || self.sim.dies.is_some_and(|dies| after >= dies) {
             return;
+        }
+        if self.sim.moves.take_if(|moves| after >= *moves).is_some() {
+            // The mappings of the network that was left are no more; new ones have another address.
+            self.mappings.clear();
+            self.sim.pool = 9;
         }
         let from = self.outside(socket, local, to);
         let ours = self.mappings.iter().any(|(_, m)| m.outside == to);

@@ -193,3 +193,37 @@ fn the_lifetime_is_bracketed() {
     // Polite: a few packets a mapping.
     assert!(net.sent < 80, "{}", net.sent);
 }
+
+#[test]
+fn a_link_that_goes_down_ends_no_mapping() {
+    let longest = Some(Span::from_secs(60));
+    let dies = |at: u64| Sim {
+        dies: Some(Span::from_secs(at)),
+        ..HOME
+    };
+    let (facts, _) = run(dies(20), longest);
+    let l = family(&facts).lifetime.unwrap();
+    assert!(
+        l.gone_after.is_none() && l.alive_after >= Span::from_secs(8),
+        "{l:?}"
+    );
+    // Down before any mapping was old enough.
+    let (facts, _) = run(dies(4), longest);
+    assert_eq!(family(&facts).lifetime, None);
+    let why = family(&facts).left_out.iter().find(|l| l.test == "lifetime");
+    assert!(
+        why.is_some_and(|l| l.why.contains("not reached any more")),
+        "{facts:?}"
+    );
+}
+
+#[test]
+fn another_address_outside_ends_no_mapping() {
+    let moved = Sim {
+        moves: Some(Span::from_secs(20)),
+        ..HOME
+    };
+    let (facts, _) = run(moved, Some(Span::from_secs(60)));
+    let l = family(&facts).lifetime.unwrap();
+    assert_eq!(l.gone_after, None, "{l:?}");
+}
