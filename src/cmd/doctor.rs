@@ -14,6 +14,7 @@ use crate::report;
 use crate::rules::{self, Input};
 use crate::sys::netns::Netns;
 use crate::sys::{clock, random};
+use crate::time::Timestamp;
 
 /// Runs the command.
 pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
@@ -33,9 +34,17 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
             }
             judged
         }
-        None => live(args, settings, anonymiser, &mut progress)?,
+        None => {
+            let recorder = |started| match &args.record {
+                Some(path) => Recorder::create(path, started, args.anonymise).map(Some),
+                None => Ok(None),
+            };
+            live(args, settings, anonymiser, recorder, &mut progress)?
+        }
     };
-    let Judged { world, record_error } = judged;
+    let Judged {
+        world, record_error, ..
+    } = judged;
     let catalogue: Vec<_> = rules::registry::rules().collect();
     let input = Input {
         world: &world,
@@ -55,20 +64,19 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     }
 }
 
-fn live(
+/// Looks at this host; `recorder` makes the record of a look that begins then.
+pub(super) fn live(
     args: &Doctor,
     settings: &Settings,
     anonymiser: Option<Anonymiser>,
+    recorder: impl FnOnce(Timestamp) -> anyhow::Result<Option<Recorder>>,
     progress: &mut Progress,
 ) -> anyhow::Result<Judged> {
     // What was asked for wrongly is said before anything is started.
     let configured = observers::read_wg_configs(&settings.wg_config)?;
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     let started = clock::now();
-    let recorder = match &args.record {
-        Some(path) => Some(Recorder::create(path, started, args.anonymise)?),
-        None => None,
-    };
+    let recorder = recorder(started)?;
     if let Some(netns) = &netns {
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;

@@ -57,6 +57,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         paths: paths::section(world),
         places: None,
         namespaces: Vec::new(),
+        changes: None,
+        period: None,
     }
 }
 
