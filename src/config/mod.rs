@@ -46,6 +46,10 @@ pub struct Flags {
     pub stun: Vec<String>,
     /// `--nat-profile`.
     pub nat_profile: Option<Budget>,
+    /// `--fly-toml`.
+    pub fly_toml: Option<PathBuf>,
+    /// `--fly-checks`.
+    pub fly_checks: bool,
 }
 
 /// What holds.
@@ -75,6 +79,10 @@ pub struct Settings {
     pub stun: Vec<String>,
     /// What the NAT in front allows, as the user says.
     pub nat_profile: Option<Budget>,
+    /// The fly.toml to look at.
+    pub fly_toml: Option<PathBuf>,
+    /// Look at a Fly machine's private network.
+    pub fly_checks: bool,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -115,6 +123,8 @@ impl Settings {
                 flags.stun.clone()
             },
             nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
+            fly_checks: flags.fly_checks || file.doctor.fly_checks,
+            fly_toml: flags.fly_toml.clone().or(file.doctor.fly_toml),
             thresholds: file.thresholds,
         }
     }

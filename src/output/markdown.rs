@@ -98,6 +98,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             facts.push(format!("Fly {} in {}", plain(&fly.app), plain(&fly.region)));
         }
     }
+    if let Some(fly_toml) = &report.fly_toml {
+        facts.push(format!("read {}", plain(&fly_toml.path)));
+    }
     facts.push(human::stretch(report));
     writeln!(out, "{}", facts.join(" · "))
 }

@@ -114,11 +114,11 @@ impl Anonymiser {
 
     /// What a finding is about, field by field.
     fn subject(&mut self, subject: &Value) -> Value {
-        let mut out = pick(subject, &["kind", "proto", "port"]);
+        let mut out = pick(subject, &["kind", "proto", "port", "line"]);
         let fields = subject.as_object().into_iter().flatten();
         for (name, value) in fields {
             let other = match (name.as_str(), value) {
-                ("kind" | "proto" | "port", _) => continue,
+                ("kind" | "proto" | "port" | "line", _) => continue,
                 ("device" | "name", Value::String(device)) => {
                     let mut device = device.clone();
                     self.names.interface(&mut device);

@@ -151,6 +151,10 @@ enum SubjectForm {
         address: IpAddr,
         port: u16,
     },
+    File {
+        path: String,
+        line: u32,
+    },
     Host,
 }
 
@@ -200,6 +204,7 @@ impl SubjectForm {
             Self::Resolver { address, port } => Subject::Resolver {
                 address: SocketAddr::new(address, port),
             },
+            Self::File { path, line } => Subject::File { path, line },
             Self::Host => Subject::Host,
         })
     }

@@ -24,6 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::finding::{Finding, ProcessRef, Severity};
 use crate::observation::conntrack::{CtTally, SnatTally};
+use crate::observation::fly::FlyNet;
+use crate::observation::fly_toml::FlyTomlFacts;
 use crate::observation::host::HostFacts;
 use crate::observation::nat::NatFacts;
 use crate::observation::{Source, SourceStatus};
@@ -74,6 +76,10 @@ pub struct Report {
     pub changes: Option<changes::Changes>,
     /// The stretch of time that it is about, where it comes from history.
     pub period: Option<period::Period>,
+    /// What was found of a Fly machine's private network.
+    pub fly_net: Option<FlyNet>,
+    /// The fly.toml that was read.
+    pub fly_toml: Option<FlyTomlFacts>,
 }
 
 impl Report {

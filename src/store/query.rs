@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 /// Series of one answer.
 const SERIES: usize = 200;
 /// Events and findings of one answer, the newest.
-const ROWS: i64 = 2_000;
+const ROWS: usize = 2_000;
 
 /// Which points are wanted.
 #[derive(Clone, Debug)]
@@ -137,11 +137,13 @@ fn has(labels: &Value, wanted: Option<&str>) -> bool {
 
 /// Events since `from`, oldest first; the newest where there are too many.
 pub fn events(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<EventRow>> {
-    events_since(connection, from, usize::try_from(ROWS).unwrap_or(usize::MAX))
+    let mut events = newest_events(connection, from, ROWS)?;
+    events.reverse();
+    Ok(events)
 }
 
-/// As [`events`], at most `most`.
-pub fn events_since(
+/// The newest events since `from`, newest first, `most` of them at most.
+pub fn newest_events(
     connection: &Connection,
     from: Timestamp,
     most: usize,
@@ -157,9 +159,7 @@ pub fn events_since(
             data: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
         })
     })?;
-    let mut events: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    events.reverse();
-    Ok(events)
+    rows.collect()
 }
 
 /// Events of `kind` since `from`, oldest first; the newest `most` where there are too many.
@@ -191,7 +191,7 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
         "SELECT code, subject, severity, title, first_seen, last_seen, count, cleared_at, data
          FROM findings WHERE last_seen >= ?1 ORDER BY last_seen DESC, code, subject LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![from.as_nanos(), ROWS], |row| {
+    let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
         let data: String = row.get(8)?;
         Ok(FindingRow {
             code: row.get(0)?,
@@ -213,7 +213,7 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
 pub fn runs(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<RunRow>> {
     let mut statement = connection
         .prepare_cached("SELECT began, last FROM runs WHERE last >= ?1 ORDER BY began DESC LIMIT ?2")?;
-    let rows = statement.query_map(params![from.as_nanos(), ROWS], |row| {
+    let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
         Ok(RunRow {
             began: Timestamp::from_nanos(row.get(0)?),
             last: Timestamp::from_nanos(row.get(1)?),

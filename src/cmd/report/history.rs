@@ -93,7 +93,7 @@ impl Raw {
             notes: query::events_of(connection, "finding", Timestamp::EPOCH, NOTES)?,
             states: query::events_of(connection, "collector", newest, STATES)?,
             agents: query::events_of(connection, "agent", Timestamp::EPOCH, STATES)?,
-            events: query::events_since(connection, from, EVENTS)?,
+            events: oldest_first(query::newest_events(connection, from, EVENTS)?),
             trends: super::trends::read(connection, from.max(begun), now)?,
             runs,
         })
@@ -170,6 +170,11 @@ impl Raw {
             events: self.events,
         }
     }
+}
+
+fn oldest_first(mut events: Vec<EventRow>) -> Vec<EventRow> {
+    events.reverse();
+    events
 }
 
 /// The longest, in the order of time.

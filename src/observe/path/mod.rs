@@ -7,6 +7,7 @@
 mod datagram;
 mod echo;
 mod errors;
+pub mod fly;
 mod hops;
 mod mtu;
 pub mod observer;
@@ -39,6 +40,8 @@ pub struct Aim {
     pub system_resolver: bool,
     /// The Fly machine that it is.
     pub sibling: Option<Sibling>,
+    /// Search for the largest packet to it, whatever the plan says for all.
+    pub mtu: bool,
 }
 
 impl From<Target> for Aim {
@@ -47,6 +50,7 @@ impl From<Target> for Aim {
             target,
             system_resolver: false,
             sibling: None,
+            mtu: false,
         }
     }
 }
@@ -160,6 +164,10 @@ pub fn status(samples: &[PathSample]) -> SourceStatus {
 
 async fn one(aim: Aim, plan: Plan) -> Measured {
     let begun = clock::instant();
+    let plan = Plan {
+        mtu: plan.mtu || aim.mtu,
+        ..plan
+    };
     let mut sample = PathSample {
         system_resolver: aim.system_resolver,
         sibling: aim.sibling,

@@ -7,6 +7,7 @@
 mod captured;
 pub mod changes;
 mod finding;
+mod fly;
 mod nat;
 pub mod page;
 mod paths;
@@ -109,6 +110,12 @@ fn verdict(page: &mut Page, report: &Report) {
         if let Some(fly) = &host.fly {
             part(format!("fly {} in {}", fly.app, fly.region));
         }
+    }
+    if let Some(fly_toml) = &report.fly_toml {
+        part(format!(
+            "read {}",
+            clean::elide(&clean::line(&fly_toml.path), HOSTNAME_COLUMNS)
+        ));
     }
     match (report.captures.len(), &report.period) {
         (_, Some(period)) => part(format!(

@@ -58,6 +58,8 @@ pub fn empty() -> Report {
         namespaces: Vec::new(),
         changes: None,
         period: None,
+        fly_net: None,
+        fly_toml: None,
     }
 }
 
@@ -78,7 +80,7 @@ pub fn host(hostname: &str) -> HostFacts {
 pub fn all_see() -> Vec<(Source, SourceStatus)> {
     Source::ALL
         .into_iter()
-        .filter(|s| !matches!(s, Source::Config | Source::Nat))
+        .filter(|s| !matches!(s, Source::Config | Source::Nat | Source::FlyToml))
         .map(|s| {
             let status = SourceStatus {
                 cost_cpu: Duration::from_millis(4),

@@ -312,7 +312,7 @@ impl Plot<'_> {
             }
         }
         if forecast {
-            entries.push(("future".to_owned(), "3 3", "forecast, soonest to latest"));
+            entries.push(("future".to_owned(), "3 3", "forecast"));
         }
         let mut svg = String::new();
         #[allow(clippy::cast_precision_loss)] // five at most

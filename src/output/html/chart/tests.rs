@@ -223,7 +223,7 @@ fn a_forecast_is_dashed_has_its_interval_and_is_told() {
         (1, 2)
     );
     assert!(svg.contains("100 ports in 2 min (60 s to 5 min)"), "{svg}");
-    assert!(svg.contains("forecast, soonest"), "{svg}");
+    assert!(svg.contains(">forecast</text>"), "{svg}");
     // What cannot be is not drawn.
     for wrong in [
         Forecast {

@@ -171,18 +171,21 @@ impl Timeline<'_> {
     }
 
     fn legend(&self, y: f64, svg: &mut String) {
-        #[allow(clippy::cast_precision_loss)] // five
-        let each = (RIGHT - LEFT) / (self.states.len() + self.shapes.len()) as f64;
         let mut x = LEFT;
-        let letters = crate::words::whole32((each - 18.0) / 5.6) as usize;
+        // Writes the name beside what stands at `x`, and returns where the next one begins.
         let name = |x: f64, name: &str, svg: &mut String| {
+            let name = cut(name, 12);
             let _ = writeln!(
                 svg,
                 "<text x=\"{}\" y=\"{}\" fill=\"currentColor\" font-size=\"11\">{}</text>",
                 at(x + 17.0),
                 at(y + 4.0),
-                escape(&cut(name, letters))
+                escape(&name)
             );
+            // A letter is about six units wide.
+            #[allow(clippy::cast_precision_loss)] // twelve at most
+            let letters = name.chars().count() as f64;
+            x + 24.0 + letters * 6.2
         };
         for (state, text) in self.states {
             let (class, top, height, opacity) = match state {
@@ -197,13 +200,11 @@ impl Timeline<'_> {
                 at(top),
                 at(height)
             );
-            name(x, text, svg);
-            x += each;
+            x = name(x, text, svg);
         }
         for (shape, text) in self.shapes {
             draw(shape, x + 6.0, y, svg);
-            name(x, text, svg);
-            x += each;
+            x = name(x, text, svg);
         }
     }
 

@@ -6,6 +6,7 @@
 mod captured;
 mod changes;
 mod finding;
+mod fly;
 mod nat;
 mod paths;
 mod places;
@@ -17,6 +18,7 @@ pub use changes::{Change, Changes, Compared, Gap, Held, Period, Trend};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use fly::{FlyMachine, FlyNet, FlyResolver, FlyService, FlyToml};
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Hop, Loss, Mtu, Path, Rtt};
 pub use places::{Link, Mapping, Places, Way};
@@ -89,6 +91,10 @@ pub struct Report {
     pub changes: Option<Changes>,
     /// The stretch of time that it is about, where it was made from history; else null.
     pub period: Option<Period>,
+    /// A Fly machine's private network; null unless it was asked for (`--fly-checks`). `paths` has what was measured.
+    pub fly_net: Option<FlyNet>,
+    /// The fly.toml that was read; null where there was none.
+    pub fly_toml: Option<FlyToml>,
 }
 
 /// The name of this contract.
@@ -130,10 +136,10 @@ pub struct Host {
     /// The capabilities that wgnat had, of those that matter to it; null where they could not be read.
     pub capabilities: Option<Vec<String>>,
     /// The Fly machine that this is; null elsewhere.
-    pub fly: Option<Fly>,
+    pub fly: Option<FlyMachine>,
 }
 
-/// A Fly machine.
+/// A Fly machine of the same organisation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Fly {
     /// Its app.
@@ -222,6 +228,8 @@ impl From<&report::Report> for Report {
             namespaces: r.namespaces.iter().map(tables::namespace).collect(),
             changes: r.changes.as_ref().map(changes::changes),
             period: r.period.as_ref().map(changes::period),
+            fly_net: r.fly_net.as_ref().map(fly::fly_net),
+            fly_toml: r.fly_toml.as_ref().map(fly::fly_toml),
         }
     }
 }
@@ -250,11 +258,7 @@ fn host(r: &report::Report) -> Host {
         cpus: Some(h.cpus),
         memory_bytes: h.memory_bytes,
         capabilities: Some(h.capabilities.clone()),
-        fly: h.fly.as_ref().map(|f| Fly {
-            app: f.app.clone(),
-            region: f.region.clone(),
-            machine: f.machine.clone(),
-        }),
+        fly: h.fly.as_ref().map(fly::machine),
     }
 }
 
