@@ -242,6 +242,17 @@ impl Subject {
         }
     }
 
+    /// The outer address at its other end, where it has one.
+    pub fn endpoint(&self) -> Option<IpAddr> {
+        match self {
+            Self::Peer { endpoint, .. } => endpoint.map(|e| e.ip()),
+            Self::Destination { address, .. } => Some(*address),
+            Self::Path { address, .. } => *address,
+            Self::Resolver { address } => Some(address.ip()),
+            _ => None,
+        }
+    }
+
     /// As one text, without what may change while it is the same thing: with the code it tells whether two findings, found at
     /// different times, are one.
     pub fn identity(&self) -> String {

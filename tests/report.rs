@@ -19,6 +19,9 @@ use wgnat::sys::clock;
 /// The machine is shared: what takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(110);
 
+/// The share of a destination's ports that is held.
+const USED: &str = "wgnat_destination_ports_used_ratio";
+
 /// What a run left.
 struct Said {
     code: i32,
@@ -196,7 +199,11 @@ fn a_fault_that_ends_is_gone_and_one_in_between_came_and_went() {
         return;
     };
     let held = hold(watched.lab.client(), watched.to, 150);
-    watched.until("it is found", |r| codes(r, "new") == ["ports-low"]);
+    watched.until("it is found, and its number was kept", |r| {
+        let kept = |t: &Value| t["metric"] == USED && t["greatest"].as_f64() >= Some(0.7);
+        let trends = r["period"]["trends"].as_array();
+        codes(r, "new") == ["ports-low"] && trends.is_some_and(|all| all.iter().any(kept))
+    });
     // This one remembers in another place that nothing was there.
     let elsewhere = watched.lab.dir().join("elsewhere.json");
     std::fs::write(
@@ -236,7 +243,7 @@ fn a_fault_that_ends_is_gone_and_one_in_between_came_and_went() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|t| t["metric"] == "wgnat_destination_ports_used_ratio")
+        .find(|t| t["metric"] == USED)
         .unwrap_or_else(|| panic!("{whole:#}"));
     assert!(ratio["greatest"].as_f64().unwrap() >= 0.7, "{ratio:#}");
     let html = watched.report(&["--format", "html", "--no-remember"]).stdout;

@@ -17,6 +17,7 @@ use crate::observe::dump_plan::Budget;
 use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
+use crate::observe::prober::beside::{Beside, Once};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
     ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
@@ -121,8 +122,13 @@ pub fn nat(stun: Vec<String>) -> Opener {
     opener(move || nat::NatObserver::named(&stun))
 }
 
+/// The observer that tries handshakes with peers, once.
+pub fn beside(once: Once) -> Opener {
+    opener(move || Ok(Beside::new(once.clone())))
+}
+
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// The observer of the paths to `targets`, where some are named, and of the private network of the machine `fly`.
 pub fn paths(targets: &[Target], fly: Option<FlyMachine>, netns: Option<&str>) -> Option<(Source, Opener)> {

@@ -77,6 +77,8 @@ pub struct PacketSocket {
     socket: Socket,
     buffer: Box<[u8]>,
     counts: Counts,
+    /// Packets that were handed out.
+    received: u64,
 }
 
 impl PacketSocket {
@@ -108,6 +110,7 @@ impl PacketSocket {
             socket,
             buffer: vec![0; SNAP].into_boxed_slice(),
             counts: Counts::default(),
+            received: 0,
         })
     }
 
@@ -147,6 +150,7 @@ impl PacketSocket {
                 Err(error) => return Err(error.into()),
             }
         };
+        self.received += 1;
         // SAFETY: the kernel has filled `message` and the control buffer that it points to, and both still live.
         let at = unsafe { timestamp(&message) };
         Ok(Some(Received {
@@ -159,6 +163,16 @@ impl PacketSocket {
             },
             if_index: IfIndex(u32::try_from(address.sll_ifindex).unwrap_or(0)),
         }))
+    }
+
+    /// How many packets passed the filter and wait to be received. Asked right after [`PacketSocket::set_filter`] it says
+    /// how many of the next ones passed the old filter, but for those that pass between the two calls.
+    pub fn waiting(&mut self) -> io::Result<u64> {
+        let counts = self.counts()?;
+        Ok(counts
+            .passed
+            .saturating_sub(counts.dropped)
+            .saturating_sub(self.received))
     }
 
     /// How many packets passed and how many of these were lost, since the socket was opened.

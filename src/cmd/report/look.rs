@@ -5,15 +5,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::cli::{Doctor, ReportArgs};
+use crate::cli::{Doctor, DoctorPeers, ReportArgs};
 use crate::cmd::doctor;
 use crate::cmd::progress::Progress;
 use crate::cmd::record::Recorder;
 use crate::cmd::watch::Judged;
 use crate::config::Settings;
 use crate::redact::Anonymiser;
-use crate::report::{self, Report};
-use crate::rules::{self, Input};
+use crate::report::{self, Report, probed};
 use crate::sys::random;
 use crate::time::Timestamp;
 use crate::track::World;
@@ -53,6 +52,15 @@ pub fn take(
         netns: args.netns.clone(),
         target: args.target.clone(),
         no_bpf: args.no_bpf,
+        peers: DoctorPeers {
+            fly: args.fly,
+            fly_config: args.fly_config.clone(),
+            peer_public_key: args.peer_public_key.clone(),
+            endpoint: args.endpoint.clone(),
+            private_key_file: args.private_key_file.clone(),
+            preshared_key_file: args.preshared_key_file.clone(),
+            no_probe: args.no_probe,
+        },
         // What lies where cron happens to run is no part of this host's health.
         no_fly_toml: true,
         ..Doctor::default()
@@ -92,13 +100,10 @@ pub fn take(
 }
 
 fn report_of(world: &World, settings: &Settings) -> Report {
-    let catalogue: Vec<_> = rules::registry::rules().collect();
-    let input = Input {
-        world,
-        thresholds: &settings.thresholds,
-    };
-    let evaluation = rules::evaluate(&catalogue, &input);
-    report::build::build(world, evaluation, env!("CARGO_PKG_VERSION"))
+    let evaluation = doctor::evaluate(world, settings);
+    let mut report = report::build::build(world, evaluation, env!("CARGO_PKG_VERSION"));
+    probed::add_beside(&mut report, world);
+    report
 }
 
 /// What is written, in memory, up to [`RECORD`].

@@ -1,5 +1,7 @@
 //! A packet → the observation that it is, if any. Pure: a capture file's packets take the same way.
 
+use std::net::SocketAddr;
+
 use crate::observation::Body;
 use crate::observation::packet::{Bytes, Direction, IcmpError, WirePacket};
 use crate::types::IfIndex;
@@ -9,7 +11,19 @@ use crate::wire::wireguard::{Class, DATA_HEADER_LEN, INITIATION_LEN, Kind, class
 /// Reads `bytes` (from the network header on). `None` for what is neither a WireGuard message nor an ICMP error
 /// about one.
 pub fn decode(bytes: &[u8], direction: Direction, if_index: Option<IfIndex>) -> Option<Body> {
-    match frame::parse(bytes)? {
+    body(&frame::parse(bytes)?, direction, if_index)
+}
+
+/// To whom the initiation that `frame` is goes; `None` where it is none.
+pub fn initiation_to(frame: &Frame<'_>) -> Option<SocketAddr> {
+    let Frame::Udp(udp) = frame else { return None };
+    let class = classify(udp.payload, udp.payload_len).filter(|c| c.is_standard())?;
+    (class.kind == Kind::Initiation).then_some(udp.destination)
+}
+
+/// As [`decode`], of a packet that is already read. This copies what is kept of it.
+pub fn body(frame: &Frame<'_>, direction: Direction, if_index: Option<IfIndex>) -> Option<Body> {
+    match frame {
         Frame::Udp(udp) => {
             let class = classify(udp.payload, udp.payload_len).filter(|c| c.is_standard())?;
             Some(Body::Packet(WirePacket {
@@ -19,7 +33,7 @@ pub fn decode(bytes: &[u8], direction: Direction, if_index: Option<IfIndex>) -> 
                 destination: udp.destination,
                 tos: udp.tos,
                 payload_len: udp.payload_len,
-                payload: kept(class, &udp),
+                payload: kept(class, udp),
             }))
         }
         Frame::IcmpError(error) => Some(Body::IcmpError(IcmpError {
@@ -81,6 +95,22 @@ mod tests {
                 (Direction::Out, Some(IfIndex(3)))
             );
         }
+    }
+
+    #[test]
+    fn an_initiation_is_known_before_it_is_copied() {
+        for (kind, len, initiation) in [(1, 148, true), (1, 147, false), (2, 92, false), (4, 148, false)] {
+            let packet = build::v4(17, &build::udp(&message(kind, len)));
+            let to = initiation_to(&frame::parse(&packet).unwrap());
+            let Some(Body::Packet(seen)) = decode(&packet, Direction::In, None) else {
+                assert_eq!(to, None);
+                continue;
+            };
+            assert_eq!(to, initiation.then_some(seen.destination), "{kind} {len}");
+        }
+        let inner = build::v4(17, &build::udp(&message(1, 148)));
+        let error = build::v4(1, &build::icmp(3, 3, [0; 4], &inner));
+        assert_eq!(initiation_to(&frame::parse(&error).unwrap()), None);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The wire: handshake messages and ICMP errors about WireGuard, as they pass this host's interfaces.
 //!
 //! In: a packet socket with [`filter`] in the kernel. Out: `Body::Packet` and `Body::IcmpError` with the kernel's
-//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them. Of a flood of
-//! initiations [`governor`] lets a part through and counts the rest.
+//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them.
+//!
+//! A flood of initiations costs little: the kernel hands out a share of those that come in ([`share`]), they are fetched
+//! together ([`rhythm`]), and of these [`governor`] shows a part and counts the rest.
 //!
 //! [`Capture::with_data`] adds a sample of data messages' clear headers ([`sampler`]), by which sessions are told apart,
 //! moves are seen when they happen, and what is large and never answered. What that costs: about ten instructions of the
@@ -12,11 +14,15 @@ pub mod data_filter;
 pub mod decode;
 pub mod filter;
 pub mod governor;
+pub mod rhythm;
 pub mod sampler;
+pub mod share;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use self::governor::Governor;
+use self::governor::{Governor, Initiation};
+use self::rhythm::Rhythm;
+use self::share::Share;
 use super::keys::inbox::Outbox;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::packet::{Direction, Sampling};
@@ -24,6 +30,7 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::packet::{PacketError, PacketSocket, Passing, Received};
 use crate::time::{Span, Timestamp};
+use crate::wire::frame;
 use sampler::Sampler;
 
 /// Kernel memory for packets that wait. One takes about 768 bytes of it (a small frame's `truesize`), so this holds
@@ -33,7 +40,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Packets that one look takes at most; the descriptor stays readable, so the next look follows at once.
 const PACKETS_A_LOOK: usize = 4096;
 
-/// Nothing hangs on this: the descriptor wakes the observer. It bounds how late losses are told.
+/// Nothing hangs on this: the descriptor wakes the observer. It bounds how late losses are told, and how late a share is
+/// judged.
 const INTERVAL: Span = Span::from_secs(1);
 
 /// Samples wake nobody: they are fetched this often, before their buffer is full at the rate that is wanted.
@@ -42,6 +50,8 @@ const SAMPLING_INTERVAL: Span = Span::from_millis(100);
 /// The observer.
 pub struct Capture {
     socket: PacketSocket,
+    share: Share,
+    rhythm: Rhythm,
     governor: Governor,
     outbox: Option<Outbox>,
     sampler: Option<Sampler>,
@@ -59,6 +69,8 @@ impl Capture {
         match PacketSocket::open(&filter, RECEIVE_BUFFER) {
             Ok(socket) => Ok(Self {
                 socket,
+                share: Share::whole(clock::instant()),
+                rhythm: Rhythm::new(clock::instant()),
                 governor: Governor::default(),
                 outbox: None,
                 sampler: None,
@@ -115,7 +127,8 @@ impl Capture {
             && let Some(packet) = sampler.receive()?
         {
             taken += 1;
-            into.extend(seen(&packet));
+            let body = decode::decode(packet.bytes, direction(&packet), Some(packet.if_index));
+            into.extend(body.map(|body| (time(&packet), body)));
         }
         let sampling = Sampling {
             one_in: sampler.one_in(),
@@ -128,14 +141,79 @@ impl Capture {
     }
 }
 
-/// What a packet is.
-fn seen(packet: &Received<'_>) -> Option<(Timestamp, Body)> {
-    let direction = match packet.passing {
+impl Capture {
+    /// What waits at the tap, with what is counted of a second that is over.
+    fn handshakes(&mut self, into: &mut Vec<(Timestamp, Body)>) -> std::io::Result<()> {
+        let mut received = 0;
+        while received < PACKETS_A_LOOK
+            && let Some(packet) = self.socket.receive()?
+        {
+            received += 1;
+            let taken = self.share.next();
+            let (at, direction, if_index) = (time(&packet), direction(&packet), Some(packet.if_index));
+            let Some(frame) = frame::parse(packet.bytes) else {
+                continue;
+            };
+            flush(&mut self.governor, at, into);
+            if let Some(destination) = decode::initiation_to(&frame) {
+                let comes_in = direction != Direction::Out;
+                if comes_in {
+                    self.share.count(taken);
+                }
+                let admitted = self.governor.admits(&Initiation {
+                    at,
+                    direction,
+                    if_index,
+                    destination,
+                    one_in: if comes_in { taken.one_in } else { 1 },
+                });
+                if !admitted {
+                    continue;
+                }
+            }
+            let Some(body) = decode::body(&frame, direction, if_index) else {
+                continue;
+            };
+            if let Some(outbox) = &self.outbox {
+                outbox.offer(at, &body);
+            }
+            into.push((at, body));
+        }
+        self.rhythm.took(received as u64, clock::instant());
+        self.adapt()
+    }
+
+    /// Another filter, where another share would do better.
+    fn adapt(&mut self) -> std::io::Result<()> {
+        let now = clock::instant();
+        // A filter of the same shape as the one that was taken before; were it refused, that one stays.
+        if let Some(power) = self.share.better(now)
+            && let Ok(filter) = filter::sampling(power)
+            && self.socket.set_filter(&filter).is_ok()
+        {
+            let waiting = self.socket.waiting()?;
+            self.share.turn_to(power, waiting, now);
+        }
+        Ok(())
+    }
+}
+
+/// Adds what was counted, once its second is over at `now`.
+fn flush(governor: &mut Governor, now: Timestamp, into: &mut Vec<(Timestamp, Body)>) {
+    if let Some((at, tallies)) = governor.flush(now) {
+        into.extend(tallies.map(|tally| (at, Body::Initiations(tally))));
+    }
+}
+
+fn direction(packet: &Received<'_>) -> Direction {
+    match packet.passing {
         Passing::In => Direction::In,
         Passing::Out => Direction::Out,
-    };
-    let body = decode::decode(packet.bytes, direction, Some(packet.if_index))?;
-    Some((packet.at.unwrap_or_else(clock::now), body))
+    }
+}
+
+fn time(packet: &Received<'_>) -> Timestamp {
+    packet.at.unwrap_or_else(clock::now)
 }
 
 impl Observer for Capture {
@@ -154,6 +232,10 @@ impl Observer for Capture {
         Some(self.socket.as_fd())
     }
 
+    fn rest(&self) -> Span {
+        self.rhythm.rest()
+    }
+
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
         let system = |doing: &str| {
             let doing = doing.to_owned();
@@ -163,23 +245,9 @@ impl Observer for Capture {
         let sampling = self
             .samples(&mut packets)
             .map_err(system("receiving samples of data"))?;
-        for _ in 0..PACKETS_A_LOOK {
-            let received = self.socket.receive().map_err(system("receiving packets"))?;
-            let Some(packet) = received else { break };
-            let Some((at, body)) = seen(&packet) else {
-                continue;
-            };
-            if let Some(tally) = self.governor.flush(at) {
-                packets.extend(tally.map(|tally| (at, Body::Initiations(tally))));
-            }
-            if !self.governor.admits(at, &body) {
-                continue;
-            }
-            if let Some(outbox) = &self.outbox {
-                outbox.offer(at, &body);
-            }
-            packets.push((at, body));
-        }
+        self.handshakes(&mut packets)
+            .map_err(system("receiving packets"))?;
+        flush(&mut self.governor, clock::now(), &mut packets);
         if let Some(sampling) = sampling {
             emit.emit(clock::now(), Span::ZERO, Body::Sampling(sampling));
         }
@@ -187,10 +255,6 @@ impl Observer for Capture {
         packets.sort_by_key(|(at, _)| *at);
         for (at, body) in packets {
             emit.emit(at, Span::ZERO, body);
-        }
-        let now = clock::now();
-        if let Some(tally) = self.governor.flush(now) {
-            tally.for_each(|tally| emit.emit(now, Span::ZERO, Body::Initiations(tally)));
         }
         let counts = self
             .socket
