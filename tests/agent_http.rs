@@ -315,12 +315,59 @@ fn the_page_tells_the_verdict_and_loads_nothing_from_elsewhere() {
     let agent = Agent::start(&[]);
     let page = agent.get("/");
     assert_eq!(page.status, 200);
-    for part in ["<h1>wgnat", "Findings", "What was seen", "/api/v1/events"] {
+    for part in ["<h1>wgnat", "id=\"verdict\"", "Findings", "/api/v1/events"] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }
-    for part in ["src=", "href=", "url(", "http://", "https://"] {
+    for part in ["src=", "url(", "http://", "https://"] {
         assert!(!page.body.contains(part), "{part}");
+    }
+    for (at, _) in page.body.match_indices("href=\"") {
+        let to = &page.body[at + 6..];
+        assert!(
+            ["/", "#", "data:,\""].iter().any(|own| to.starts_with(own)),
+            "{}",
+            &to[..40]
+        );
+        assert!(!to.starts_with("//"), "{}", &to[..40]);
     }
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for (query, status) in [
+        ("since=7d&rows=all", 200),
+        ("since=5parsecs", 400),
+        ("rows=none", 400),
+        ("x=1", 400),
+    ] {
+        assert_eq!(agent.get(&format!("/?{query}")).status, status, "{query}");
+    }
+}
+
+#[test]
+fn without_a_token_a_browser_is_asked_and_told_what_to_do_and_a_program_gets_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = file(dir.path(), "token", "0123456789abcdef0123\n");
+    let agent = Agent::start(&["--token-file", token.to_str().unwrap()]);
+    let browser = [("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+    for (path, headers, kind, asked) in [
+        ("/", &browser[..], "text/html; charset=utf-8", true),
+        ("/", &[][..], "application/json", false),
+        // A fetch of the page's own script must not raise a dialogue.
+        ("/api/v1/report", &browser[..], "application/json", false),
+    ] {
+        let answer = agent.get_with(path, headers);
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+        let basic = answer
+            .head
+            .to_ascii_lowercase()
+            .contains("www-authenticate: basic");
+        assert_eq!(basic, asked, "{path}: {}", answer.head);
+        assert!(answer.head.contains("Bearer realm"), "{path}: {}", answer.head);
+        assert_eq!(answer.body.contains("ssh -L"), asked, "{path}");
+    }
+    // "me:" and the token.
+    let given = [("Authorization", "Basic bWU6MDEyMzQ1Njc4OWFiY2RlZjAxMjM=")];
+    assert_eq!(agent.get_with("/", &given).status, 200);
+    assert_eq!(agent.get_with("/api/v1/report", &given).status, 200);
 }

@@ -282,4 +282,20 @@ fn an_agent_that_goes_away_and_comes_back_is_said_and_the_page_lives_on() {
     let _second = start();
     browser.until("document.querySelector('#link').textContent.startsWith('Live')");
     assert_eq!(browser.eval("window.mark"), 1);
+    // The policy is in force: script and style that are not the page's own do nothing.
+    browser.eval(
+        "(() => {
+            const script = document.createElement('script');
+            script.textContent = 'window.strange = 1';
+            document.body.append(script);
+            document.body.setAttribute('onclick', 'window.strange = 2');
+            document.body.click();
+            document.querySelector('h1').setAttribute('style', 'color: rgb(1, 2, 3)');
+        })()",
+    );
+    assert_eq!(browser.eval("window.strange === undefined"), true);
+    assert_ne!(
+        browser.eval("getComputedStyle(document.querySelector('h1')).color"),
+        "rgb(1, 2, 3)"
+    );
 }

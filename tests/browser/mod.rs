@@ -4,7 +4,13 @@
 //! (`--remote-debugging-pipe`).
 
 // Each test uses a part; a panic is how a test fails.
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 pub mod checks;
 pub mod hour;

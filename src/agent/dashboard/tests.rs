@@ -1,10 +1,13 @@
 //! The page of samples: what it says, that it is bounded, that text from outside stays text.
 
+use serde_json::json;
+
 use super::past::Recent;
 use super::peers::{handshakes, rises, spans};
 use super::ports::pace;
 use super::view::Back;
 use super::*;
+use crate::finding::{Confidence, Evidence, Severity, Subject};
 use crate::output::html::chart::{Point, Span, State};
 use crate::report::agent::AgentStats;
 use crate::report::{Report, sample};
@@ -239,4 +242,86 @@ fn memory_holds_an_hour_and_begins_anew_when_the_clock_is_set_back() {
     }
     assert_eq!(at(10_000, 0), 360);
     assert_eq!(at(0, 86_400), 1);
+}
+
+#[test]
+fn the_rules_own_forecast_is_drawn_and_told() {
+    let mut report = sample::ports_exhausted();
+    let row = &mut report.sockets.destinations[0];
+    (row.held, row.available, row.state) = (150, Some(200), "low");
+    let subject = Subject::Destination {
+        proto: row.proto,
+        source: Some(row.source),
+        address: row.destination.ip(),
+        port: row.destination.port(),
+        process: None,
+    };
+    let mut finding = sample::finding("ports-low", Severity::Warning, Confidence::Likely, "75 % held");
+    finding.subject = subject;
+    finding.evidence = Evidence::new()
+        .with("exhausted_in_seconds", 90.0)
+        .with("exhausted_in_seconds_low", 60.0)
+        .with("exhausted_in_seconds_high", 120.0);
+    report.findings = vec![finding];
+    let page = shown_page(report, View::default());
+    let picture = page
+        .split_once("id=\"ports-0\"")
+        .unwrap()
+        .1
+        .split_once("</svg>")
+        .unwrap()
+        .0;
+    assert!(
+        picture.contains("class=\"cone\"") && picture.contains("class=\"future\""),
+        "{picture}"
+    );
+    assert!(
+        picture.contains("Forecast at the present pace: 200 ports in 90 s (60 s to 2 min)"),
+        "{picture}"
+    );
+    let others = page.split_once("id=\"ports-1\"").map_or("", |(_, rest)| rest);
+    assert!(!others.contains("class=\"cone\""), "of that destination alone");
+}
+
+#[test]
+fn what_happened_is_told_newest_first_and_sources_that_always_saw_are_not() {
+    let at = |n: i64| crate::time::Timestamp::from_secs(1_700_000_000 + n);
+    let collector =
+        |source: &str, state: &str| json!({ "collector": source, "state": state, "reason": null });
+    let mut past = Past::default();
+    past.events = vec![
+        (at(5), "collector".into(), collector("sockets", "ok")),
+        (
+            at(4),
+            "finding".into(),
+            json!({ "what": "began", "title": "It <broke>", "severity": "critical" }),
+        ),
+        (at(3), "collector".into(), collector("sockets", "degraded")),
+        (at(2), "collector".into(), collector("routes", "ok")),
+        (at(1), "report".into(), json!({})),
+    ];
+    let mut html = String::new();
+    events::write(&past, &mut html);
+    let lines: Vec<&str> = html
+        .lines()
+        .filter_map(|l| l.split_once("</time> "))
+        .map(|(_, words)| words)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "Source sockets sees all</li>",
+            "Began: It &lt;broke&gt; (critical)</li>",
+            "Source sockets sees in part</li>"
+        ]
+    );
+}
+
+#[test]
+fn an_agent_that_began_a_moment_ago_shows_five_minutes_and_not_an_empty_hour() {
+    let snapshot = snapshot(sample::ports_exhausted());
+    let mut recent = Recent::default();
+    recent.add(&snapshot);
+    let past = Past::remembered(&snapshot, View::default(), &recent);
+    assert_eq!(past.to - past.from, 300);
 }

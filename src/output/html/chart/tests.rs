@@ -40,7 +40,7 @@ fn check(svg: &str) {
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop(), Some(name), "{svg}");
         } else {
-            assert!(tag.matches('"').count() % 2 == 0, "{tag}");
+            assert!(tag.matches('"').count().is_multiple_of(2), "{tag}");
             let name = tag.split([' ', '/']).next().unwrap();
             assert!(
                 [
