@@ -2,7 +2,9 @@
 //! against tcpdump with a filter for the same packets, in turn, round by round.
 //!
 //! Makes its own network namespaces (tests/lab) and needs root, wireguard-go, wireguard-tools and tcpdump. `scripts/bench
-//! flood` builds and runs it. Options: `--rate N` (initiations a second), `--seconds N`, `--rounds N`.
+//! flood` builds and runs it. Options: `--rate N` (initiations a second), `--seconds N`, `--rounds N`; `--only flood` or
+//! `--only tunnel` for one half. Tables go to standard output when their half is done, each round to standard error. Every
+//! wait has an end: what does not come in time ends the bench with its name.
 #![allow(
     missing_docs,
     dead_code,
@@ -22,10 +24,10 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lab::tunnel::{PORT, SERVER_IN};
@@ -52,9 +54,18 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    flood(rate, seconds, rounds);
-    throughput(seconds, rounds);
+    let only = option("--only");
+    let wanted = |half: &str| only.as_deref().is_none_or(|only| only == half);
+    if wanted("flood") {
+        flood(rate, seconds, rounds);
+    }
+    if wanted("tunnel") {
+        throughput(seconds, rounds);
+    }
 }
+
+/// Beyond what is being done takes by itself: a machine may be busy, a path may have lost a packet.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// What looks on.
 #[derive(Clone, Copy, PartialEq)]
@@ -73,7 +84,7 @@ impl Watcher {
         }
     }
 
-    fn start(self, lab: &Lab, ns: &Namespace, seconds: u64) -> Option<Child> {
+    fn start(self, lab: &Lab, ns: &Namespace, seconds: u64) -> Option<Running> {
         let seconds = format!("{seconds}s");
         let mut command = match self {
             Self::Nobody => return None,
@@ -93,6 +104,8 @@ impl Watcher {
             Self::Tcpdump => {
                 let mut command = ns.command("timeout");
                 command.args([
+                    "-k",
+                    "5",
                     "-s",
                     "INT",
                     &seconds,
@@ -114,28 +127,78 @@ impl Watcher {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
+        let output = child.stdout.take().expect("piped");
+        let errors = child.stderr.take().expect("piped");
+        let (said, listens) = channel();
+        let running = Running {
+            watcher: self,
+            child,
+            output: [gather(output, None), gather(errors, Some(said))],
+        };
         // Both say on standard error when they listen.
-        let mut said = Vec::new();
-        let mut byte = [0];
-        let errors = child.stderr.as_mut().expect("piped");
-        while errors.read(&mut byte).is_ok_and(|n| n == 1) {
-            said.push(byte[0]);
-            if said.ends_with(b"watching") || said.ends_with(b"listening on") {
-                break;
-            }
+        if listens.recv_timeout(GRACE).is_err() {
+            let (text, _) = running.finish(0.0, Duration::ZERO);
+            panic!("{} does not listen after {GRACE:?}: {text}", self.name());
         }
-        Some(child)
+        Some(running)
     }
 }
 
-/// Waits for the watcher's end: what it printed, and the CPU that it took.
-fn finish(child: Option<Child>, before: f64) -> (String, f64) {
-    let Some(child) = child else {
-        return (String::new(), 0.0);
-    };
-    let out = child.wait_with_output().expect("it ends");
-    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    (text, children_cpu() - before)
+/// A watcher under way. Its output is read all the time: a full pipe would stop it.
+struct Running {
+    watcher: Watcher,
+    child: Child,
+    output: [JoinHandle<String>; 2],
+}
+
+/// Reads everything on a thread, and tells when it says that it listens.
+fn gather(mut from: impl Read + Send + 'static, tell: Option<Sender<()>>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let (mut text, mut buffer, mut tell) = (Vec::new(), [0; 4096], tell);
+        while let Ok(n) = from.read(&mut buffer)
+            && n > 0
+        {
+            text.extend_from_slice(&buffer[..n]);
+            let says = |what: &str| text.windows(what.len()).any(|w| w == what.as_bytes());
+            if tell.is_some() && (says("watching") || says("listening on")) {
+                let _ = tell.take().map(|tell| tell.send(()));
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
+impl Running {
+    /// Waits for its end: what it printed, and the CPU that it took since `before`. After `limit` it is killed.
+    fn finish(mut self, before: f64, limit: Duration) -> (String, f64) {
+        let began = Instant::now();
+        let mut late = false;
+        while self.child.try_wait().expect("it is our child").is_none() {
+            if began.elapsed() > limit {
+                late = true;
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let used = children_cpu() - before;
+        assert!(
+            !late || limit.is_zero(),
+            "{} did not end {limit:?} after its time",
+            self.watcher.name()
+        );
+        let text = self.output.map(|o| o.join().expect("it only reads"));
+        (text.concat(), used)
+    }
+}
+
+/// [`Running::finish`] of a watcher that should end within `left`.
+fn finish(running: Option<Running>, before: f64, left: Duration) -> (String, f64) {
+    running.map_or_else(
+        || (String::new(), 0.0),
+        |running| running.finish(before, left + GRACE),
+    )
 }
 
 fn children_cpu() -> f64 {
@@ -150,9 +213,15 @@ fn flood(rate: u64, seconds: u64, rounds: u64) {
         "| {rate} initiations/s for {seconds} s | sent/s | CPU s per s, median (least to most) | initiations told |"
     );
     println!("| --- | ---: | ---: | ---: |");
-    for watcher in [Watcher::Wgnat, Watcher::Tcpdump] {
+    // The first is what watching costs where nothing comes.
+    for (watcher, rate) in [
+        (Watcher::Wgnat, 0),
+        (Watcher::Wgnat, rate),
+        (Watcher::Tcpdump, rate),
+    ] {
         let (mut cpu, mut sent, mut told) = (Vec::new(), Vec::new(), String::new());
-        for _ in 0..rounds {
+        for round in 1..=rounds {
+            eprintln!("flood: {}, {rate}/s, round {round} of {rounds}", watcher.name());
             let Some(lab) = Lab::pair() else { return };
             // Somebody takes the datagrams, so that no ICMP comes back.
             let server = lab.server().clone();
@@ -163,9 +232,9 @@ fn flood(rate: u64, seconds: u64, rounds: u64) {
             let began = Instant::now();
             let count = send_flood(&lab, rate, seconds);
             sent.push(count as f64 / began.elapsed().as_secs_f64());
-            let (text, used) = finish(child, before);
+            let (text, used) = finish(child, before, Duration::from_secs(1));
             cpu.push(used / seconds as f64);
-            told = initiations(watcher, &text);
+            told = format!("of {count}: {}", initiations(watcher, &text));
         }
         let (low, middle, high) = spread(cpu);
         let (_, rate, _) = spread(sent);
@@ -192,9 +261,12 @@ fn initiations(watcher: Watcher, text: &str) -> String {
                         .as_array()
                         .and_then(|all| all.iter().find(|c| c["name"] == "capture"));
                     let reason = capture.and_then(|c| c["reason"].as_str()).unwrap_or("none lost");
+                    let messages = &report["wireguard"]["messages"];
                     format!(
-                        "{} one by one; {reason}",
-                        report["wireguard"]["messages"]["initiation"]
+                        "{} ± {}, {} of them one by one; {reason}",
+                        messages["initiations_in"],
+                        messages["initiations_in_margin"].as_u64().unwrap_or(0),
+                        messages["initiation"]
                     )
                 },
             )
@@ -247,11 +319,16 @@ fn throughput(seconds: u64, rounds: u64) {
     let tunnel = Tunnel::up(&lab);
     let watchers = [Watcher::Nobody, Watcher::Wgnat, Watcher::Tcpdump];
     let mut rates = vec![Vec::new(); watchers.len()];
-    for _ in 0..rounds {
+    for round in 1..=rounds {
         for (watcher, rates) in watchers.iter().zip(&mut rates) {
             let child = watcher.start(&lab, lab.client(), seconds + 1);
-            rates.push(through(&lab, seconds));
-            let _ = finish(child, 0.0);
+            let rate = through(&lab, seconds);
+            eprintln!(
+                "tunnel: {}, round {round} of {rounds}: {rate:.0} Mbit/s",
+                watcher.name()
+            );
+            rates.push(rate);
+            let _ = finish(child, 0.0, Duration::from_secs(1));
         }
     }
     drop(tunnel);
@@ -275,35 +352,44 @@ fn throughput(seconds: u64, rounds: u64) {
     }
 }
 
-/// Mbit/s of one TCP connection through the tunnel.
+/// Mbit/s of one TCP connection through the tunnel. Bytes count that arrived by the end of the time; a path on which
+/// nothing moves for [`GRACE`] ends the bench.
 fn through(lab: &Lab, seconds: u64) -> f64 {
     let listener = lab
         .server()
         .run(|| TcpListener::bind((SERVER_IN, 0)).expect("a port is free"));
     let to = listener.local_addr().expect("it is bound");
-    let sink = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("the client connects");
+    let mut out = lab.client().run(|| {
+        TcpStream::connect_timeout(&to, GRACE)
+            .unwrap_or_else(|e| panic!("no connection through the tunnel: {e}"))
+    });
+    // It is connected, so it waits to be accepted.
+    let (mut stream, _) = listener.accept().expect("the connection waits");
+    stream.set_read_timeout(Some(GRACE)).expect("not zero");
+    out.set_write_timeout(Some(GRACE)).expect("not zero");
+    let (began, time) = (Instant::now(), Duration::from_secs(seconds));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let chunk = vec![0; 1 << 18];
+            while began.elapsed() < time && out.write_all(&chunk).is_ok() {}
+            let _ = out.shutdown(Shutdown::Write);
+        });
         let (mut buffer, mut bytes) = (vec![0; 1 << 18], 0u64);
-        while let Ok(n) = stream.read(&mut buffer) {
-            if n == 0 {
-                break;
+        let elapsed = loop {
+            let read = stream
+                .read(&mut buffer)
+                .unwrap_or_else(|e| panic!("nothing came through the tunnel for {GRACE:?}: {e}"));
+            bytes += read as u64;
+            let elapsed = began.elapsed();
+            if read == 0 || elapsed >= time {
+                break elapsed;
             }
-            bytes += n as u64;
-        }
-        bytes
-    });
-    let began = Instant::now();
-    lab.client().run(|| {
-        let mut stream = TcpStream::connect(to).expect("the tunnel is up");
-        let chunk = vec![0; 1 << 18];
-        while began.elapsed() < Duration::from_secs(seconds) {
-            if stream.write_all(&chunk).is_err() {
-                break;
-            }
-        }
-    });
-    let bytes = sink.join().expect("it reads to the end");
-    bytes as f64 * 8.0 / 1e6 / began.elapsed().as_secs_f64()
+        };
+        // What is under way is thrown away, and the writer ends.
+        let _ = stream.shutdown(Shutdown::Both);
+        drop(stream);
+        bytes as f64 * 8.0 / 1e6 / elapsed.as_secs_f64()
+    })
 }
 
 /// Least, median, most.

@@ -81,7 +81,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Diagnose this host: watch it for a few seconds, then say what is wrong, why, and what to change
-    Doctor(Doctor),
+    Doctor(Box<Doctor>),
     /// Watch this host for good: serve metrics, findings and a page over HTTP, and keep history
     Agent(Agent),
     /// Watch this host live, full-screen: destinations, processes, conntrack, peers and findings as they come
@@ -111,8 +111,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be observed, or the
-invocation is wrong). doctor only looks: it changes no setting and sends no packet, but that with --wg-config it asks the
-system's resolver for the endpoints' names, and sends to whom --stun, --target and --fly-checks name.")]
+invocation is wrong). doctor only looks: it changes no setting and sends no packet, but where you name something to ask: with
+--wg-config it asks the system's resolver for the endpoints' names; peers that are named (--wg-config, --fly, --peer-public-key)
+are sent a few handshakes where no device here holds the key, unless --no-probe is given; --stun, --target and
+--fly-checks send to whom you name.")]
 pub struct Doctor {
     /// Watch at least this long; 0 takes one look [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, env = "WGNAT_DURATION")]
@@ -126,9 +128,13 @@ pub struct Doctor {
     /// Also look at the sockets, conntrack and NAT of every other network namespace of this host (needs CAP_SYS_ADMIN)
     #[arg(long, conflicts_with_all = ["netns", "replay", "record", "anonymise"], env = "WGNAT_ALL_NETNS")]
     pub all_netns: bool,
-    /// Also look at the peers of this wg-quick file (may be repeated)
+    /// Also look at the peers of this wg-quick file, and try handshakes with them where no device here holds its key (may be
+    /// repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
+    /// Whom else to try handshakes with
+    #[command(flatten)]
+    pub peers: DoctorPeers,
     /// Also ask this STUN server what the NAT in front does (may be repeated): sends some dozens of datagrams to it
     #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',', conflicts_with = "replay")]
     pub stun: Vec<String>,
@@ -177,6 +183,37 @@ pub struct Doctor {
     pub fail_on: Option<FailOn>,
 }
 
+/// Peers that `wgnat doctor` tries handshakes with, beside those of wg-quick files.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorPeers {
+    /// Also try handshakes with the gateways of flyctl's WireGuard state under the home directory
+    #[arg(long, conflicts_with = "replay")]
+    pub fly: bool,
+    /// The same, from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub fly_config: Option<PathBuf>,
+    /// Also try handshakes with this peer: of those named otherwise only this one, or with --endpoint and --private-key-file
+    #[arg(long, value_name = "KEY", conflicts_with = "replay")]
+    pub peer_public_key: Option<String>,
+    /// Where that peer is
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "peer_public_key",
+        requires = "private_key_file"
+    )]
+    pub endpoint: Option<String>,
+    /// The private key to try them with, in place of the files' own (base64; - is standard input)
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub private_key_file: Option<PathBuf>,
+    /// The preshared key to try them with
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub preshared_key_file: Option<PathBuf>,
+    /// Send no handshakes, whoever is named
+    #[arg(long, conflicts_with_all = ["fly", "fly_config", "peer_public_key"], env = "WGNAT_NO_PROBE")]
+    pub no_probe: bool,
+}
+
 /// `wgnat top`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -199,7 +236,7 @@ pub struct Top {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 The agent only looks: it changes no setting and sends no packet, but that with --wg-config it asks the system's resolver for
-the endpoints' names. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
+the endpoints' names, and that it asks the servers and measures the paths that --stun and --target name. Signals: SIGHUP reads the configuration anew, SIGTERM and SIGINT end it. Exit codes: 0 ended as it was told to,
 3 it could not begin.")]
 pub struct Agent {
     /// Serve HTTP here; beyond loopback a token is needed [default: 127.0.0.1:9986]
@@ -236,6 +273,15 @@ pub struct Agent {
     /// Do not count connects in the kernel with eBPF
     #[arg(long, env = "WGNAT_NO_BPF")]
     pub no_bpf: bool,
+    /// Ask this STUN server what the NAT in front does, every 15 minutes (may be repeated): some dozens of datagrams each time
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',')]
+    pub stun: Vec<String>,
+    /// What the NAT in front allows: a known NAT's name, or FLOWS[/destination|address|host[/HOLD]]; see doctor --help
+    #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE")]
+    pub nat_profile: Option<crate::observation::nat::Budget>,
+    /// Measure the path to this target every minute (as `wgnat path` takes it; may be repeated)
+    #[arg(long, value_name = "TARGET", env = "WGNAT_TARGET", value_delimiter = ',')]
+    pub target: Vec<Target>,
     /// Read the configuration and what it names, say what is wrong with it, and end
     #[arg(long)]
     pub check_config: bool,
@@ -340,6 +386,12 @@ pub struct Path {
     /// Compare with what an earlier `wgnat path --json` measured
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+    /// Compare with what is usual by an agent's history: its --store
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// How much of that history
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration::parse, requires = "store")]
+    pub since: Span,
     /// On Fly: measure every started machine of the organisation, and tell how each region fares
     #[arg(long)]
     pub fly_mesh: bool,
@@ -431,6 +483,9 @@ pub struct Probe {
     /// From which severity on the exit code is not 0 [default: warning]
     #[arg(long, value_enum, value_name = "SEVERITY", env = "WGNAT_FAIL_ON")]
     pub fail_on: Option<FailOn>,
+    /// It is a part of `wgnat doctor`, which has more to say than what probes tell.
+    #[arg(skip)]
+    pub beside_a_diagnosis: bool,
 }
 
 /// `wgnat reflect`.

@@ -241,6 +241,17 @@ impl Subject {
         }
     }
 
+    /// The outer address at its other end, where it has one.
+    pub fn endpoint(&self) -> Option<IpAddr> {
+        match self {
+            Self::Peer { endpoint, .. } => endpoint.map(|e| e.ip()),
+            Self::Destination { address, .. } => Some(*address),
+            Self::Path { address, .. } => *address,
+            Self::Resolver { address } => Some(address.ip()),
+            _ => None,
+        }
+    }
+
     /// Whether a cause found about `self` can explain a symptom found about `other`: they are about the same
     /// thing, or `self` is about a thing that holds the other.
     pub fn covers(&self, other: &Self) -> bool {

@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use wgnat::agent::confine::{Confinement, Role, Wanted};
+use wgnat::agent::confine::{Confinement, Reach, Role, Wanted};
 use wgnat::observation::Source;
 
 fn is_root() -> bool {
@@ -125,6 +125,51 @@ fn observers_write_nothing_and_only_those_that_must_look_into_other_processes() 
         }
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     }
+}
+
+#[test]
+fn whoever_is_to_ask_others_reaches_the_named_ports_and_nobody_else_does() {
+    if !is_root() {
+        return;
+    }
+    let named = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at, elsewhere) = (named.local_addr().unwrap(), other.local_addr().unwrap());
+    let tries = |role: Role| {
+        let reach = Reach {
+            ports: vec![at.port()],
+            resolve: true,
+        };
+        let wanted = Wanted {
+            sources: Source::ALL.to_vec(),
+            reach: BTreeMap::from([(Source::Paths, reach)]),
+            ..Wanted::default()
+        };
+        let confined = std::thread::spawn(move || {
+            let confinement = Confinement::begin(wanted);
+            confinement.apply(role).unwrap();
+            let echo = socket2::Socket::new(
+                socket2::Domain::IPV4,
+                socket2::Type::RAW,
+                Some(socket2::Protocol::ICMPV4),
+            );
+            [
+                TcpStream::connect(at).is_ok(),
+                TcpStream::connect(elsewhere).is_ok(),
+                TcpListener::bind("127.0.0.1:0").is_ok(),
+                std::fs::read("/etc/resolv.conf").is_ok(),
+                std::fs::read("/etc/passwd").is_ok(),
+                echo.is_ok(),
+            ]
+        });
+        confined.join().unwrap()
+    };
+    assert_eq!(
+        tries(Role::Observer(Source::Paths)),
+        [true, false, false, true, false, true]
+    );
+    assert_eq!(tries(Role::Observer(Source::Nat)), [false; 6]);
+    assert_eq!(tries(Role::Http), [false; 6]);
 }
 
 /// A field of each thread's status, by the thread's name.

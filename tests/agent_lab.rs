@@ -86,6 +86,47 @@ fn a_tunnel_that_begins_later_is_seen_by_the_confined_agent_and_its_silence_is_n
     });
 }
 
+/// Two agents' logs of the wire are two places: what neither of them can tell alone, they prove together.
+#[test]
+fn two_agents_logs_say_which_way_responses_are_lost() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
+    let agents = [lab.client(), lab.server()].map(|ns| agent_in(&lab, ns, &["--confine", "require"]));
+    let tunnel = Tunnel::start(&lab);
+    agents[0].until("three initiations were answered in vain", |_| {
+        tunnel.knock();
+        fault.hits() >= 3
+    });
+    let logs: Vec<_> = agents
+        .iter()
+        .zip(["here.jsonl", "there.jsonl"])
+        .map(|(agent, name)| {
+            let mut text = String::new();
+            agent.until("it has seen them all", |agent| {
+                agent.get("/api/v1/wire").body.matches("\"packet\"").count() >= 3
+            });
+            text.push_str(&agent.get("/api/v1/wire").body);
+            lab.file(name, &text)
+        })
+        .collect();
+    let mut command = lab.wgnat(lab.client());
+    command.args(["analyze", "--json"]).args(&logs);
+    let analyzed = lab.json(command);
+    assert_eq!(
+        analyzed.codes(),
+        ["wg-response-lost"],
+        "{}",
+        analyzed.everything()
+    );
+    let found = analyzed.finding("wg-response-lost");
+    assert_eq!(
+        (&found["severity"], &found["confidence"]),
+        (&"critical".into(), &"certain".into())
+    );
+}
+
 #[test]
 fn who_holds_the_ports_is_named_by_the_confined_agent() {
     let Some(lab) = Lab::pair() else {

@@ -1,36 +1,20 @@
 //! The metrics are what Prometheus expects: promtool finds no fault, and a real Prometheus scrapes them.
 
 // A panic is how a test fails.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod agent;
+#[path = "common/prometheus.rs"]
+mod prometheus;
 
 use agent::{Agent, PATIENCE, file, free_port, read_answer};
+use prometheus::{Prometheus, check_metrics, there};
 use serde_json::Value;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use wgnat::sys::clock;
-
-/// False where the lab is to be skipped; panics where the program is not there.
-fn there(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
-    if !found && std::env::var("WGNAT_LAB").is_ok_and(|v| v == "skip") {
-        println!("skipped: {program} is missing");
-        return false;
-    }
-    assert!(
-        found,
-        "{program} is missing: install the package prometheus, or set WGNAT_LAB=skip"
-    );
-    true
-}
 
 #[test]
 fn promtool_finds_no_fault() {
@@ -39,28 +23,8 @@ fn promtool_finds_no_fault() {
     }
     let agent = Agent::start(&[]);
     let text = agent.get("/metrics").body;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics", "--extended"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    check_metrics(&text);
     assert!(text.lines().filter(|l| !l.starts_with('#')).count() > 50);
-}
-
-/// Ends with the test.
-struct Prometheus(Child);
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn ask(at: SocketAddr, path: &str) -> Option<Value> {

@@ -12,7 +12,7 @@ use lab::{DnsReply, DnsServer, Fault, Lab, Nat, Toward, Tunnel, UdpReflector, Wa
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use truth::{Look, Repeat};
+use truth::{Look, Repeat, Scenario};
 
 const SOON: Duration = Duration::from_secs(5);
 /// A passive keepalive, and a starved machine.
@@ -90,7 +90,14 @@ fn a_client_that_roams_is_named_on_both_sides() {
         .about_peer_of(&tunnel.server)
         .evidence("changed", "address")
         .evidence("new_endpoint", moved.to_string());
-    router.finish().nothing_wrong();
+    let router = router.finish();
+    router.nothing_wrong();
+    Scenario::of("roams", "The initiator roams to another network")
+        .with_info()
+        .initiator(&client)
+        .responder(&server)
+        .router(&router)
+        .holds();
 }
 
 #[test]
@@ -121,6 +128,12 @@ fn an_endpoint_that_keeps_changing_is_unstable_and_no_second_host() {
         .is("warning", "certain")
         .about_peer_of(&tunnel.server)
         .measures("changes", 3.0..);
+    Scenario::of(
+        "roams-often",
+        "The initiator's endpoint changes four times in seconds",
+    )
+    .responder(&server)
+    .holds();
 }
 
 // --- NAT rebinding ---
@@ -155,8 +168,8 @@ fn a_nat_that_forgets_is_named_by_the_peer_and_by_the_nat() {
     talk(&lab, &echo);
     let new = tunnel.server.dump().peer().endpoint.expect("it has one");
     let old = old.expect("it had one");
+    let (server, router, client) = (server.finish(), router.finish(), client.finish());
     server
-        .finish()
         .says_only(&["wg-nat-rebinding"])
         .is("warning", "likely")
         .about_peer_of(&tunnel.server)
@@ -164,12 +177,19 @@ fn a_nat_that_forgets_is_named_by_the_peer_and_by_the_nat() {
         .tells("/evidence", &[&old.to_string(), &new.to_string()])
         .fix(&["PersistentKeepalive"]);
     router
-        .finish()
         .says_only(&["wg-nat-rebinding"])
         .is("warning", "certain")
         .measures("silence_seconds", 3.0..30.0)
         .tells("/evidence", &[&new.to_string(), "10.77.0.2"]);
-    client.finish().nothing_wrong();
+    client.nothing_wrong();
+    Scenario::of(
+        "nat-forgets",
+        "The NAT forgets the initiator during a silence, and it comes back",
+    )
+    .initiator(&client)
+    .responder(&server)
+    .router(&router)
+    .holds();
 }
 
 #[test]
@@ -197,14 +217,32 @@ fn a_mapping_shorter_than_the_silence_cuts_the_server_off() {
         .about_peer_of(&tunnel.server)
         .fix(&["PersistentKeepalive"]);
     client.nothing_wrong();
-    router.nothing_wrong();
+    router
+        .says_only(&["wg-endpoint-unreachable"])
+        .is("warning", "certain")
+        .field(
+            "/subject/local",
+            SocketAddr::new(lab.server_ip(), tunnel::PORT).to_string(),
+        )
+        .measures("data_messages_turned_back", 2.0..)
+        .fix(&["PersistentKeepalive"]);
+    Scenario::of(
+        "mapping-short",
+        "The NAT's mapping is shorter than the initiator's silence, and the responder sends",
+    )
+    .initiator(&client)
+    .responder(&server)
+    .router(&router)
+    .holds();
     // With the client's next word all is well.
     let old = tunnel.server.dump().peer().endpoint;
     wait_until(KEEPALIVE, "the endpoint to change", || {
         tunnel.knock();
         tunnel.server.dump().peer().endpoint != old
     });
-    Look::at(&lab, lab.server()).duration("1s").run().nothing_wrong();
+    for ns in [lab.server(), lab.router()] {
+        Look::at(&lab, ns).duration("1s").run().nothing_wrong();
+    }
 }
 
 #[test]
@@ -257,6 +295,10 @@ fn one_key_on_two_hosts_is_named_by_their_peer_and_on_the_way() {
         .tells("/evidence", &["10.77.0.2", "10.78.0.2"]);
     router.says_only(&["wg-duplicate-key"]).is("critical", "certain");
     client.says_at_most(&["wg-one-way"]);
+    Scenario::of("one-key-twice", "One key on two hosts")
+        .responder(&server)
+        .router(&router)
+        .holds();
 }
 
 // --- MTU ---
@@ -299,6 +341,11 @@ fn a_path_that_swallows_large_packets_is_a_black_hole() {
     );
     server.nothing_wrong();
     router.nothing_wrong();
+    Scenario::of("mtu-black-hole", "Packets over 1300 bytes vanish, and ICMP too")
+        .initiator(&client)
+        .responder(&server)
+        .router(&router)
+        .holds();
 }
 
 #[test]
@@ -357,6 +404,13 @@ fn a_name_that_moved_is_why_the_old_address_is_silent() {
         .run();
     client.nothing_wrong();
     client.finding("wg-endpoint-stale-dns").field("/severity", "info");
+    Scenario::of(
+        "name-moved",
+        "The endpoint's name moved (`--wg-config`), and the peer still answers at the old address",
+    )
+    .with_info()
+    .initiator(&client)
+    .holds();
 
     let old = lab.server_ip();
     let _gone =
@@ -385,6 +439,12 @@ fn a_name_that_moved_is_why_the_old_address_is_silent() {
         "{}",
         client.everything()
     );
+    Scenario::of(
+        "name-moved-dead",
+        "The endpoint's name moved (`--wg-config`), and the old address is dead",
+    )
+    .initiator(&client)
+    .holds();
     // Without the name nothing is known of it.
     let nameless = Look::at(&lab, lab.client()).duration("6s").run();
     nameless.says_only(&["wg-handshake-timeout"]);
@@ -401,15 +461,22 @@ fn a_keepalive_that_no_nat_waits_for_is_too_long() {
     tunnel.client.peers[0].keepalive = Some(300);
     tunnel.start_both();
     tunnel.client.await_handshake(Duration::from_secs(12));
-    Look::at(&lab, lab.client())
-        .duration("1s")
-        .run()
+    let client = Look::at(&lab, lab.client()).duration("1s").run();
+    client
         .says_only(&["wg-keepalive-missing"])
         .is("warning", "likely")
         .about_peer_of(&tunnel.client)
         .fix(&["25"]);
     // The server is not behind the NAT, and has none.
-    Look::at(&lab, lab.server()).duration("1s").run().nothing_wrong();
+    let server = Look::at(&lab, lab.server()).duration("1s").run();
+    server.nothing_wrong();
+    Scenario::of(
+        "keepalive-long",
+        "The initiator is behind a NAT with a keepalive of 300 s",
+    )
+    .initiator(&client)
+    .responder(&server)
+    .holds();
     tunnel.client.peers[0].keepalive = Some(25);
     tunnel.client.apply();
     Look::at(&lab, lab.client()).duration("1s").run().nothing_wrong();
@@ -442,13 +509,19 @@ fn a_peer_that_speaks_first_needs_a_keepalive() {
     wait_until(SOON, "the client to hear it", || {
         tunnel.client.dump().peer().rx > last.1
     });
+    let client = client.finish();
     client
-        .finish()
         .says_only(&["wg-keepalive-missing"])
         .is("warning", "likely")
         .about_peer_of(&tunnel.client)
         .measures("after_silence_seconds", 12.0..)
         .fix(&["persistent-keepalive 25"]);
+    Scenario::of(
+        "keepalive-none",
+        "The initiator is behind a NAT without a keepalive, and the responder speaks first after a silence",
+    )
+    .initiator(&client)
+    .holds();
 }
 
 #[test]

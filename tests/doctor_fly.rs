@@ -191,9 +191,14 @@ fn a_private_network_where_nobody_answers_is_one_finding() {
     let _dns = Dnsmasq::start(lab.server(), RESOLVER, &machines());
     let fault = lab.inflict(&Fault::new("ip6 daddr fdaa:0:18:a7b:9::/80", "drop"));
     let report = checks(&lab);
-    assert_eq!(report.codes(), ["fly-6pn-unreachable"], "{}", report.everything());
+    assert_eq!(
+        report.codes(),
+        ["fly-mesh-unreachable"],
+        "{}",
+        report.everything()
+    );
     assert!(fault.hits() > 0);
-    let finding = report.finding("fly-6pn-unreachable");
+    let finding = report.finding("fly-mesh-unreachable");
     assert_eq!(finding["confidence"], "likely");
     assert_eq!(finding["evidence"]["machines"], 2);
     fault.lift();

@@ -7,10 +7,11 @@
 mod lab;
 mod truth;
 
-use lab::tunnel::{self, PORT, SERVER_IN};
+use lab::tunnel::PORT;
 use lab::{Fault, Hook, Lab, Message, Namespace, Nat, Reject, Toward, Tunnel, wait_until, wg_faults};
 use std::time::Duration;
-use truth::{Look, Repeat, Running, Scenario, Verdict};
+use truth::everywhere::{masqueraded, wants};
+use truth::{Everywhere, Look, Scenario, Seen, Verdict};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -20,83 +21,23 @@ const LOCAL_DROP: &str = "wg-local-drop";
 /// An initiator tries every five seconds and a third: three tries, and the time of the second is over.
 const THREE_TRIES: &str = "13s";
 
-fn masqueraded() -> Option<Lab> {
-    Lab::nat(Nat::Masquerade)
+/// The client's attempts ran out and nothing narrower can be said there.
+#[track_caller]
+fn timed_out(seen: &Seen, tunnel: &Tunnel) {
+    seen.client
+        .says_only(&[TIMEOUT])
+        .is("critical", "certain")
+        .about_peer_of(&tunnel.client);
 }
 
-/// Doctors that look already.
-struct Watch {
-    client: Running,
-    server: Running,
-    router: Running,
-}
-
-impl Watch {
-    #[track_caller]
-    fn start(lab: &Lab, case: &str, duration: &str) -> Self {
-        let at = |ns: &Namespace, place: &str| {
-            Look::at(lab, ns)
-                .duration(duration)
-                .case(&format!("{case}-{place}"))
-                .start()
-        };
-        let (client, server, router) = (
-            at(lab.client(), "initiator"),
-            at(lab.server(), "responder"),
-            at(lab.router(), "router"),
-        );
-        Self {
-            client: client.await_watching(),
-            server: server.await_watching(),
-            router: router.await_watching(),
-        }
-    }
-
-    #[track_caller]
-    fn finish(self) -> Seen {
-        Seen {
-            client: self.client.finish(),
-            server: self.server.finish(),
-            router: self.router.finish(),
-        }
-    }
-}
-
-/// What each said.
-struct Seen {
-    client: Verdict,
-    server: Verdict,
-    router: Verdict,
-}
-
-impl Seen {
-    #[track_caller]
-    fn hold(&self, name: &'static str, fault: &str) {
-        Scenario::of(name, fault)
-            .initiator(&self.client)
-            .responder(&self.server)
-            .router(&self.router)
-            .holds();
-    }
-
-    /// The client's attempts ran out and nothing narrower can be said there.
-    #[track_caller]
-    fn timed_out(&self, tunnel: &Tunnel) {
-        self.client
-            .says_only(&[TIMEOUT])
-            .is("critical", "certain")
-            .about_peer_of(&tunnel.client);
-    }
-
-    /// The router says on which side the silence is.
-    #[track_caller]
-    fn silent_side(&self, side: &str) {
-        self.router
-            .says_only(&[TIMEOUT])
-            .is("warning", "certain")
-            .field("/subject/local", client_address(&self.router))
-            .evidence("silent_side", side);
-    }
+/// The router says on which side the silence is.
+#[track_caller]
+fn silent_side(seen: &Seen, side: &str) {
+    seen.router
+        .says_only(&[TIMEOUT])
+        .is("warning", "certain")
+        .field("/subject/local", client_address(&seen.router))
+        .evidence("silent_side", side);
 }
 
 /// The initiator as the router names it: by its address behind the NAT.
@@ -109,12 +50,6 @@ fn client_address(router: &Verdict) -> String {
     found
 }
 
-/// The tunnel's client wants something, again and again.
-fn wants(tunnel: &Tunnel) -> Repeat {
-    let ns = tunnel.client.namespace().clone();
-    Repeat::every(Duration::from_secs(1), move || tunnel::knock(&ns, SERVER_IN))
-}
-
 // --- lost on the way ---
 
 #[test]
@@ -122,12 +57,12 @@ fn udp_dropped_by_the_router_is_the_routers_doing() {
     let Some(lab) = masqueraded() else { return };
     let _fault = lab.inflict(&Fault::drop_udp());
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-udp-dropped", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-udp-dropped", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.server.nothing_wrong();
-    seen.silent_side("this-host-forward");
+    silent_side(&seen, "this-host-forward");
     seen.hold(
         "udp-dropped",
         "UDP is dropped both ways, by the router's firewall",
@@ -139,17 +74,17 @@ fn responses_dropped_by_the_router_are_lost_to_the_server() {
     let Some(lab) = masqueraded() else { return };
     let _fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-responses-dropped", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-responses-dropped", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.server
         .says_only(&["wg-response-lost"])
         .is("critical", "likely")
         .about_peer_of(&tunnel.server)
         .candidates(&["wg-response-lost", "wg-response-rejected"])
         .measures("answered_without_effect", 2.0..);
-    seen.silent_side("this-host-back");
+    silent_side(&seen, "this-host-back");
     seen.hold(
         "responses-dropped",
         "Responses are dropped on the way back, by the router's firewall",
@@ -162,11 +97,11 @@ fn udp_dropped_beyond_the_router_is_silence_on_the_servers_side() {
     let fault = Fault::new(&format!("udp dport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.server(), Hook::Input, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-responder-input", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-responder-input", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
     assert!(dropping.hits() >= 2);
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.server
         .says_only(&[LOCAL_DROP])
         .is("critical", "certain")
@@ -176,7 +111,7 @@ fn udp_dropped_beyond_the_router_is_silence_on_the_servers_side() {
         .evidence("udp_datagrams_accounted_for", 0)
         .measures("arrived", 2.0..)
         .tells("/summary", &["firewall"]);
-    seen.silent_side("responder");
+    silent_side(&seen, "responder");
     seen.hold(
         "responder-input-drop",
         "The responder's own firewall drops what comes in",
@@ -188,18 +123,22 @@ fn a_closed_port_is_told_to_all_on_the_way() {
     let Some(lab) = masqueraded() else { return };
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.client.start();
-    let watch = Watch::start(&lab, "wire-port-closed", "2s");
+    // The host itself says a word only when it is called again: anybody may call once.
+    let watch = Everywhere::start(&lab, "wire-port-closed", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
     seen.client
         .says_only(&["wg-endpoint-unreachable"])
         .is("critical", "certain")
         .about_peer_of(&tunnel.client);
-    seen.server.nothing_wrong();
-    for found in seen.router.findings().filter(|f| f.severity() != "info") {
-        found.is("warning", "certain");
-    }
-    seen.router.says_at_most(&["wg-endpoint-unreachable"]);
+    seen.server
+        .says_only(&["wg-endpoint-unreachable"])
+        .is("warning", "certain")
+        .measures("initiations_turned_back", 2.0..)
+        .fix(&["Start WireGuard"]);
+    seen.router
+        .says_only(&["wg-endpoint-unreachable"])
+        .is("warning", "certain");
     seen.hold("port-closed", "The responder's daemon does not run");
 }
 
@@ -208,7 +147,7 @@ fn a_firewall_that_rejects_is_told_to_all_on_the_way() {
     let Some(lab) = masqueraded() else { return };
     let _fault = lab.inflict(&Fault::reject_udp(Reject::Admin));
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-rejected", "2s");
+    let watch = Everywhere::start(&lab, "wire-rejected", "2s");
     let _load = wants(&tunnel);
     let seen = watch.finish();
     seen.client
@@ -228,7 +167,7 @@ fn what_this_hosts_own_firewall_keeps_in_is_a_local_drop() {
     let fault = Fault::new(&format!("udp dport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.client(), Hook::Output, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-egress-drop", "7s");
+    let watch = Everywhere::start(&lab, "wire-egress-drop", "7s");
     let _load = wants(&tunnel);
     let seen = watch.finish();
     assert!(dropping.hits() >= 1);
@@ -260,7 +199,7 @@ fn answers_that_this_hosts_own_firewall_drops_are_a_local_drop() {
     let fault = Fault::new(&format!("udp sport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.client(), Hook::Input, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-input-drop", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-input-drop", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
     assert!(dropping.hits() >= 2);
@@ -302,7 +241,7 @@ fn answers_that_reverse_path_filtering_drops_are_a_local_drop() {
         lab.client()
             .sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "1");
     }
-    let watch = Watch::start(&lab, "wire-rp-filter", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-rp-filter", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
     seen.client
@@ -326,10 +265,10 @@ fn a_wrong_server_key_is_proven_at_the_server() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.give_client_wrong_server_key();
     tunnel.start_both();
-    let watch = Watch::start(&lab, "wire-wrong-peer-key", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-wrong-peer-key", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-wrong-peer-key"]);
     seen.server
         .says_only(&["wg-wrong-peer-key"])
@@ -338,7 +277,7 @@ fn a_wrong_server_key_is_proven_at_the_server() {
         .evidence("responder_key", tunnel.server.keys.public())
         .measures("initiations", 2.0..)
         .fix(&[tunnel.server.keys.public()]);
-    seen.silent_side("responder");
+    silent_side(&seen, "responder");
     seen.hold(
         "wrong-peer-key",
         "The initiator has a wrong public key for the responder",
@@ -376,10 +315,10 @@ fn an_unknown_initiator_is_named_at_the_server() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.make_client_unknown();
     tunnel.start_both();
-    let watch = Watch::start(&lab, "wire-unknown-initiator", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-unknown-initiator", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-unknown-initiator"]);
     seen.server
         .says_only(&["wg-unknown-initiator"])
@@ -389,7 +328,7 @@ fn an_unknown_initiator_is_named_at_the_server() {
     // Opened with the server's private key, which nobody may ever see.
     let private = tunnel.server.keys.private_base64();
     assert!(!seen.server.text.contains(private.as_str()) && !seen.server.stderr.contains(private.as_str()));
-    seen.silent_side("responder");
+    silent_side(&seen, "responder");
     seen.hold(
         "unknown-initiator",
         "The responder does not know the initiator's key",
@@ -402,10 +341,10 @@ fn a_clock_put_back_is_told_at_the_server() {
     let tunnel = Tunnel::start(&lab);
     // Before anybody looks, so the server's device alone knows the later time.
     tunnel.put_client_clock_back(&lab);
-    let watch = Watch::start(&lab, "wire-clock-back", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-clock-back", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
-    seen.timed_out(&tunnel);
+    timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-clock-replay"]);
     seen.server
         .says_only(&["wg-clock-replay"])
@@ -413,7 +352,7 @@ fn a_clock_put_back_is_told_at_the_server() {
         .about_peer_of(&tunnel.server)
         .candidates(&["wg-local-drop"])
         .measures("initiations", 2.0..);
-    seen.silent_side("responder");
+    silent_side(&seen, "responder");
     seen.hold(
         "clock-back",
         "The initiator's clock went back before anybody looked",
@@ -424,7 +363,7 @@ fn a_clock_put_back_is_told_at_the_server() {
 fn a_clock_that_goes_back_while_watched_is_certain() {
     let Some(lab) = masqueraded() else { return };
     let tunnel = Tunnel::start(&lab);
-    let watch = Watch::start(&lab, "wire-clock-goes-back", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-clock-goes-back", THREE_TRIES);
     tunnel.put_client_clock_back(&lab);
     let _load = wants(&tunnel);
     let seen = watch.finish();
@@ -444,7 +383,7 @@ fn a_differing_psk_is_a_response_rejected() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.make_psk_differ();
     tunnel.start_both();
-    let watch = Watch::start(&lab, "wire-psk-differs", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-psk-differs", THREE_TRIES);
     let _load = wants(&tunnel);
     let seen = watch.finish();
     seen.client
@@ -482,7 +421,7 @@ fn a_flood_is_a_storm_and_its_cookies_are_under_load() {
     };
     let tunnel = Tunnel::start(&lab);
     let cookies = lab.inflict(&Fault::count_message(Message::Cookie).toward(Toward::Client));
-    let watch = Watch::start(&lab, "wire-flood", "8s");
+    let watch = Everywhere::start(&lab, "wire-flood", "8s");
     // A second of load after each burst, and the client's attempt falls into it.
     let (flooder, server) = (lab.host("client2").clone(), &tunnel.server);
     wg_faults::flood_from(&flooder, &lab, server, 4000);
@@ -640,7 +579,7 @@ fn handshakes_that_succeed_are_nothing_to_anybody() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.share_psk();
     tunnel.start_both();
-    let watch = Watch::start(&lab, "wire-healthy", "6s");
+    let watch = Everywhere::start(&lab, "wire-healthy", "6s");
     let _load = wants(&tunnel);
     tunnel.client.await_handshake(SOON);
     // A restart of the client makes another at once, from another port.

@@ -6,7 +6,7 @@
 mod lab;
 mod truth;
 
-use lab::{Held, Lab, Nat, Serve, StunServer, TcpServer, hold};
+use lab::{Fault, Held, Lab, Nat, Serve, StunServer, TcpServer, Tunnel, hold};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -166,6 +166,25 @@ fn a_firewall_that_lets_nothing_new_out_is_a_hint_that_an_active_check_settles()
 }
 
 #[test]
+fn a_nat_that_limits_new_connections_is_at_most_a_hint() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let (_servers, mut held) = held(&lab);
+    let _talk = talk(&mut held);
+    lab.router().nft(&lab::nats::rate_limited(3));
+    let _dials = dial(&lab, &SERVERS);
+    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    verdict.says_at_most(&["upstream-nat-exhausted", "connect-timeout"]);
+    if verdict.codes().contains(&"upstream-nat-exhausted") {
+        let found = verdict
+            .finding("upstream-nat-exhausted")
+            .is("warning", "possible");
+        found.candidates(&["rate"]);
+    }
+}
+
+#[test]
 fn one_destination_down_and_this_host_s_own_firewall_are_no_full_nat() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;
@@ -221,4 +240,57 @@ fn doctor_asks_only_whom_it_is_told_to_and_tells_the_nat() {
     );
     verdict.finding("nat-mapping-varies").is("info", "certain");
     verdict.nothing_wrong();
+}
+
+/// Two reflectors at different addresses of the server.
+fn reflectors(lab: &Lab) -> [StunServer; 2] {
+    [
+        StunServer::reflect_all(lab),
+        StunServer::reflect(lab, lab.server(), &["--address", "203.0.113.11"]),
+    ]
+}
+
+const BOTH: [&str; 4] = ["--stun", "203.0.113.9", "--stun", "203.0.113.11"];
+
+#[test]
+fn blocked_udp_explains_the_tunnel_that_does_not_come_up() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let _stun = reflectors(&lab);
+    let _fault = lab.inflict(&Fault::drop_udp());
+    let tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    let verdict = Look::at(&lab, lab.client()).duration("7s").args(&BOTH).run();
+    verdict
+        .says_only(&["udp-blocked"])
+        .is("critical", "likely")
+        .evidence("family", "ipv4")
+        .evidence("peers_heard", 0);
+    assert!(
+        verdict.suppressed().contains(&"wg-handshake-timeout"),
+        "{}",
+        verdict.everything()
+    );
+    assert_eq!(verdict.code, 2);
+}
+
+#[test]
+fn a_tunnel_that_works_shows_that_only_those_servers_are_blocked() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let _stun = reflectors(&lab);
+    let tunnel = Tunnel::up(&lab);
+    let (ns, to) = (tunnel.server.namespace().clone(), lab::tunnel::CLIENT_IN);
+    let _talk = Repeat::every(Duration::from_millis(200), move || {
+        lab::tunnel::knock_of(&ns, to, 64);
+    });
+    let _fault = lab.inflict(&Fault::new("udp dport { 3478, 3479 }", "drop"));
+    let verdict = Look::at(&lab, lab.client()).duration("3s").args(&BOTH).run();
+    verdict
+        .says_only(&["udp-blocked"])
+        .is("warning", "possible")
+        .evidence("peers_heard", 1);
+    assert_eq!(verdict.code, 1);
 }

@@ -5,12 +5,13 @@
 
 mod lab;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use lab::{Lab, Nat, Tunnel, tunnel};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use wgnat::observation::Body;
+use wgnat::observation::packet::InitiationTally;
+use wgnat::observation::{Body, SourceStatus};
 use wgnat::observe::capture::Capture;
 use wgnat::observe::{Emit, Observer};
 use wgnat::sys::clock;
@@ -48,20 +49,29 @@ impl Tap {
             assert!(!left.is_zero(), "not seen: {:?}", self.handshakes);
             let mut fds = [PollFd::new(self.capture.wakeup().unwrap(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
-            let mut send = |at, _, _, body| match body {
-                Body::Packet(packet) => {
-                    let kind = classify(&packet.payload.0, packet.payload_len).unwrap().kind;
-                    if kind == Kind::Initiation {
-                        self.initiations.push((at, packet.payload.0.clone()));
-                    }
-                    self.handshakes.apply_packet(at, &packet);
-                }
-                Body::IcmpError(error) => self.handshakes.apply_icmp(at, &error),
-                other => panic!("not of the wire: {other:?}"),
-            };
-            let source = self.capture.source();
-            self.capture.look(&mut Emit::new(source, &mut send)).unwrap();
+            self.look(&mut |tally| panic!("no flood: {tally:?}"));
         }
+    }
+
+    /// Looks once.
+    fn look(&mut self, counted: &mut dyn FnMut(&InitiationTally)) -> SourceStatus {
+        let mut send = |at, _, _, body| match body {
+            Body::Packet(packet) => {
+                let kind = classify(&packet.payload.0, packet.payload_len).unwrap().kind;
+                if kind == Kind::Initiation {
+                    self.initiations.push((at, packet.payload.0.clone()));
+                }
+                self.handshakes.apply_packet(at, &packet);
+            }
+            Body::IcmpError(error) => self.handshakes.apply_icmp(at, &error),
+            Body::Initiations(tally) => {
+                counted(&tally);
+                self.handshakes.apply_tally(at, &tally);
+            }
+            other => panic!("not of the wire: {other:?}"),
+        };
+        let source = self.capture.source();
+        self.capture.look(&mut Emit::new(source, &mut send)).unwrap()
     }
 }
 
@@ -154,4 +164,121 @@ fn lost_responses_look_different_from_each_end() {
     let conversation = server.handshakes.conversations().next().unwrap();
     let (_, remote) = conversation.local_remote().unwrap();
     assert_eq!((remote.unanswered(now), remote.answered), (0, 2));
+}
+
+/// Sends initiations from the client for `time`, as many as go but at most 60,000 a second; after half of it does `midway`.
+fn flood(lab: &Lab, time: Duration, midway: impl FnOnce() + Send) {
+    let to = SocketAddr::new(lab.server_ip(), tunnel::PORT);
+    lab.client().run(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect(to).unwrap();
+        let mut message = [0x5a; 148];
+        message[..4].copy_from_slice(&[1, 0, 0, 0]);
+        let (began, mut sent, mut midway) = (lab::Watch::start(), 0u32, Some(midway));
+        loop {
+            let elapsed = began.elapsed();
+            if elapsed * 2 > time
+                && let Some(midway) = midway.take()
+            {
+                midway();
+            }
+            if elapsed > time {
+                break;
+            }
+            if f64::from(sent) > elapsed.as_secs_f64() * 60_000.0 {
+                std::thread::yield_now();
+                continue;
+            }
+            message[4..8].copy_from_slice(&sent.to_le_bytes());
+            let _ = socket.send(&message);
+            sent += 1;
+        }
+    });
+}
+
+#[test]
+fn of_a_flood_a_sample_is_taken_and_this_hosts_own_handshakes_are_seen() {
+    let Some(lab) = Lab::pair() else { return };
+    let server = lab.server().clone();
+    let sink = server.run(|| UdpSocket::bind(("0.0.0.0", tunnel::PORT)).unwrap());
+    let mut tap = Tap::open(&server);
+    let arrived = || server.counter("Ip", "InReceives");
+    let before = arrived();
+
+    // In the middle of it the server calls somebody, who answers.
+    let caller = server.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+    let answerer = lab.client().run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+    let called = SocketAddr::new(lab.client_at().v4.into(), answerer.local_addr().unwrap().port());
+    let mut call = [7; 148];
+    call[..8].copy_from_slice(&[1, 0, 0, 0, 9, 9, 9, 9]);
+    let mut answer = [8; 92];
+    answer[..12].copy_from_slice(&[2, 0, 0, 0, 3, 3, 3, 3, 9, 9, 9, 9]);
+    let handshake = || {
+        caller.send_to(&call, called).unwrap();
+        answerer.set_read_timeout(Some(LIMIT)).unwrap();
+        let (_, from) = answerer.recv_from(&mut [0; 200]).unwrap();
+        answerer.send_to(&answer, from).unwrap();
+    };
+    let (mut lost, mut tallied, mut coarsest) = (0, 0u64, 1);
+    let mut looks = 0u64;
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(&lab, Duration::from_secs(3), handshake));
+        // As the supervisor does it; until all has been told that came.
+        let deadline = clock::instant() + LIMIT * 4;
+        let mut last = false;
+        loop {
+            assert!(clock::instant() < deadline, "it does not end");
+            let rest = PollTimeout::try_from(tap.capture.rest()).unwrap();
+            poll(&mut [], rest).unwrap();
+            let mut fds = [PollFd::new(tap.capture.wakeup().unwrap(), PollFlags::POLLIN)];
+            let came = poll(
+                &mut fds,
+                PollTimeout::try_from(Duration::from_millis(1_100)).unwrap(),
+            )
+            .unwrap();
+            let status = tap.look(&mut |tally| {
+                tallied += tally.count;
+                coarsest = coarsest.max(tally.one_in);
+            });
+            (lost, looks) = (status.lost, looks + 1);
+            // A second after the last one what was counted in it has been told.
+            if last && came == 0 {
+                break;
+            }
+            last = flooding.is_finished();
+        }
+        flooding.join().unwrap();
+    });
+    drop(sink);
+
+    // But for the answer all that came were initiations.
+    let came = arrived() - before - 1;
+    let (told, margin) = tap.handshakes.inflow.total();
+    assert!(came > 15_000, "no flood: {came}");
+    assert!(coarsest >= 4 && tallied > came / 2, "{coarsest} {tallied} {came}");
+    // Five standard errors; what found no room in the receive buffer is told apart.
+    let error = margin.expect("an estimate") as f64 / 1.96 * 5.0;
+    let (told, least, most) = (
+        told as f64,
+        came.saturating_sub(lost) as f64 - error,
+        came as f64 + error,
+    );
+    assert!(
+        least <= told && told <= most,
+        "{told} of {came} told, ± {margin:?}; {lost} lost, one in {coarsest}"
+    );
+    // Not one wake-up for each of them, and few shown.
+    assert!(looks < came / 50, "{looks} looks at {came}");
+    assert!(tap.initiations.len() < 10_000, "{} shown", tap.initiations.len());
+
+    let local = SocketAddr::new(lab.server_ip(), caller.local_addr().unwrap().port());
+    let own = tap
+        .handshakes
+        .conversation(Some(local), called)
+        .expect("its own handshake");
+    let attempt = own.end(local).unwrap().last().unwrap();
+    assert!(
+        matches!(attempt.outcome(clock::now()), Outcome::Answered { .. }),
+        "{attempt:?}"
+    );
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used)] // a panic is how a test fails
 
 mod lab;
+mod truth;
 
 use lab::{
     Doctor, Fault, Lab, Message, Namespace, Nat, Toward, Tunnel, UdpReflector, Watch, ask, tunnel, wait_until,
@@ -13,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use truth::Scenario;
 
 const SOON: Duration = Duration::from_secs(5);
 /// Three initiations leave within it.
@@ -190,6 +192,9 @@ fn a_healthy_tunnel_across_a_nat_maps_and_loses_nothing() {
         .expect("messages went both ways");
     let off_by = places["clock_uncertainty_seconds"].as_f64().expect("as before");
     assert!(offset.abs() <= off_by + 0.001, "{places}");
+    Scenario::more_of("healthy", "captures")
+        .captures(&report.report)
+        .holds();
 
     // The same two files as one capture.
     let files = [lab.dir().join("client.pcap"), lab.dir().join("server.pcap")];
@@ -212,6 +217,9 @@ fn responses_lost_on_the_way_back_are_certain() {
     wait_until(SOON, "the last response to be lost", || fault.hits() >= 3);
     let report = captures.analyze(&lab, &[]);
     only(&report, "wg-response-lost", "critical", "certain");
+    Scenario::more_of("responses-dropped", "captures")
+        .captures(&report.report)
+        .holds();
     let link = link(&report);
     assert!(number(&link["onward"], "initiations_arrived") >= 2, "{link}");
     assert_eq!(number(&link["back"], "responses_arrived"), 0, "{link}");
@@ -241,6 +249,12 @@ fn initiations_lost_on_the_way_there_are_told_from_refused_ones() {
         report.everything()
     );
     fault.lift();
+    Scenario::of(
+        "initiations-dropped",
+        "Initiations are dropped on the way there, by the router's firewall",
+    )
+    .captures(&report.report)
+    .holds();
 
     // The same silence at the client, from a server that does not know it.
     tunnel.make_client_unknown();
@@ -266,6 +280,9 @@ fn initiations_lost_on_the_way_there_are_told_from_refused_ones() {
         codes.contains(&"wg-unknown-initiator") && codes.contains(&"wg-clock-replay"),
         "{finding}"
     );
+    Scenario::more_of("unknown-initiator", "captures")
+        .captures(&report.report)
+        .holds();
 }
 
 #[test]
@@ -299,6 +316,12 @@ fn data_lost_one_way_is_told_by_its_way() {
         let link = link(&report);
         assert!(number(&link[lossy], "lost") >= 5, "{link}");
         assert_eq!(number(&link[open], "lost"), 0, "{link}");
+        Scenario::of(
+            "data-one-way",
+            "Data is dropped one way, by the router's firewall",
+        )
+        .captures(&report.report)
+        .holds();
     }
 }
 
@@ -323,6 +346,9 @@ fn sizes_that_vanish_between_are_certain() {
     });
     let report = captures.analyze(&lab, &[]);
     only(&report, "wg-mtu-blackhole", "critical", "certain");
+    Scenario::more_of("mtu-black-hole", "captures")
+        .captures(&report.report)
+        .holds();
     let evidence = &report.finding("wg-mtu-blackhole")["evidence"];
     // 1200 and its headers, padded to 16; 1300 and its headers.
     assert_eq!(number(evidence, "largest_arrived_bytes"), 1232, "{evidence}");
@@ -362,6 +388,9 @@ fn a_nat_that_rebinds_between_is_certain() {
     fs::write(&config, "[thresholds]\nrebinding_after = 3.0\n").expect("the lab's directory can be written");
     let report = captures.analyze(&lab, &["--config", &config.display().to_string()]);
     only(&report, "wg-nat-rebinding", "warning", "certain");
+    Scenario::more_of("nat-forgets", "captures")
+        .captures(&report.report)
+        .holds();
     let evidence = &report.finding("wg-nat-rebinding")["evidence"];
     assert_eq!(evidence["old_mapping"], old.to_string(), "{evidence}");
     assert_eq!(evidence["new_mapping"], new.to_string(), "{evidence}");

@@ -4,12 +4,14 @@
 #![allow(clippy::expect_used)]
 
 mod lab;
+mod truth;
 
 use lab::prober::{BoringPeer, preshared_file};
 use lab::wait::holds_for;
 use lab::{Fault, Keys, Lab, Message, Nat, PresharedKey, Toward, Tunnel, tunnel, wait_until};
 use std::net::SocketAddr;
 use std::time::Duration;
+use truth::Scenario;
 
 const SOON: Duration = Duration::from_secs(8);
 /// Enough for what is answered at once.
@@ -26,6 +28,7 @@ fn a_peer_that_answers_proves_its_keys_and_the_way() {
     let probe = lab.probe_server(&tunnel, &key, QUICK);
     assert_eq!((probe.code, probe.codes()), (0, vec![]), "{}", probe.everything());
     assert_eq!(probe.attempts("answered"), 3);
+    Scenario::more_of("healthy", "probe").probe(&probe.report).holds();
     let probed = probe.probed();
     assert!(
         probed["cold_seconds"]
@@ -86,6 +89,9 @@ fn another_preshared_key_is_certain() {
             (&"critical".into(), &"certain".into())
         );
         assert_eq!((probe.code, probe.attempts("preshared_key_differs")), (2, 3));
+        Scenario::more_of("psk-differs", "probe")
+            .probe(&probe.report)
+            .holds();
     }
 }
 
@@ -148,6 +154,9 @@ fn silence_comes_with_its_causes() {
         (2, 2),
         "one lost packet is no verdict"
     );
+    Scenario::more_of("unknown-initiator", "probe")
+        .probe(&probe.report)
+        .holds();
     let candidates = probe.finding("wg-handshake-timeout")["candidates"].clone();
     let codes: Vec<_> = candidates
         .as_array()
@@ -177,6 +186,9 @@ fn a_closed_port_and_a_firewall_are_named_by_who_says_so() {
         "{}",
         probe.everything()
     );
+    Scenario::more_of("port-closed", "probe")
+        .probe(&probe.report)
+        .holds();
     let evidence = &probe.finding("wg-endpoint-unreachable")["evidence"];
     assert_eq!(evidence["icmp_from"], lab.server_ip().to_string());
     assert_eq!(
@@ -185,6 +197,9 @@ fn a_closed_port_and_a_firewall_are_named_by_who_says_so() {
     );
     let _fault = lab.inflict(&Fault::reject_udp(lab::Reject::Admin));
     let probe = lab.probe_server(&tunnel, &key, QUICK);
+    Scenario::more_of("rejected", "probe")
+        .probe(&probe.report)
+        .holds();
     let evidence = &probe.finding("wg-endpoint-unreachable")["evidence"];
     assert_ne!(evidence["icmp_from"], lab.server_ip().to_string());
     assert_eq!(evidence["icmp_code"], 13);
@@ -192,6 +207,9 @@ fn a_closed_port_and_a_firewall_are_named_by_who_says_so() {
     let probe = lab.probe_server(&tunnel, &key, QUICK);
     assert_eq!(probe.codes(), ["wg-no-route"], "{}", probe.everything());
     assert_eq!(probe.attempts("not_sent"), 1);
+    Scenario::of("no-route", "No route leads from the initiator to the endpoint")
+        .probe(&probe.report)
+        .holds();
 }
 
 /// The first trap: the responder sends to wherever the last initiation came from.

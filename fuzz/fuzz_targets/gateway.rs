@@ -8,6 +8,7 @@ use wgnat::wire::x509;
 
 fuzz_target!(|data: &[u8]| {
     let _ = x509::names(data);
+    let _ = x509::not_after(data);
     let cut = usize::from(data.first().copied().unwrap_or(1)).max(1);
     let (mut frames, mut datagrams) = (Frames::default(), Datagrams::default());
     'stream: for piece in data.chunks(cut) {

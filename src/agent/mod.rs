@@ -7,11 +7,13 @@ pub mod access;
 pub mod confine;
 pub mod dashboard;
 pub mod http;
+mod kept;
 pub mod ledger;
 mod pace;
 pub mod shared;
 mod totals;
 pub mod windows;
+pub mod wire_log;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +22,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use self::access::Access;
-use self::confine::Confinement;
+use self::confine::{Confinement, Reach};
 use self::http::Server;
-use self::ledger::{Change, Entry, Ledger, identity};
+use self::ledger::{Change as LedgerChange, Entry, Ledger, identity};
 use self::pace::Budget;
 use self::shared::{Shared, Snapshot};
 use self::totals::Counting;
@@ -32,11 +34,11 @@ use crate::engine::{Engine, Step};
 use crate::observation::{Body, Observation, Source, SourceState, SourceStatus};
 use crate::observe::supervisor::Opener;
 use crate::output::json;
-use crate::output::prometheus::{Family, Kind};
-use crate::report::agent::{AgentStats, StoreStats};
+use crate::report::agent::{AgentStats, BudgetStats, StoreStats};
 use crate::report::{self, Report};
+use crate::rules::upstream::flows::{Flows, flows};
 use crate::rules::{self, Input};
-use crate::store::{FindingRecord, Point, Record, Writer};
+use crate::store::{FindingRecord, Record, Writer};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 
@@ -57,8 +59,18 @@ pub struct Reloaded {
     pub settings: Settings,
     /// Who may ask.
     pub access: Access,
-    /// In place of the observer of configured peers.
-    pub configured: Opener,
+    /// The observers that depend on the configuration.
+    pub changes: Vec<Change>,
+}
+
+/// An observer that the configuration says something of.
+pub struct Change {
+    /// Of which source.
+    pub source: Source,
+    /// The observer; `None` where there is to be none.
+    pub opener: Option<Opener>,
+    /// What it is to reach.
+    pub reach: Reach,
 }
 
 /// What the agent is made of.
@@ -229,6 +241,7 @@ impl Agent {
 
     fn see(&mut self, observation: Observation) {
         self.counting.apply(&observation);
+        self.shared.wire().note(&observation);
         if let Body::Status(status) = &observation.body {
             self.note_state(observation.source, status, observation.at);
         }
@@ -280,6 +293,7 @@ impl Agent {
                 )
             }
         };
+        self.shared.wire().begin_anew(now);
         tracing::warn!("{text}; what is measured over time begins anew");
         self.stats.clock_steps += 1;
         self.tell(now, "clock", json!({ "text": text }));
@@ -330,6 +344,15 @@ impl Agent {
                 &near_input
             }
         });
+        self.stats.budget = near.nat.budget().map(|budget| BudgetStats {
+            profile: budget.profile.clone(),
+            limit: budget.flows,
+            fullest: flows(&near_input, budget)
+                .values()
+                .map(Flows::held)
+                .max()
+                .unwrap_or(0),
+        });
         let changes = self.ledger.update(&mut evaluation, now);
         let mut report = report::build::build_windows(near, far, evaluation, env!("CARGO_PKG_VERSION"));
         let in_force = self.stats.confined.iter().filter(|(_, holds)| *holds);
@@ -340,7 +363,7 @@ impl Agent {
         self.publish(report, changes, now);
     }
 
-    fn publish(&mut self, report: Report, changes: Vec<Change>, now: Timestamp) {
+    fn publish(&mut self, report: Report, changes: Vec<LedgerChange>, now: Timestamp) {
         self.note_store(now);
         let stats = self.stats_now();
         let status = report.status.name();
@@ -353,7 +376,7 @@ impl Agent {
             self.next_sample = due + SAMPLE_EVERY;
             store.write(Record::Samples {
                 at: now,
-                points: points(snapshot.families()),
+                points: kept::points(snapshot.families()),
             });
         }
         if due >= self.next_refresh {
@@ -375,7 +398,7 @@ impl Agent {
         }
     }
 
-    fn changed(&mut self, change: &Change) {
+    fn changed(&mut self, change: &LedgerChange) {
         let finding = &change.entry.finding;
         let (code, what) = (finding.code, change.what.name());
         let (severity, subject) = (finding.severity.name(), identity(&finding.subject));
@@ -466,8 +489,13 @@ impl Agent {
                     tracing::warn!("agent.{key} has changed: it takes effect when the agent is started anew");
                 }
                 self.shared.set_access(reloaded.access);
-                let configured = self.confinement.wrap_one(Source::Config, reloaded.configured);
-                self.engine.replace(Source::Config, configured);
+                let other_way = reloaded.settings.agent.active != self.settings.agent.active;
+                for change in reloaded.changes {
+                    // Files and names may have changed unseen; whoever asks others asks anew only where that was changed.
+                    if change.source == Source::Config || other_way {
+                        self.take_over(change);
+                    }
+                }
                 self.budget.set(reloaded.settings.agent.cpu_budget);
                 self.settings = reloaded.settings;
                 (self.stats.config_ok, self.stats.config_at) = (true, now);
@@ -487,9 +515,25 @@ impl Agent {
         }
     }
 
+    /// Puts another observer, or none, in the place of what ran.
+    fn take_over(&mut self, change: Change) {
+        let source = change.source;
+        self.windows.forget(source);
+        self.counting.forget(source);
+        self.states.remove(&source);
+        self.confinement.set_reach(source, change.reach);
+        match change.opener {
+            Some(opener) => {
+                let confined = self.confinement.wrap_one(source, opener);
+                self.engine.replace(source, confined);
+            }
+            None => self.engine.end(source),
+        }
+    }
+
     /// Ends at once: observers hold nothing that must be put in order, history does.
     fn stop(self) {
-        let now = clock::now();
+        let (now, asked) = (clock::now(), clock::instant());
         self.tell(now, "agent", json!({ "what": "stopping" }));
         self.shared.set_ready(false);
         self.server.stop();
@@ -498,6 +542,7 @@ impl Agent {
         {
             tracing::warn!("history: the last seconds were not written in time");
         }
+        tracing::info!("ended within {} ms", (clock::instant() - asked).as_millis());
     }
 }
 
@@ -507,43 +552,6 @@ const fn state_name(state: SourceState) -> &'static str {
         SourceState::Degraded => "degraded",
         SourceState::Unavailable => "unavailable",
     }
-}
-
-/// What goes to history: numbers of the host, and of the agent only what it costs.
-fn points(families: &[Family]) -> Vec<Point> {
-    const OWN: [&str; 2] = ["wgnat_cpu_seconds", "wgnat_resident_memory_bytes"];
-    const LEFT_OUT: [&str; 9] = [
-        "wgnat_collector_",
-        "wgnat_config_",
-        "wgnat_confinement",
-        "wgnat_evaluation",
-        "wgnat_http_",
-        "wgnat_host_",
-        "wgnat_report_",
-        "wgnat_start_",
-        "wgnat_store_",
-    ];
-    let wanted = |family: &&Family| {
-        matches!(family.kind, Kind::Gauge | Kind::Counter)
-            && (OWN.contains(&family.name) || !LEFT_OUT.iter().any(|left| family.name.starts_with(left)))
-    };
-    families
-        .iter()
-        .filter(wanted)
-        .flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
-        .map(|(family, sample)| {
-            let labels: serde_json::Map<String, serde_json::Value> = sample
-                .labels
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
-                .collect();
-            Point {
-                name: family.name,
-                labels: serde_json::Value::Object(labels).to_string(),
-                value: sample.value,
-            }
-        })
-        .collect()
 }
 
 fn resident_bytes() -> Option<u64> {

@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use super::access::Access;
 use super::ledger::Entry;
+use super::wire_log::WireLog;
 use crate::agent::dashboard::{self, Past, Recent, View};
 use crate::output::json;
 use crate::output::prometheus::{self, Exposition, Family};
@@ -152,6 +153,7 @@ pub struct Shared {
     turned: AtomicU64,
     ready: AtomicBool,
     requests: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    wire: Mutex<WireLog>,
     /// The history, where there is one.
     pub history: Option<Reader>,
     /// Where there is none: the last hour.
@@ -160,7 +162,7 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing has been seen yet.
-    pub fn new(access: Access, history: Option<Reader>) -> Self {
+    pub fn new(access: Access, history: Option<Reader>, wire: WireLog) -> Self {
         Self {
             current: RwLock::new(None),
             access: RwLock::new(Arc::new(access)),
@@ -169,6 +171,7 @@ impl Shared {
             turned: AtomicU64::new(millis()),
             ready: AtomicBool::new(false),
             requests: Mutex::default(),
+            wire: Mutex::new(wire),
             history,
             recent: Mutex::default(),
         }
@@ -232,6 +235,11 @@ impl Shared {
     /// Every event from now on.
     pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
+    }
+
+    /// The last of what passed on the wire.
+    pub fn wire(&self) -> MutexGuard<'_, WireLog> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The agent's loop has turned.

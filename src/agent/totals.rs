@@ -7,11 +7,15 @@ use std::net::SocketAddr;
 
 use crate::observation::conntrack::CtStats;
 use crate::observation::device::DeviceSnapshot;
-use crate::observation::{Body, Observation};
+use crate::observation::nat::NatFacts;
+use crate::observation::path::{Failure, PathSample};
+use crate::observation::{Body, Observation, Source};
 use crate::report::Report;
-use crate::report::agent::{Histogram, Totals};
+use crate::report::agent::{Histogram, NatTotals, PathTotals, Totals};
 use crate::time::Timestamp;
 use crate::track::conntrack::Moved;
+use crate::track::natclass::NatState;
+use crate::track::paths::MAX_TARGETS;
 use crate::types::PublicKey;
 
 /// Settled attempts remembered, so that each is counted once: far more than a report lists.
@@ -31,6 +35,9 @@ pub struct Counting {
     endpoints: BTreeMap<(String, PublicKey), (SocketAddr, u64)>,
     conntrack: Option<(CtStats, Moved)>,
     connects: Option<Vec<(&'static str, u64)>>,
+    paths: BTreeMap<String, PathTotals>,
+    nat: NatState,
+    nat_totals: Option<NatTotals>,
 }
 
 impl Counting {
@@ -65,6 +72,56 @@ impl Counting {
                     *before = (*before).max(now);
                 }
             }
+            Body::Path(sample) => self.path(observation.at, sample),
+            Body::Nat(facts) => self.nat(observation.at, facts),
+            _ => {}
+        }
+    }
+
+    fn path(&mut self, at: Timestamp, sample: &PathSample) {
+        let name = sample.target.to_string();
+        if self.paths.len() >= MAX_TARGETS && !self.paths.contains_key(&name) {
+            return;
+        }
+        let totals = self.paths.entry(name.clone()).or_insert_with(|| PathTotals {
+            target: name,
+            method: sample.target.method.name(),
+            ..PathTotals::default()
+        });
+        totals.at = at;
+        totals.attempts += u64::from(sample.sent);
+        for (failure, n) in &sample.failures {
+            let causes = Failure::CAUSES.into_iter().zip(&mut totals.failures);
+            for (_, count) in causes.filter(|(cause, _)| *cause == failure.cause()) {
+                *count += u64::from(*n);
+            }
+        }
+    }
+
+    fn nat(&mut self, at: Timestamp, facts: &NatFacts) {
+        let known = self.nat.changes_total();
+        self.nat.apply(at, facts);
+        let totals = self.nat_totals.get_or_insert_default();
+        totals.at = at;
+        totals.discoveries += 1;
+        for family in facts.families.iter().map(|f| f.family) {
+            if !totals.changes.iter().any(|(known, _)| *known == family) {
+                totals.changes.push((family, 0));
+            }
+        }
+        let new = usize::try_from(self.nat.changes_total() - known).unwrap_or(usize::MAX);
+        for change in self.nat.changes().rev().take(new) {
+            for (_, n) in totals.changes.iter_mut().filter(|(f, _)| *f == change.family) {
+                *n += 1;
+            }
+        }
+    }
+
+    /// What `source` told counts no more: it is no longer asked, or something else.
+    pub fn forget(&mut self, source: Source) {
+        match source {
+            Source::Paths => self.paths.clear(),
+            Source::Nat => (self.nat, self.nat_totals) = (NatState::default(), None),
             _ => {}
         }
     }
@@ -124,6 +181,79 @@ impl Counting {
             conntrack: self.conntrack.as_ref().map(|(_, moved)| moved.by_name().to_vec()),
             connects: self.connects.clone(),
             findings: Vec::new(),
+            paths: self.paths.values().cloned().collect(),
+            nat: self.nat_totals.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::nat::{Family, FamilyFacts};
+    use crate::observation::path::Rtts;
+    use crate::time::Span;
+
+    fn see(counting: &mut Counting, source: Source, body: Body) {
+        counting.apply(&Observation {
+            at: Timestamp::from_secs(5),
+            took: Span::ZERO,
+            source,
+            body,
+        });
+    }
+
+    #[test]
+    fn attempts_and_failures_of_each_target_add_up() {
+        let mut counting = Counting::default();
+        for failure in [
+            Failure::Timeout,
+            Failure::Cut("TLS: what the other side said".to_owned()),
+        ] {
+            let sample = PathSample {
+                sent: 10,
+                rtts: Rtts(vec![Span::from_millis(1); 7]),
+                failures: vec![(failure, 3)],
+                ..PathSample::unmeasured("tcp:a:1".parse().unwrap())
+            };
+            see(&mut counting, Source::Paths, Body::Path(Box::new(sample)));
+        }
+        let totals = counting.totals().paths;
+        assert_eq!(totals.len(), 1);
+        assert_eq!((totals[0].attempts, totals[0].method), (20, "tcp"));
+        assert_eq!(totals[0].failures, [3, 0, 0, 3, 0, 0]);
+        assert_eq!(totals[0].at, Timestamp::from_secs(5));
+        // Beyond the bound targets are not counted.
+        for n in 0..MAX_TARGETS * 2 {
+            let sample = PathSample::unmeasured(format!("h{n}").parse().unwrap());
+            see(&mut counting, Source::Paths, Body::Path(Box::new(sample)));
+        }
+        assert_eq!(counting.totals().paths.len(), MAX_TARGETS);
+        counting.forget(Source::Paths);
+        assert_eq!(counting.totals().paths, []);
+    }
+
+    #[test]
+    fn changes_of_the_external_address_are_counted_by_family_for_ever() {
+        let mut counting = Counting::default();
+        assert_eq!(counting.totals().nat, None);
+        for n in 0..100 {
+            let mut v4 = FamilyFacts::new(Family::Ipv4);
+            v4.external_addresses = vec![[192, 0, 2, n].into()];
+            let mut v6 = FamilyFacts::new(Family::Ipv6);
+            v6.external_addresses = vec!["2001:db8::1".parse().unwrap()];
+            let families = vec![v4, v6];
+            see(
+                &mut counting,
+                Source::Nat,
+                Body::Nat(NatFacts {
+                    families,
+                    ..NatFacts::default()
+                }),
+            );
+        }
+        let totals = counting.totals().nat.unwrap();
+        assert_eq!(totals.discoveries, 100);
+        assert_eq!(totals.changes, [(Family::Ipv4, 99), (Family::Ipv6, 0)]);
     }
 }

@@ -14,6 +14,7 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use crate::observation::connect::ConnectTally;
+use crate::observation::target::Target;
 use crate::observation::{Body, Observation, Request, Source};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
@@ -31,6 +32,9 @@ const GAP: Span = Span::from_secs(120);
 /// Findings about what happens seldom: they are judged by the far world.
 const FAR_CODES: &[&str] = &[
     "nat-external-changed",
+    // These compare with what was usual, and paths are measured once a minute.
+    "path-jitter",
+    "path-latency",
     "wg-clock-replay",
     "wg-duplicate-key",
     "wg-handshake-loss",
@@ -102,6 +106,17 @@ impl Windows {
         }
         dedup(&mut requests);
         (requests, step)
+    }
+
+    /// Forgets what `source` told: it is no longer asked, or something else. What was seen of the host itself stays with the
+    /// worlds that saw it.
+    pub fn forget(&mut self, source: Source) {
+        self.seeds.0.retain(|(of, ..), _| *of != source);
+        for window in [&mut self.near, &mut self.far] {
+            for watched in [&mut window.old, &mut window.young] {
+                watched.world.forget(source);
+            }
+        }
     }
 
     fn step(&self, at: Timestamp) -> Option<Step> {
@@ -207,9 +222,9 @@ impl Watched {
     }
 }
 
-/// The newest of each kind that each source told.
+/// The newest of each kind that each source told; of paths, of each target, of which a configuration names few.
 #[derive(Debug, Default)]
-struct Seeds(HashMap<(Source, Discriminant<Body>), Arc<Observation>>);
+struct Seeds(HashMap<(Source, Discriminant<Body>, Option<Target>), Arc<Observation>>);
 
 impl Seeds {
     fn remember(&mut self, observation: &Arc<Observation>) {
@@ -224,7 +239,11 @@ impl Seeds {
         ) {
             return;
         }
-        let key = (observation.source, discriminant(&observation.body));
+        let target = match &observation.body {
+            Body::Path(sample) => Some(sample.target.clone()),
+            _ => None,
+        };
+        let key = (observation.source, discriminant(&observation.body), target);
         self.0.insert(key, Arc::clone(observation));
     }
 
@@ -234,6 +253,9 @@ impl Seeds {
         for seed in seeds {
             if let Body::Connects(tally) = &seed.body {
                 watched.connects = Some(tally.clone());
+                continue;
+            }
+            if now - seed.at > keeps(&seed.body) {
                 continue;
             }
             // What a clock that was set back has dated into the future is as of now.
@@ -247,6 +269,16 @@ impl Seeds {
                 });
             }
         }
+    }
+}
+
+/// How long what was measured may pass for how things are, where nothing newer came: longer than the longest interval, slowed
+/// down by the longest pace.
+const fn keeps(body: &Body) -> Span {
+    match body {
+        Body::Path(_) => Span::from_secs(2 * 3600),
+        Body::Nat(_) => Span::from_secs(2 * 86_400),
+        _ => Span::MAX,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `wgnat agent`: reads what it is told, opens what needs privilege, gives the rest up, and runs.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use signal_hook::iterator::Signals as Arrivals;
 use socket2::{Domain, Socket, Type};
 use zeroize::Zeroizing;
 
-use super::{fly_toml, input, observers, print, read_settings};
+use super::{active, fly_toml, input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
-use crate::agent::confine::{Confinement, Role, Wanted, become_user, no_memory_to_others};
+use crate::agent::confine::{Confinement, Reach, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
+use crate::agent::wire_log::WireLog;
 use crate::agent::{self, Notify, Plan, Reloaded, Signals};
 use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
@@ -30,6 +32,10 @@ use crate::time::Span;
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
 const GOES_ON: Span = Span::from_secs(600);
 
+/// Verdicts come each five seconds, scrapes each fifteen. What happens between two looks is counted by the kernel: connects,
+/// handshakes, drops, retransmissions.
+const LOOK_EVERY: Span = Span::from_secs(2);
+
 /// Connections that wait in the kernel; net.core.somaxconn, 4,096 by default, cuts it.
 const BACKLOG: i32 = 2048;
 
@@ -44,6 +50,9 @@ pub fn flags(args: &Agent) -> AgentFlags {
         user: args.user.clone(),
         confine: args.confine,
         no_bpf: args.no_bpf,
+        stun: args.stun.clone(),
+        nat_profile: args.nat_profile.clone(),
+        targets: args.target.clone(),
     }
 }
 
@@ -56,6 +65,12 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
     }
     // What was asked for wrongly is said before anything is started.
     let access = access(&settings.agent)?;
+    settings
+        .agent
+        .active
+        .check()
+        .map_err(anyhow::Error::msg)
+        .context("the command line")?;
     let configured = observers::read_wg_configs(&settings.wg_config)?;
     let fly_toml = fly_toml::of_agent(settings.fly_toml.as_ref(), settings.agent.listen)?;
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
@@ -79,15 +94,21 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .as_ref()
         .map(|store| store.open_findings(started.before(GOES_ON)))
         .unwrap_or_default();
-    let mut all_observers = observers::all(args.netns.clone(), configured);
+    let mut all_observers = observers::all(args.netns.clone(), Vec::new());
+    let mut reach = BTreeMap::new();
+    for change in active::changes(&settings, configured, args.netns.as_deref()) {
+        reach.insert(change.source, change.reach);
+        all_observers.extend(change.opener.map(|opener| (change.source, opener)));
+    }
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
     all_observers.extend(fly_toml.map(fly_toml::observer));
     observers::count_steadily(&mut all_observers);
+    observers::unhurried(&mut all_observers, LOOK_EVERY);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
     }
-    let config = cli.global.config.clone();
-    let confinement = confine(&settings, config.as_deref(), &all_observers)?;
+    let (config, netns_name) = (cli.global.config.clone(), args.netns.clone());
+    let confinement = confine(&settings, config.as_deref(), &all_observers, reach)?;
     let limits = Limits {
         bytes: settings.agent.store_max_bytes,
         age: settings.agent.store_max_age,
@@ -105,7 +126,11 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         }
         None => (None, None),
     };
-    let shared = Arc::new(Shared::new(access, reader));
+    let shared = Arc::new(Shared::new(
+        access,
+        reader,
+        WireLog::new(started, settings.agent.wire_log_bytes),
+    ));
     let server = Server::start(listener, Arc::clone(&shared), confinement.clone())
         .context("cannot start the HTTP server")?;
     tracing::info!("listening on http://{listen}");
@@ -117,7 +142,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         store: writer,
         open_findings,
         confinement,
-        reload: Box::new(move || reload(config.as_deref(), &all_flags)),
+        reload: Box::new(move || reload(config.as_deref(), &all_flags, netns_name.as_deref())),
         settings,
     };
     agent::run(plan, ProcessSignals, &mut Systemd::new())?;
@@ -138,6 +163,7 @@ fn confine(
     settings: &Settings,
     config: Option<&Path>,
     observers: &[(Source, Opener)],
+    reach: BTreeMap<Source, Reach>,
 ) -> anyhow::Result<Confinement> {
     if let Err(error) = no_memory_to_others() {
         tracing::warn!("core dumps are not off: {error:#}");
@@ -158,7 +184,7 @@ fn confine(
         other_user: !nix::unistd::Uid::effective().is_root(),
         read: read.map(directory).collect(),
         write: agent.store.as_deref().map(directory),
-        resolve: !settings.wg_config.is_empty(),
+        reach,
     });
     tracing::info!("{}", confinement.describe());
     for missing in confinement.missing() {
@@ -173,11 +199,12 @@ fn confine(
     Ok(confinement)
 }
 
-fn reload(config: Option<&Path>, flags: &Flags) -> anyhow::Result<Reloaded> {
+fn reload(config: Option<&Path>, flags: &Flags, netns: Option<&str>) -> anyhow::Result<Reloaded> {
     let settings = read_settings(config, flags)?;
+    let configured = observers::read_wg_configs(&settings.wg_config)?;
     Ok(Reloaded {
         access: access(&settings.agent)?,
-        configured: observers::named(observers::read_wg_configs(&settings.wg_config)?),
+        changes: active::changes(&settings, configured, netns),
         settings,
     })
 }

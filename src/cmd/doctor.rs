@@ -6,17 +6,21 @@ use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
-use super::{fly_toml, observers, tell};
-use crate::cli::{Doctor, Global};
+use super::{fly_toml, observers, probe, tell};
+use crate::cli::{Doctor, Global, Probe, ProbeTransport};
 use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
 use crate::observe::host;
+use crate::observe::prober::Prober;
+use crate::observe::prober::beside::Once;
 use crate::redact::Anonymiser;
-use crate::report;
-use crate::rules::{self, Input};
+use crate::report::{self, probed};
+use crate::rules::{self, Evaluation, Input, Part, registry};
 use crate::sys::netns::Netns;
 use crate::sys::{clock, random};
+use crate::time::Span;
+use crate::track::World;
 
 /// Runs the command.
 pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Result<u8> {
@@ -39,13 +43,9 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
         None => live(args, settings, anonymiser, &mut progress)?,
     };
     let Judged { world, record_error } = judged;
-    let catalogue: Vec<_> = rules::registry::rules().collect();
-    let input = Input {
-        world: &world,
-        thresholds: &settings.thresholds,
-    };
-    let evaluation = rules::evaluate(&catalogue, &input);
+    let evaluation = evaluate(&world, settings);
     let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
+    probed::add_beside(&mut report, &world);
     if let Some(namespaces) = namespaces {
         let watched = namespaces.finish(&settings.thresholds);
         report.collectors.push((Source::Namespaces, watched.status));
@@ -55,6 +55,75 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     match record_error {
         Some(error) => Err(error),
         None => Ok(code),
+    }
+}
+
+/// What a probe proves goes before what is seen of the same peer.
+fn evaluate(world: &World, settings: &Settings) -> Evaluation {
+    let input = Input {
+        world,
+        thresholds: &settings.thresholds,
+    };
+    let live: Vec<_> = registry::rules().collect();
+    if world.probes.is_empty() {
+        return rules::evaluate(&live, &input);
+    }
+    let part = |rules| Part {
+        rules,
+        input,
+        seen_at: None,
+    };
+    rules::evaluate_parts(vec![part(registry::probed().collect()), part(live)])
+}
+
+/// Peers to try beside the watch, and what tries them.
+fn tries(args: &Doctor, settings: &Settings, progress: &mut Progress) -> anyhow::Result<Option<Once>> {
+    if args.peers.no_probe {
+        return Ok(None);
+    }
+    let (jobs, notes) = probe::targets::beside(&as_probe(args, settings))?;
+    notes.iter().for_each(|note| progress.note(note));
+    if jobs.is_empty() {
+        return Ok(None);
+    }
+    let (prober, stopper) = Prober::new();
+    observers::on_interrupt(move || stopper.stop())?;
+    Ok(Some(Once::new(prober, jobs)))
+}
+
+/// The peers that are named as `wgnat probe` takes them, tried as often as the watch has time for.
+fn as_probe(args: &Doctor, settings: &Settings) -> Probe {
+    let peers = args.peers.clone();
+    let one_look = settings.duration.is_zero();
+    // With the time of the first two initiations, which are sent in any case, silence ends within it.
+    let (interval, longest) = match one_look {
+        true => (Span::from_millis(200), Span::from_secs(1)),
+        false => (Span::from_secs(1), Span::from_secs(5)),
+    };
+    Probe {
+        wg_config: settings.wg_config.clone(),
+        fly: peers.fly,
+        fly_config: peers.fly_config,
+        peer_public_key: peers.peer_public_key,
+        endpoint: peers.endpoint,
+        private_key_file: peers.private_key_file,
+        preshared_key_file: peers.preshared_key_file,
+        count: if one_look { 2 } else { 3 },
+        interval,
+        timeout: longest.min(settings.max_duration.max(Span::from_secs(1))),
+        transport: ProbeTransport::Udp,
+        ping: Vec::new(),
+        dns: Vec::new(),
+        tcp: Vec::new(),
+        mtu: false,
+        mapping_lifetime: false,
+        source: Vec::new(),
+        steal_session: false,
+        record: None,
+        replay: None,
+        anonymise: args.anonymise,
+        fail_on: None,
+        beside_a_diagnosis: true,
     }
 }
 
@@ -89,6 +158,7 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
+    let tries = tries(args, settings, progress)?;
     let paths = observers::paths(&args.target, fly, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
@@ -97,6 +167,9 @@ fn live(
         observers.retain(|(source, _)| *source != Source::Config);
         let opener = observers::named_with(configured, settings.nat_profile.clone());
         observers.push((Source::Config, opener));
+    }
+    if let Some(once) = tries {
+        observers.push((Source::Probe, observers::beside(once)));
     }
     if !settings.stun.is_empty() {
         observers.push((Source::Nat, observers::nat(settings.stun.clone())));

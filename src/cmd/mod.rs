@@ -1,5 +1,6 @@
 //! The commands: each reads its settings, starts what it needs, and writes its result.
 
+mod active;
 pub mod agent;
 pub mod analyze;
 pub mod doctor;
@@ -23,7 +24,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 
-use crate::cli::{Cli, ColorWhen, Command, Doctor, Global};
+use crate::cli::{Cli, ColorWhen, Command, Global};
 use crate::config::{Flags, Settings, file};
 use crate::logging;
 use crate::output::{self, Format, Options};
@@ -120,27 +121,16 @@ fn flags(cli: &Cli) -> Flags {
         ..Flags::default()
     };
     match &cli.command {
-        Command::Doctor(Doctor {
-            duration,
-            max_duration,
-            fail_on,
-            wg_config,
-            cpu_budget,
-            stun,
-            nat_profile,
-            fly_toml,
-            fly_checks,
-            ..
-        }) => Flags {
-            cpu_budget: *cpu_budget,
-            duration: *duration,
-            max_duration: *max_duration,
-            fail_on: *fail_on,
-            wg_config: wg_config.clone(),
-            stun: stun.clone(),
-            nat_profile: nat_profile.clone(),
-            fly_toml: fly_toml.clone(),
-            fly_checks: *fly_checks,
+        Command::Doctor(args) => Flags {
+            cpu_budget: args.cpu_budget,
+            duration: args.duration,
+            max_duration: args.max_duration,
+            fail_on: args.fail_on,
+            wg_config: args.wg_config.clone(),
+            stun: args.stun.clone(),
+            nat_profile: args.nat_profile.clone(),
+            fly_toml: args.fly_toml.clone(),
+            fly_checks: args.fly_checks,
             ..common
         },
         Command::Agent(args) => Flags {

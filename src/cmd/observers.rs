@@ -1,5 +1,6 @@
 //! Which observers a command starts.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,18 +9,19 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::input;
-use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observation::host::FlyMachine;
 use crate::observation::nat::Budget as NatBudget;
 use crate::observation::target::Target;
+use crate::observation::{Request, Source, SourceStatus};
 use crate::observe::dump_plan::Budget;
 use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
+use crate::observe::prober::beside::{Beside, Once};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
+    Emit, ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
     nat_rules, processes, routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
@@ -88,6 +90,61 @@ pub fn count_steadily(observers: &mut [(Source, Opener)]) {
     }
 }
 
+/// Makes those that look by the clock look no more often than each `least`: for who watches for good, and judges seldom.
+pub fn unhurried(observers: &mut [(Source, Opener)], least: Span) {
+    for (source, open) in observers {
+        if matches!(
+            source,
+            Source::WireguardNetlink
+                | Source::WireguardUapi
+                | Source::Sockets
+                | Source::Conntrack
+                | Source::Counters
+                | Source::Bpf
+        ) {
+            let inner = Arc::clone(open);
+            *open = Arc::new(move || {
+                Ok(Box::new(Unhurried {
+                    inner: inner()?,
+                    least,
+                }))
+            });
+        }
+    }
+}
+
+/// See [`unhurried`].
+struct Unhurried {
+    inner: Box<dyn Observer>,
+    least: Span,
+}
+
+impl Observer for Unhurried {
+    fn source(&self) -> Source {
+        self.inner.source()
+    }
+
+    fn interval(&self) -> Span {
+        self.inner.interval().max(self.least)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.wakeup()
+    }
+
+    fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.inner.look(emit)
+    }
+
+    fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.inner.look_fully(emit)
+    }
+
+    fn ask(&mut self, request: &Request, emit: &mut Emit<'_>) -> Result<(), ObserveError> {
+        self.inner.ask(request, emit)
+    }
+}
+
 /// Replaces the observer of conntrack by one that spends at most `budget` on its table, and counts new connections by events
 /// where that is asked for.
 pub fn set_conntrack(observers: &mut [(Source, Opener)], budget: Budget, events: bool) {
@@ -121,8 +178,13 @@ pub fn nat(stun: Vec<String>) -> Opener {
     opener(move || nat::NatObserver::named(&stun))
 }
 
+/// The observer that tries handshakes with peers, once.
+pub fn beside(once: Once) -> Opener {
+    opener(move || Ok(Beside::new(once.clone())))
+}
+
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
-const ATTEMPTS: u32 = 10;
+pub(super) const ATTEMPTS: u32 = 10;
 
 /// The observer of the paths to `targets`, where some are named, and of the private network of the machine `fly`.
 pub fn paths(targets: &[Target], fly: Option<FlyMachine>, netns: Option<&str>) -> Option<(Source, Opener)> {

@@ -16,6 +16,7 @@ use crate::observe::host;
 use crate::observe::path::{self, Aim, Plan, plan};
 use crate::report::{self, Status};
 use crate::rules::{self, Input, registry};
+use crate::store;
 use crate::sys::clock;
 use crate::sys::netns::Netns;
 use crate::time::{Span, Timestamp};
@@ -38,6 +39,10 @@ pub fn run(args: &Path, global: &Global, settings: &Settings) -> anyhow::Result<
         Netns::open(netns)?.enter()?;
     }
     let aims = aims(args, &mut progress)?;
+    let usual = match &args.store {
+        None => Vec::new(),
+        Some(file) => usual(file, args.since, &aims, &mut progress)?,
+    };
     let stop = Arc::new(AtomicBool::new(false));
     let on_signal = Arc::clone(&stop);
     observers::on_interrupt(move || on_signal.store(true, Ordering::Relaxed))?;
@@ -51,7 +56,7 @@ pub fn run(args: &Path, global: &Global, settings: &Settings) -> anyhow::Result<
             body,
         });
     };
-    for one in past {
+    for one in past.into_iter().chain(usual) {
         apply(started, Span::ZERO, Source::Paths, Body::PathPast(one));
     }
     let plan = Plan {
@@ -134,6 +139,43 @@ fn baseline(file: &std::path::Path) -> anyhow::Result<Vec<PathPast>> {
     Ok(past)
 }
 
+/// What the history at `file` knows of the targets. It is read beside a running agent and never written.
+fn usual(
+    file: &std::path::Path,
+    since: Span,
+    aims: &[Aim],
+    progress: &mut Progress,
+) -> anyhow::Result<Vec<PathPast>> {
+    let history = store::open_readonly(file)?;
+    let now = clock::now();
+    let mut known = Vec::new();
+    let mut unknown = Vec::new();
+    for aim in aims {
+        let name = aim.target.to_string();
+        let usual = store::paths::usual(&history, &name, now.before(since), now)
+            .with_context(|| format!("history {}: it could not be read", file.display()))?;
+        match usual {
+            Some(usual) => known.push(PathPast {
+                target: aim.target.clone(),
+                sent: 0,
+                lost: 0,
+                median: Rtts::default(),
+                jitter: Rtts::default(),
+                usual: Some(usual),
+            }),
+            None => unknown.push(name),
+        }
+    }
+    if !unknown.is_empty() {
+        progress.note(&format!(
+            "history {}: too little about {} to say what is usual: the agent measures what its `targets` names",
+            file.display(),
+            unknown.join(", ")
+        ));
+    }
+    Ok(known)
+}
+
 fn past(row: &serde_json::Value) -> Option<PathPast> {
     let number = |name: &str| row.get(name).and_then(serde_json::Value::as_u64);
     let rtt = |name: &str| {
@@ -147,5 +189,6 @@ fn past(row: &serde_json::Value) -> Option<PathPast> {
         lost: u32::try_from(number("lost")?).ok()?,
         median: rtt("median_seconds"),
         jitter: rtt("jitter_seconds"),
+        usual: None,
     })
 }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::file::optional_span;
+use super::active::{Active, NAT_INTERVAL, PATH_INTERVAL, targets};
+use super::file::{budget, optional_span, servers};
 use crate::cli::Confine;
+use crate::observation::nat::Budget;
+use crate::observation::target::Target;
 use crate::time::Span;
 
 /// On loopback, so that nobody else can ask.
@@ -24,6 +27,12 @@ pub const STORE_MIB: u64 = 64;
 /// A month.
 pub const STORE_AGE: Span = Span::from_secs(31 * 86_400);
 
+/// KiB of the last messages on the wire: some two thousand, hours of handshakes and keepalives, or the last seconds of a busy
+/// tunnel's samples.
+pub const WIRE_LOG_KIB: usize = 1024;
+/// It is kept in memory.
+const WIRE_LOG_KIB_MAX: usize = 65_536;
+
 /// More samples than this nobody's Prometheus wants of one target.
 const TOP_MAX: usize = 1_000;
 
@@ -40,6 +49,8 @@ pub struct AgentSection {
     /// `store_max_age`.
     #[serde(deserialize_with = "optional_span")]
     pub store_max_age: Option<Span>,
+    /// `wire_log_kib`.
+    pub wire_log_kib: Option<usize>,
     /// `cpu_budget`.
     pub cpu_budget: Option<f64>,
     /// `evaluate_every`.
@@ -61,6 +72,24 @@ pub struct AgentSection {
     pub confine: Option<Confine>,
     /// `bpf`.
     pub bpf: Option<bool>,
+    /// `stun`.
+    #[serde(deserialize_with = "servers")]
+    pub stun: Vec<String>,
+    /// `nat_profile`; empty for not known.
+    #[serde(deserialize_with = "budget")]
+    pub nat_profile: Option<Budget>,
+    /// `nat_interval`.
+    #[serde(deserialize_with = "optional_span")]
+    pub nat_interval: Option<Span>,
+    /// `nat_lifetime`; zero for not measured.
+    #[serde(deserialize_with = "optional_span")]
+    pub nat_lifetime: Option<Span>,
+    /// `targets`.
+    #[serde(deserialize_with = "targets")]
+    pub targets: Vec<Target>,
+    /// `path_interval`.
+    #[serde(deserialize_with = "optional_span")]
+    pub path_interval: Option<Span>,
 }
 
 impl AgentSection {
@@ -81,6 +110,9 @@ impl AgentSection {
         if self.store_max_mib.is_some_and(|mib| mib == 0 || mib > 1_048_576) {
             return Err("store_max_mib: expected 1 to 1048576".to_owned());
         }
+        if self.wire_log_kib.is_some_and(|kib| kib > WIRE_LOG_KIB_MAX) {
+            return Err(format!("wire_log_kib: expected 0 to {WIRE_LOG_KIB_MAX}"));
+        }
         let second = Span::from_secs(1);
         let minute = Span::from_secs(60);
         if self
@@ -92,7 +124,21 @@ impl AgentSection {
         if self.store_max_age.is_some_and(|age| age < Span::from_secs(3600)) {
             return Err("store_max_age: expected at least 1h".to_owned());
         }
-        Ok(())
+        self.active(&AgentFlags::default()).check()
+    }
+
+    fn active(&self, flags: &AgentFlags) -> Active {
+        fn first<T: Clone>(said: &[T], file: &[T]) -> Vec<T> {
+            if said.is_empty() { file } else { said }.to_vec()
+        }
+        Active {
+            stun: first(&flags.stun, &self.stun),
+            nat_profile: flags.nat_profile.clone().or_else(|| self.nat_profile.clone()),
+            nat_interval: self.nat_interval.unwrap_or(NAT_INTERVAL),
+            nat_lifetime: self.nat_lifetime.filter(|longest| !longest.is_zero()),
+            targets: first(&flags.targets, &self.targets),
+            path_interval: self.path_interval.unwrap_or(PATH_INTERVAL),
+        }
     }
 }
 
@@ -124,6 +170,12 @@ pub struct AgentFlags {
     pub confine: Option<Confine>,
     /// `--no-bpf`.
     pub no_bpf: bool,
+    /// `--stun`.
+    pub stun: Vec<String>,
+    /// `--nat-profile`.
+    pub nat_profile: Option<Budget>,
+    /// `--target`.
+    pub targets: Vec<Target>,
 }
 
 /// What holds.
@@ -137,6 +189,8 @@ pub struct AgentSettings {
     pub store_max_bytes: u64,
     /// Nothing in history is older.
     pub store_max_age: Span,
+    /// Bytes of the last messages on the wire, in memory; 0 for none.
+    pub wire_log_bytes: usize,
     /// Percent of one core.
     pub cpu_budget: f64,
     /// Time between two verdicts.
@@ -157,16 +211,21 @@ pub struct AgentSettings {
     pub confine: Confine,
     /// Whether connects are counted in the kernel.
     pub bpf: bool,
+    /// Whom the agent asks.
+    pub active: Active,
 }
 
 impl AgentSettings {
     /// First said wins: flags, then file, then default.
     pub fn build(flags: &AgentFlags, file: AgentSection) -> Self {
+        let active = file.active(flags);
         Self {
+            active,
             listen: flags.listen.or(file.listen).unwrap_or(LISTEN),
             store: flags.store.clone().or(file.store),
             store_max_bytes: file.store_max_mib.unwrap_or(STORE_MIB) * 1024 * 1024,
             store_max_age: file.store_max_age.unwrap_or(STORE_AGE),
+            wire_log_bytes: file.wire_log_kib.unwrap_or(WIRE_LOG_KIB) * 1024,
             cpu_budget: flags.cpu_budget.or(file.cpu_budget).unwrap_or(CPU_BUDGET),
             evaluate_every: file.evaluate_every.unwrap_or(EVALUATE_EVERY),
             top_destinations: file.top_destinations.unwrap_or(TOP_DESTINATIONS),
@@ -188,6 +247,7 @@ impl AgentSettings {
             ("store", self.store != running.store),
             ("store_max_mib", self.store_max_bytes != running.store_max_bytes),
             ("store_max_age", self.store_max_age != running.store_max_age),
+            ("wire_log_kib", self.wire_log_bytes != running.wire_log_bytes),
             ("user", self.user != running.user),
             ("confine", self.confine != running.confine),
             ("bpf", self.bpf != running.bpf),

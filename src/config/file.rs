@@ -59,7 +59,7 @@ pub struct DoctorSection {
     pub fly_checks: bool,
 }
 
-fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
     let names = Vec::<String>::deserialize(d)?;
     for name in &names {
         crate::observe::nat::resolve::check(name).map_err(serde::de::Error::custom)?;
@@ -67,7 +67,7 @@ fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Err
     Ok(names)
 }
 
-fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::Error> {
+pub(super) fn budget<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Budget>, D::Error> {
     let text = String::deserialize(d)?;
     if text.is_empty() {
         return Ok(None);

@@ -1,5 +1,6 @@
 //! Settings. Reading comes first (command line, environment, file), then a pure build: first said wins.
 
+pub mod active;
 pub mod agent;
 pub mod defaults;
 pub mod duration;

@@ -23,6 +23,9 @@ const LOOKUPS_WAITING: usize = 32_768;
 /// A look that lasts longer than this hangs. The dearest, a table of conntrack that is read at leisure, takes seconds.
 const STUCK_AFTER: Span = Span::from_secs(60);
 
+/// Whoever asks others waits for them: a search for a mapping's lifetime of ten minutes takes the longest.
+const STUCK_ASKING: Span = Span::from_secs(1800);
+
 /// What one wait brought.
 pub enum Step {
     /// Something seen: take it into the world, and pass on what the world then asks for.
@@ -50,6 +53,8 @@ pub struct Engine {
     /// Who is started anew, and when; `None` where whoever ends has ended.
     restarts: Option<Restarts>,
     replaced: BTreeMap<Source, Opener>,
+    /// Whom nobody replaces: they end for good.
+    leaving: BTreeSet<Source>,
     stuck: BTreeSet<Source>,
     /// CPU time of each observer, over all its starts.
     costs: BTreeMap<Source, (Span, Span)>,
@@ -70,6 +75,7 @@ impl Engine {
             not_asked: 0,
             restarts: None,
             replaced: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             stuck: BTreeSet::new(),
             costs: BTreeMap::new(),
         }
@@ -106,6 +112,12 @@ impl Engine {
 
     fn take(&mut self, event: Event) -> Step {
         match event {
+            // The last look of whoever is to end tells of what nobody wants to know any more.
+            Event::Seen(seen)
+                if self.replaced.contains_key(&seen.source) || self.leaving.contains(&seen.source) =>
+            {
+                return Step::Moved;
+            }
             Event::Seen(observation) => {
                 if let Body::Status(status) = &observation.body {
                     self.heard(observation.source, status);
@@ -125,7 +137,9 @@ impl Engine {
                 self.unanswered.remove(&source);
                 let now = clock::instant();
                 if let Some(restarts) = &mut self.restarts {
-                    if self.replaced.contains_key(&source) {
+                    if self.leaving.remove(&source) {
+                        restarts.forget(source);
+                    } else if self.replaced.contains_key(&source) {
                         restarts.at_once(source, now);
                     } else {
                         restarts.ended(source, now);
@@ -196,8 +210,10 @@ impl Engine {
     }
 
     /// Whether there is enough to tell findings by. Counting connects takes a while to begin, and has counted none then.
+    /// Whoever asks others waits for their answers.
     pub fn can_tell(&self) -> bool {
-        self.all_answered() && self.no_first_look.iter().all(|s| *s == Source::Bpf)
+        let takes_long = |s: &Source| *s == Source::Bpf || s.on_request();
+        self.all_answered() && self.no_first_look.iter().all(takes_long)
     }
 
     fn all_answered(&self) -> bool {
@@ -228,19 +244,37 @@ impl Engine {
     /// Observers that have not come back from their look, each said once until it is heard of again.
     pub fn newly_stuck(&mut self) -> Vec<(Source, Span)> {
         let stuck = self.supervisor.stuck(STUCK_AFTER);
-        let new = |(source, _): &(Source, Span)| self.stuck.insert(*source);
+        let new = |(source, busy): &(Source, Span)| {
+            (!source.on_request() || *busy > STUCK_ASKING) && self.stuck.insert(*source)
+        };
         stuck.into_iter().filter(new).collect()
     }
 
     /// Ends the observer of `source`, and starts `opener` in its place when it has ended.
     pub fn replace(&mut self, source: Source, opener: Opener) {
+        self.leaving.remove(&source);
         self.replaced.insert(source, opener.clone());
         if self.running.contains(&source) {
             self.supervisor.stop_one(source);
         } else {
             self.replaced.remove(&source);
+            if let Some(restarts) = &mut self.restarts {
+                restarts.forget(source);
+            }
             self.supervisor.restart(source, Some(opener));
             self.running.insert(source);
+        }
+    }
+
+    /// Ends the observer of `source` for good; where there is none, nothing happens.
+    pub fn end(&mut self, source: Source) {
+        self.replaced.remove(&source);
+        if let Some(restarts) = &mut self.restarts {
+            restarts.forget(source);
+        }
+        if self.running.contains(&source) {
+            self.leaving.insert(source);
+            self.supervisor.stop_one(source);
         }
     }
 

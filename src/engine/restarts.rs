@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::observation::Source;
 use crate::time::Span;
 
-const FIRST: Span = Span::from_secs(1);
+pub(super) const FIRST: Span = Span::from_secs(1);
 const LONGEST: Span = Span::from_secs(300);
 /// Whoever has looked for this long has recovered: its next failure is a first one.
 const RECOVERED: Span = Span::from_secs(600);
@@ -46,6 +46,13 @@ impl Restarts {
     pub fn at_once(&mut self, source: Source, now: Instant) {
         let state = self.by_source.entry(source).or_default();
         (state.due, state.wait) = (Some(now), Span::ZERO);
+    }
+
+    /// The observer of `source` is not to be started by this.
+    pub fn forget(&mut self, source: Source) {
+        if let Some(state) = self.by_source.get_mut(&source) {
+            (state.due, state.wait) = (None, Span::ZERO);
+        }
     }
 
     /// The observer of `source` told how it fares.

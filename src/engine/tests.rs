@@ -116,3 +116,61 @@ fn one_can_take_the_place_of_another() {
         status.reason.as_deref() == Some("the other")
     });
 }
+
+#[test]
+fn one_that_is_ended_stays_so_until_another_takes_its_place() {
+    let looks = Arc::new(AtomicU32::new(0));
+    let opener = |looks: &Arc<AtomicU32>| -> Opener {
+        let born = Arc::clone(looks);
+        Arc::new(move || {
+            born.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(Hale))
+        })
+    };
+    let mut engine = Engine::start_for_good(vec![
+        (Source::Host, opener(&looks)),
+        (Source::Sockets, Arc::new(|| Ok(Box::new(Hale)))),
+    ]);
+    statuses_until(&mut engine, |source, _| source == Source::Host);
+    engine.end(Source::Host);
+    // Whatever it still says is not heard; longer than the first wait for a new start.
+    let end = clock::instant() + restarts::FIRST * 2;
+    while clock::instant() < end {
+        if let Step::Seen(seen) = engine.wait(Span::from_millis(50)) {
+            assert_eq!(seen.source, Source::Sockets);
+        }
+    }
+    assert_eq!(engine.running().collect::<Vec<_>>(), [Source::Sockets]);
+    assert_eq!(looks.load(Ordering::Relaxed), 1);
+    engine.replace(Source::Host, opener(&looks));
+    statuses_until(&mut engine, |source, _| source == Source::Host);
+    assert_eq!(looks.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn one_that_waits_for_its_new_start_is_replaced_once() {
+    let failing: Opener = Arc::new(|| {
+        Err(ObserveError::Absent {
+            what: "never there".to_owned(),
+        })
+    });
+    let mut engine = Engine::start_for_good(vec![(Source::Host, failing)]);
+    while engine.running().next().is_some() {
+        engine.wait(Span::from_millis(50));
+    }
+    let born = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&born);
+    engine.replace(
+        Source::Host,
+        Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(Hale))
+        }),
+    );
+    // Longer than the failed one would have waited.
+    let end = clock::instant() + restarts::FIRST * 2;
+    while clock::instant() < end {
+        engine.wait(Span::from_millis(50));
+    }
+    assert_eq!(born.load(Ordering::Relaxed), 1);
+}

@@ -252,6 +252,10 @@ pub struct QuotaFacts {
     pub overloading: Option<bool>,
     /// How long after the flows had gone quiet a new one was let through.
     pub hold_seconds: Option<f64>,
+    /// Flows went unanswered while many were opened, and new ones were answered when few were: what is limited is how many
+    /// begin in a second. `None` where that was not tried or could not be told.
+    #[serde(default)]
+    pub rate_limited: Option<bool>,
 }
 
 /// What a limit of the NAT in front counts together.

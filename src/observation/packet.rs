@@ -137,8 +137,28 @@ pub struct InitiationTally {
     pub if_index: Option<IfIndex>,
     /// To whom.
     pub destination: SocketAddr,
-    /// How many.
+    /// How many; where a sample of them was taken, an estimate.
     pub count: u64,
+    /// One in so many was taken, at the coarsest; 1 is all of them, and the count is exact.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub one_in: u32,
+    /// The estimate's variance: of `count` the sum of N × (N - 1) over the messages that were taken, one in N each.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variance: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_one(n: &u32) -> bool {
+    *n == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Bytes, in JSON as base64.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::observation::target::Target;
-use crate::time::Span;
+use crate::time::{Span, Timestamp, span_secs};
 
 /// Round-trip times in the order in which they were measured. Serialised as seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub struct PathSample {
     /// The HTTP status of the last answer.
     #[serde(default)]
     pub http_status: Option<u16>,
+    /// The certificate that a TLS server showed.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
     /// What the size search found, where it was asked for.
     #[serde(default)]
     pub mtu: Option<PathMtu>,
@@ -74,6 +77,7 @@ impl PathSample {
             stages: Vec::new(),
             failures: Vec::new(),
             http_status: None,
+            certificate: None,
             mtu: None,
             hops: Vec::new(),
             problems: Vec::new(),
@@ -95,6 +99,98 @@ pub struct PathPast {
     pub median: Rtts,
     /// The mean step from one round trip to the next; empty where there were fewer than two.
     pub jitter: Rtts,
+    /// What a history of many runs says; the fields above are empty then.
+    #[serde(default)]
+    pub usual: Option<Usual>,
+}
+
+/// What is usual for a target, by a history of its measurements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usual {
+    /// From the oldest of its points to now.
+    #[serde(with = "span_secs")]
+    pub over: Span,
+    /// Points with a round trip or a share of loss.
+    pub points: u32,
+    /// The median of the points' round trips and the value below which 95 % of them lie; empty where none was measured.
+    pub rtt: Rtts,
+    /// The median of the points' jitter; empty where none was measured.
+    pub jitter: Rtts,
+    /// The mean share of attempts lost.
+    pub loss: Option<f64>,
+}
+
+impl Usual {
+    /// The usual round trip.
+    pub fn median(&self) -> Option<Span> {
+        self.rtt.0.first().copied()
+    }
+
+    /// What it seldom exceeds.
+    pub fn p95(&self) -> Option<Span> {
+        self.rtt.0.get(1).copied()
+    }
+}
+
+/// The certificate of a TLS server. It is read and judged; nothing that is measured relies on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Whom it names (`CN=example.org`).
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Until when it is good, where that could be read.
+    pub not_after: Option<Timestamp>,
+    /// What a client with this host's roots makes of it.
+    pub verdict: CertificateVerdict,
+}
+
+/// What a client makes of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateVerdict {
+    /// It would be taken.
+    Trusted,
+    /// Its time is over.
+    Expired,
+    /// Its time has not begun: the server's, or this host's, clock may be wrong.
+    NotYetValid,
+    /// No root of this host has signed it, directly or through what the server sent along.
+    UnknownIssuer,
+    /// It is for other names.
+    OtherName,
+    /// Something else is wrong with it.
+    Refused(String),
+    /// It could not be judged, and why.
+    NotJudged(String),
+}
+
+impl CertificateVerdict {
+    /// In a word, for programs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::UnknownIssuer => "unknown-issuer",
+            Self::OtherName => "other-name",
+            Self::Refused(_) => "refused",
+            Self::NotJudged(_) => "not-judged",
+        }
+    }
+
+    /// In words, where there is something to say against it.
+    pub fn says(&self) -> Option<String> {
+        Some(match self {
+            Self::Trusted => return None,
+            Self::Expired => "certificate expired".to_owned(),
+            Self::NotYetValid => "certificate not valid yet (or a clock is wrong)".to_owned(),
+            Self::UnknownIssuer => "certificate of an issuer unknown here".to_owned(),
+            Self::OtherName => "certificate for another name".to_owned(),
+            Self::Refused(why) => format!("certificate refused: {why}"),
+            Self::NotJudged(why) => format!("certificate not judged: {why}"),
+        })
+    }
 }
 
 /// A Fly machine of the same organisation.
@@ -140,6 +236,8 @@ impl Stage {
 pub enum Failure {
     /// Nothing came back in time.
     Timeout,
+    /// The connection was there, and the answer of this stage did not come in time.
+    Silent(Stage),
     /// The target refused: a reset, or a port unreachable of its own. The way there and back is open.
     Refused,
     /// An ICMP error.
@@ -158,10 +256,36 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every [`Failure::cause`].
+    pub const CAUSES: [&'static str; 7] = [
+        "timeout",
+        "silent",
+        "refused",
+        "unreachable",
+        "cut",
+        "dns",
+        "local",
+    ];
+
+    /// Its kind in a word, without what came from outside.
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Silent(_) => "silent",
+            Self::Refused => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Cut(_) => "cut",
+            Self::Dns(_) => "dns",
+            Self::Local(_) => "local",
+        }
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         match self {
             Self::Timeout => "no answer".to_owned(),
+            Self::Silent(Stage::TlsHandshake) => "connected, and no TLS answer".to_owned(),
+            Self::Silent(_) => "connected, and no answer".to_owned(),
             Self::Refused => "refused".to_owned(),
             Self::Unreachable { says, .. } | Self::Cut(says) | Self::Local(says) => says.clone(),
             Self::Dns(code) => code.clone(),

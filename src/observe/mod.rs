@@ -15,6 +15,7 @@ pub mod dump_plan;
 pub mod executable;
 pub mod fly_toml;
 pub mod host;
+mod jitter;
 pub mod kernel_log;
 pub mod keys;
 pub mod nat;
@@ -50,6 +51,12 @@ pub trait Observer {
     /// A descriptor that becomes readable when there is something to see before the interval is over.
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// How long after a look its descriptor shall wake nobody. For a time in which so much comes that each look would find
+    /// one thing.
+    fn rest(&self) -> Span {
+        Span::ZERO
     }
 
     /// Looks once and emits what it saw. The status says how well it could see; cost is filled in for it.

@@ -271,9 +271,14 @@ impl Worker {
         };
         self.look(observer.as_mut(), false);
         let _ = self.events.send(Event::FirstLook(self.source));
+        let mut rested = clock::instant() + observer.rest();
         let mut next = clock::instant() + self.paced(observer.interval());
         loop {
-            let woken = self.wait(observer.wakeup(), next);
+            let woken = if clock::instant() < rested {
+                self.wait(None, rested.min(next))
+            } else {
+                self.wait(observer.wakeup(), next)
+            };
             let mut look = woken || clock::instant() >= next;
             let mut fully = false;
             loop {
@@ -289,6 +294,7 @@ impl Worker {
             }
             if look {
                 self.look(observer.as_mut(), fully);
+                rested = clock::instant() + observer.rest();
                 next = clock::instant() + self.paced(observer.interval());
             }
         }

@@ -12,6 +12,9 @@ pub const SILENT: usize = 12;
 /// Flows that must have been seen before a block is told.
 const FOR_A_BLOCK: usize = 16;
 
+/// One unanswered flow in so many is more than the loss of a path in use.
+const MISSING: u32 = 10;
+
 /// Where one flow was seen; `None` where it got no answer.
 pub type Seen = Option<SocketAddr>;
 
@@ -41,7 +44,28 @@ pub fn judge(flows: &[Seen], elsewhere: &[Seen]) -> QuotaFacts {
             (!there.is_empty() && !seen.is_empty()).then_some(false)
         },
         hold_seconds: None,
+        rate_limited: None,
     }
+}
+
+/// Whether it takes a second, slower look to tell what was met: a quota, a limit on how many flows begin in a second, or loss.
+pub fn doubtful(facts: &QuotaFacts) -> bool {
+    facts.quota.is_some() || (facts.tried - facts.answered.min(facts.tried)) * MISSING >= facts.tried.max(1)
+}
+
+/// What flows tell that were opened `slowly`, after a pause, while the first ones were still there. A NAT that is full lets
+/// none of them through; one that limits how many begin in a second lets them through.
+pub fn confirm(mut facts: QuotaFacts, slowly: &[Seen]) -> QuotaFacts {
+    let through = slowly.iter().flatten().count();
+    if facts.quota.is_some() {
+        if through > 0 {
+            facts.quota = None;
+        }
+        facts.rate_limited = (!slowly.is_empty()).then_some(through > 0);
+    } else if !slowly.is_empty() && through == slowly.len() {
+        facts.rate_limited = Some(true);
+    }
+    facts
 }
 
 /// The smallest aligned block of 2^n ports that holds all, where the ports fill at least half of it: then a block explains
@@ -84,6 +108,26 @@ mod tests {
             .collect();
         let facts = judge(&lossy, &[]);
         assert_eq!((facts.quota, facts.block), (None, None));
+    }
+
+    #[test]
+    fn what_gets_through_slowly_was_no_quota() {
+        let mut flows: Vec<Seen> = (0..20).map(|n| at(20_000 + n)).collect();
+        assert!(!doubtful(&judge(&flows, &[])));
+        flows.extend([None; SILENT]);
+        let full = judge(&flows, &[]);
+        assert!(doubtful(&full));
+        let kept = confirm(full.clone(), &[None; 4]);
+        assert_eq!((kept.quota, kept.rate_limited), (Some(20), Some(false)));
+        let slow = confirm(full, &[None, at(1), None, None]);
+        assert_eq!((slow.quota, slow.rate_limited), (None, Some(true)));
+        // Half of them unanswered, never many in a row: a limit where all get through slowly, else it may be loss.
+        let half: Vec<Seen> = (0..60).map(|n| if n % 2 == 0 { None } else { at(n) }).collect();
+        let half = judge(&half, &[]);
+        assert!(doubtful(&half));
+        assert_eq!(confirm(half.clone(), &[at(1), at(2)]).rate_limited, Some(true));
+        assert_eq!(confirm(half.clone(), &[at(1), None]).rate_limited, None);
+        assert_eq!(confirm(half, &[]).rate_limited, None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The largest packet that passes a path, by bisection.
 //!
-//! In: for each size that was tried whether it came back, was lost, or was called too big by an ICMP error. Out: the next
-//! size to try. A size is held to fail only after several losses in a row, since paths lose packets of any size. Pure.
+//! In: for each size that was tried whether it came back, was lost, or was called too big. Out: the next size to try. A size
+//! is held to fail only after several losses in a row, since paths lose packets of any size, and what the search ends
+//! with has failed twice as often, so that a burst of loss is not taken for a size. Pure.
 
 /// Losses in a row after which a size is held not to pass.
-const TRIES: u32 = 3;
+pub const TRIES: u32 = 3;
 
-/// The state of one search. Sizes are of whole IP packets.
+/// The state of one search, over sizes of whole packets.
 #[derive(Clone, Debug)]
 pub struct SizeSearch {
     /// Known or assumed to pass.
@@ -15,8 +16,12 @@ pub struct SizeSearch {
     proven: bool,
     /// Known not to pass.
     lost: Option<u32>,
+    /// Whether `lost` has failed a second time.
+    confirmed: bool,
     /// The largest that could.
     limit: u32,
+    /// Sizes between are multiples of this.
+    step: u32,
     told: Option<u32>,
     losses: u32,
 }
@@ -29,30 +34,42 @@ impl SizeSearch {
             passed: floor.min(limit),
             proven: false,
             lost: None,
+            confirmed: false,
             limit: limit.max(1),
+            step: 1,
             told: None,
             losses: 0,
         }
     }
 
-    /// The size to try now; `None` when the search is over.
+    /// Tries only multiples of `step` between the floor and the limit, where sizes between make no difference.
+    #[must_use]
+    pub fn in_steps_of(mut self, step: u32) -> Self {
+        self.step = step.max(1);
+        self
+    }
+
+    /// The size to try now, the same until something came of it; `None` when the search is over.
     pub fn next(&self) -> Option<u32> {
         if !self.proven {
             // Nothing is learnt from large packets before small ones are known to be answered.
             return (self.lost != Some(self.passed)).then_some(self.passed);
         }
-        match self.lost {
-            None if self.passed == self.limit => None,
+        let Some(lost) = self.lost else {
             // Most paths carry what the interface does.
-            None => Some(self.limit),
-            Some(lost) if lost <= self.passed + 1 => None,
-            Some(lost) => {
-                let middle = self.passed + (lost - self.passed) / 2;
-                // A router that names its MTU is believed as far as it goes: what it names is tried, and one more.
-                let told = self.told.filter(|told| *told >= self.passed && *told < lost);
-                Some(told.map_or(middle, |told| told.max(self.passed + 1)))
-            }
+            return (self.passed < self.limit).then_some(self.limit);
+        };
+        // Who names an MTU is believed as far as it goes: what it names is tried and, where every size counts, one more.
+        let least = self.passed + u32::from(self.step > 1);
+        if let Some(told) = self.told.filter(|told| *told >= least && *told < lost) {
+            let next = told.max(self.passed + 1);
+            return (next < lost).then_some(next);
         }
+        let middle = (self.passed + (lost - self.passed) / 2) / self.step * self.step;
+        if middle > self.passed && middle < lost {
+            return Some(middle);
+        }
+        (!self.confirmed && self.told.is_none()).then_some(lost)
     }
 
     /// A packet of `size` came back.
@@ -61,7 +78,7 @@ impl SizeSearch {
         self.proven = true;
         self.passed = self.passed.max(size);
         if self.lost.is_some_and(|lost| lost <= self.passed) {
-            self.lost = None;
+            (self.lost, self.confirmed) = (None, false);
         }
     }
 
@@ -75,15 +92,26 @@ impl SizeSearch {
 
     /// An ICMP error, or this host's own kernel, called `size` too big, and named an `mtu` (0 where it named none).
     pub fn too_big(&mut self, size: u32, mtu: u32) {
-        if mtu > 0 && mtu < size {
-            self.told = Some(self.told.map_or(mtu, |told| told.min(mtu)));
+        if mtu < size {
+            self.note(mtu);
         }
         self.fail(size);
     }
 
+    /// Somebody named an `mtu` (0 where it named none).
+    pub fn note(&mut self, mtu: u32) {
+        if mtu > 0 {
+            self.told = Some(self.told.map_or(mtu, |told| told.min(mtu)));
+        }
+    }
+
     fn fail(&mut self, size: u32) {
         self.losses = 0;
-        self.lost = Some(self.lost.map_or(size, |lost| lost.min(size)));
+        match self.lost {
+            Some(lost) if lost == size => self.confirmed = true,
+            Some(lost) if lost < size => {}
+            _ => (self.lost, self.confirmed) = (Some(size), false),
+        }
     }
 
     /// The largest size that came back; `None` where not even the smallest did.
@@ -96,7 +124,7 @@ impl SizeSearch {
         self.lost
     }
 
-    /// The smallest MTU that an ICMP error named.
+    /// The smallest MTU that was named.
     pub fn told(&self) -> Option<u32> {
         self.told
     }
@@ -147,6 +175,11 @@ mod tests {
             (s.largest(), s.smallest_lost(), s.told()),
             (Some(1420), Some(1421), Some(1420))
         );
+        // A word that names a size larger than what fails is no help, and no harm.
+        let mut s = SizeSearch::new(576, 1500);
+        s.passed(576);
+        s.too_big(1500, 1500);
+        assert_eq!(s.told(), None);
     }
 
     #[test]
@@ -156,7 +189,50 @@ mod tests {
         assert_eq!(s.largest(), None);
     }
 
+    #[test]
+    fn steps_are_kept_but_for_what_is_told_and_the_limit() {
+        let between = || SizeSearch::new(496, 1440).in_steps_of(16);
+        let mut s = between();
+        let sent = search(&mut s, 1340, false, 0);
+        assert_eq!(
+            (s.largest(), s.smallest_lost(), s.told()),
+            (Some(1328), Some(1344), None)
+        );
+        assert!(sent < 30, "{sent}");
+        let mut s = between();
+        assert_eq!(search(&mut s, 9000, false, 0), 2);
+        assert_eq!(s.largest(), Some(1440));
+        let mut s = between();
+        let sent = search(&mut s, 1341, true, 0);
+        assert_eq!(s.largest(), Some(1341));
+        assert!(sent <= 8, "{sent}");
+    }
+
+    #[test]
+    fn a_burst_of_loss_is_no_size() {
+        let mut s = SizeSearch::new(496, 1440).in_steps_of(16);
+        let mut sent = 0;
+        while let Some(size) = s.next() {
+            sent += 1;
+            // Five in a row are lost, whatever their size.
+            if (2..7).contains(&sent) {
+                s.lost(size)
+            } else {
+                s.passed(size)
+            }
+        }
+        assert_eq!((s.largest(), s.smallest_lost()), (Some(1440), None));
+    }
+
     proptest! {
+        #[test]
+        fn loss_does_not_move_the_step(limit in 496u32..1500, nth in 3u32..9) {
+            let mut s = SizeSearch::new(496, 1440).in_steps_of(16);
+            search(&mut s, limit, false, nth);
+            let expected = if limit >= 1440 { 1440 } else { limit / 16 * 16 };
+            prop_assert_eq!(s.largest(), Some(expected));
+        }
+
         #[test]
         fn the_exact_size_is_found_through_single_losses(mtu in 576_u32..=9000, says: bool, nth in prop_oneof![Just(0_u32), 3_u32..9]) {
             let mut s = SizeSearch::new(576, 9000);

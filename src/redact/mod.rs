@@ -146,8 +146,13 @@ impl Anonymiser {
                     *says = self.text(says);
                 }
                 Failure::Cut(says) | Failure::Local(says) => *says = self.text(says),
-                Failure::Dns(_) | Failure::Timeout | Failure::Refused => {}
+                Failure::Dns(_) | Failure::Timeout | Failure::Silent(_) | Failure::Refused => {}
             }
+        }
+        if let Some(certificate) = &mut sample.certificate {
+            // Whom it names is the target, in other words; who signed it tells of the network.
+            self.names.replace("certificate", &mut certificate.subject);
+            self.names.replace("issuer", &mut certificate.issuer);
         }
         for address in sample.hops.iter_mut().flat_map(|hop| &mut hop.addresses) {
             self.addresses.ip(address);

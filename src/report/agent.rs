@@ -2,6 +2,7 @@
 
 use crate::finding::Severity;
 use crate::observation::Source;
+use crate::observation::nat::Family;
 use crate::time::{Span, Timestamp};
 use crate::types::PublicKey;
 
@@ -61,6 +62,47 @@ pub struct Totals {
     pub connects: Option<Vec<(&'static str, u64)>>,
     /// Findings that began, by code and severity.
     pub findings: Vec<(&'static str, Severity, u64)>,
+    /// Attempts towards each measured target.
+    pub paths: Vec<PathTotals>,
+    /// Discoveries of the NAT in front; `None` where there was none.
+    pub nat: Option<NatTotals>,
+}
+
+/// Attempts towards one target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathTotals {
+    /// As it was named.
+    pub target: String,
+    /// How it is tried.
+    pub method: &'static str,
+    /// When it was last measured.
+    pub at: Timestamp,
+    /// Attempts made.
+    pub attempts: u64,
+    /// Attempts without a round trip, by [`crate::observation::path::Failure::CAUSES`].
+    pub failures: [u64; 6],
+}
+
+/// Discoveries of the NAT in front.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatTotals {
+    /// When the newest ended.
+    pub at: Timestamp,
+    /// How many.
+    pub discoveries: u64,
+    /// Changes of the external address, by family.
+    pub changes: Vec<(Family, u64)>,
+}
+
+/// Flows through the NAT in front beside what it allows, as the user says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetStats {
+    /// What the user says of it.
+    pub profile: String,
+    /// Flows that it allows at once in each group that it counts together.
+    pub limit: u32,
+    /// Flows in the fullest group.
+    pub fullest: u32,
 }
 
 /// How the history fares.
@@ -114,6 +156,8 @@ pub struct AgentStats {
     pub store: StoreStats,
     /// What has been counted.
     pub totals: Totals,
+    /// Use of the NAT in front; `None` where its limit is not known.
+    pub budget: Option<BudgetStats>,
     /// Destinations shown on their own; the rest is `other`.
     pub top_destinations: usize,
     /// Peers shown on their own; the rest is left out and counted.

@@ -72,6 +72,7 @@ pub fn add(report: &mut Report, world: &World, captures: Vec<CaptureRow>) {
     let counts = world.handshakes.messages();
     report.wireguard.messages = Some(MessageCounts {
         initiation: counts.initiations,
+        initiations_in: None,
         response: counts.responses,
         cookie_reply: counts.cookie_replies,
         data: Some(world.sessions.data),

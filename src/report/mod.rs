@@ -156,8 +156,11 @@ pub struct Wireguard {
 /// Messages seen on the wire by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageCounts {
-    /// Type 1.
+    /// Type 1, looked at one by one.
     pub initiation: u64,
+    /// Type 1 that came in, those included that were only counted, with the margin of error where a sample was taken;
+    /// `None` for captures.
+    pub initiations_in: Option<(u64, Option<u64>)>,
     /// Type 2.
     pub response: u64,
     /// Type 3.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::observation::path::{Failure, HopSample, PathMtu, Sibling, Stage};
+use crate::observation::path::{Certificate, Failure, HopSample, PathMtu, Sibling, Stage, Usual};
 use crate::time::Span;
 use crate::track::World;
 use crate::track::paths::{Path, Summary};
-use crate::track::stats::quantile;
+use crate::track::stats;
 
 /// A measured target.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ pub struct PathRow {
     pub failures: Vec<(String, u32)>,
     /// The HTTP status of the last answer.
     pub http_status: Option<u16>,
+    /// The certificate of a TLS server.
+    pub certificate: Option<Certificate>,
+    /// What history says is usual.
+    pub usual: Option<Usual>,
     /// What the size search found.
     pub mtu: Option<PathMtu>,
     /// Routers on the way.
@@ -46,11 +50,6 @@ pub(super) fn section(world: &World) -> Vec<PathRow> {
 
 fn row(path: &Path) -> PathRow {
     let sample = &path.sample;
-    let median = |rtts: &[Span]| {
-        let mut sorted = rtts.to_vec();
-        sorted.sort_unstable();
-        quantile(&sorted, 0.5)
-    };
     let mut failures: Vec<(String, u32)> = sample.failures.iter().map(|(f, n)| (words(f), *n)).collect();
     failures.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     PathRow {
@@ -63,10 +62,12 @@ fn row(path: &Path) -> PathRow {
         stages: sample
             .stages
             .iter()
-            .filter_map(|(stage, rtts)| Some((*stage, median(&rtts.0)?)))
+            .filter_map(|(stage, rtts)| Some((*stage, stats::median(&rtts.0)?)))
             .collect(),
         failures,
         http_status: sample.http_status,
+        certificate: sample.certificate.clone(),
+        usual: path.usual.clone(),
         mtu: sample.mtu,
         hops: sample.hops.clone(),
         problems: sample.problems.clone(),
@@ -77,15 +78,12 @@ fn row(path: &Path) -> PathRow {
 /// A failure in words.
 fn words(failure: &Failure) -> String {
     match failure {
-        Failure::Timeout => "no answer".to_owned(),
-        Failure::Refused => "refused".to_owned(),
         Failure::Unreachable {
             from: Some(from),
             says,
         } => format!("{says}, says {from}"),
-        Failure::Unreachable { from: None, says } => says.clone(),
         Failure::Cut(says) => format!("cut: {says}"),
-        Failure::Dns(code) => code.clone(),
         Failure::Local(says) => format!("not sent: {says}"),
+        other => other.words(),
     }
 }

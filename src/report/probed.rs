@@ -56,28 +56,49 @@ pub struct ProbeRow {
     pub keepalive_to_set: Option<u16>,
 }
 
-/// Adds what `world` knows of probes to `report`.
+/// Adds what `world` knows of probes to `report`, which is about them alone: where nothing was tried, nothing is known.
 pub fn add(report: &mut Report, world: &World) {
+    add_beside(report, world);
+    let tried = |probe: &Probe| !probe.attempts.is_empty() || probe.websocket.is_some();
+    if !world.probes.iter().any(tried) {
+        report.status = Status::Unknown;
+    }
+}
+
+/// Adds what `world` knows of probes to a report that is about more.
+pub fn add_beside(report: &mut Report, world: &World) {
     let mut handshakes = Vec::new();
     for probe in world.probes.iter() {
         let failing = report.findings.iter().any(|f| {
             f.severity == crate::finding::Severity::Critical
                 && matches!(&f.subject, Subject::Peer { public_key: Some(key), .. } if *key == probe.target.public_key)
         });
-        report.wireguard.peers.push(peer(probe, failing));
+        let row_of_it = report
+            .wireguard
+            .peers
+            .iter_mut()
+            .find(|p| p.public_key == probe.target.public_key);
+        match row_of_it {
+            // A device's peer is known better by its device.
+            Some(row) if row.rx_bytes.is_some() => {}
+            // A file names it, and no more was known.
+            Some(row) => {
+                let probed = peer(probe, failing);
+                let (keepalive, allowed_ips) = (row.keepalive, std::mem::take(&mut row.allowed_ips));
+                *row = PeerRow {
+                    keepalive: probed.keepalive.or(keepalive),
+                    allowed_ips,
+                    ..probed
+                };
+            }
+            None => report.wireguard.peers.push(peer(probe, failing)),
+        }
         report.wireguard.probes.push(row(probe));
         handshakes.extend(probe.attempts.iter().filter_map(|a| handshake(probe, a)));
     }
     handshakes.sort_by_key(|row: &HandshakeRow| (row.at, row.initiator));
     let surplus = handshakes.len().saturating_sub(HANDSHAKES_LISTED);
     handshakes.drain(..surplus);
-    if world
-        .probes
-        .iter()
-        .all(|probe| probe.attempts.is_empty() && probe.websocket.is_none())
-    {
-        report.status = Status::Unknown;
-    }
     report.wireguard.handshakes_left_out += surplus as u64;
     report.wireguard.handshakes.extend(handshakes);
     report.wireguard.peers_left_out += world.probes.left_out();

@@ -37,6 +37,7 @@ pub(super) fn section(world: &World, verdict: Verdict<'_>) -> Wireguard {
             let data = counts.data + counts.keepalives;
             MessageCounts {
                 initiation: counts.initiations,
+                initiations_in: Some(world.handshakes.inflow.total()),
                 response: counts.responses,
                 cookie_reply: counts.cookie_replies,
                 // A live capture leaves data out; only where some was seen was it looked for.
@@ -186,7 +187,9 @@ fn handshakes(world: &World) -> Vec<HandshakeRow> {
         .conversations()
         .flat_map(|c| {
             let attempts = c.ends().iter().flat_map(|end| end.attempts());
-            attempts.map(move |a| handshake(world, c, a))
+            // A probe's own are told with what it made of them.
+            let others = attempts.filter(|a| !world.probes.sent(a.initiator, a.responder));
+            others.map(move |a| handshake(world, c, a))
         })
         .collect();
     rows.sort_by_key(|row| row.at);

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::{Input, Rule};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::observation::Source;
+use crate::observation::nat::Family;
 
 /// What came of one evaluation.
 #[derive(Debug, Default)]
@@ -223,7 +226,19 @@ impl Causes {
 /// Whether `cause`, by its code a possible one, explains `symptom`. A mere possibility explains nothing: it must not
 /// hide what is certain.
 fn explains(cause: &Finding, symptom: &Finding) -> bool {
-    cause.confidence > Confidence::Possible && cause.subject.covers(&symptom.subject)
+    cause.confidence > Confidence::Possible
+        && cause.subject.covers(&symptom.subject)
+        && same_family(cause, symptom)
+}
+
+/// A cause that holds for one address family (`udp-blocked`) explains nothing that goes over the other.
+fn same_family(cause: &Finding, symptom: &Finding) -> bool {
+    let of = cause.evidence.get("family").and_then(Value::as_str);
+    let goes_over = symptom.subject.endpoint().map(|ip| Family::of(ip).name());
+    match (of, goes_over) {
+        (Some(of), Some(over)) => of == over,
+        _ => true,
+    }
 }
 
 /// Makes a cause as bad as the worst that it explains: what is folded beneath it must not lower the verdict.

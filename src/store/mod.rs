@@ -6,6 +6,7 @@
 //! need no lock.
 
 mod file;
+pub mod paths;
 pub mod query;
 mod retain;
 mod schema;

@@ -43,6 +43,11 @@ impl Step {
         seconds(self.every)
     }
 
+    /// How long its points are kept.
+    pub const fn keep(self) -> Span {
+        self.keep
+    }
+
     /// The point that `at` belongs to, in seconds since 1970.
     pub fn floor(self, at: Timestamp) -> i64 {
         let second = at.as_nanos().div_euclid(1_000_000_000);

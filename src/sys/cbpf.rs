@@ -7,7 +7,7 @@
 use libc::{
     BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP,
     BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_LEN, BPF_LSH, BPF_MISC, BPF_MSH, BPF_RET, BPF_SUB, BPF_TAX, BPF_W,
-    BPF_X, SKF_AD_OFF, SKF_AD_PROTOCOL,
+    BPF_X, SKF_AD_OFF, SKF_AD_PKTTYPE, SKF_AD_PROTOCOL, SKF_AD_RANDOM,
 };
 
 /// `BPF_MAXINSNS`: what the kernel takes at most.
@@ -91,6 +91,22 @@ impl Assembler {
         self.plain(
             BPF_LD | BPF_W | BPF_ABS,
             (SKF_AD_OFF + SKF_AD_PROTOCOL).cast_unsigned(),
+        );
+    }
+
+    /// A = which way the packet goes (`skb->pkt_type`): `PACKET_OUTGOING` for what leaves, others for what comes in.
+    pub fn load_packet_type(&mut self) {
+        self.plain(
+            BPF_LD | BPF_W | BPF_ABS,
+            (SKF_AD_OFF + SKF_AD_PKTTYPE).cast_unsigned(),
+        );
+    }
+
+    /// A = 32 random bits, new ones each time.
+    pub fn load_random(&mut self) {
+        self.plain(
+            BPF_LD | BPF_W | BPF_ABS,
+            (SKF_AD_OFF + SKF_AD_RANDOM).cast_unsigned(),
         );
     }
 
@@ -251,8 +267,34 @@ impl Assembler {
 pub(crate) mod machine {
     use super::*;
 
+    /// What the kernel knows of a packet beside its bytes.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Beside {
+        /// Its EtherType.
+        pub protocol: u16,
+        /// `skb->pkt_type`.
+        pub packet_type: u8,
+        /// What a load of random bits gives.
+        pub random: u32,
+    }
+
     /// Runs `program` on `packet` whose EtherType is `protocol`; the bytes to hand out, 0 for none.
     pub fn run(program: &[Instruction], protocol: u16, packet: &[u8]) -> u32 {
+        let beside = Beside {
+            protocol,
+            ..Beside::default()
+        };
+        run_beside(program, beside, packet)
+    }
+
+    /// The same, with all that a program can ask for.
+    pub fn run_beside(program: &[Instruction], beside: Beside, packet: &[u8]) -> u32 {
+        let ancillary = |k: u32| match k.wrapping_sub(SKF_AD_OFF.cast_unsigned()).cast_signed() {
+            SKF_AD_PROTOCOL => Some(u32::from(beside.protocol)),
+            SKF_AD_PKTTYPE => Some(u32::from(beside.packet_type)),
+            SKF_AD_RANDOM => Some(beside.random),
+            _ => None,
+        };
         let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
         loop {
             let Instruction { code, jt, jf, k } = program[at];
@@ -274,10 +316,7 @@ pub(crate) mod machine {
             match code & 0x07 {
                 BPF_LD => {
                     let value = match code & 0xe0 {
-                        BPF_ABS if k == (SKF_AD_OFF + SKF_AD_PROTOCOL).cast_unsigned() => {
-                            Some(protocol.into())
-                        }
-                        BPF_ABS => load(k, size),
+                        BPF_ABS => ancillary(k).or_else(|| load(k, size)),
                         BPF_IND => x.checked_add(k).and_then(|at| load(at, size)),
                         BPF_LEN => u32::try_from(packet.len()).ok(),
                         mode => panic!("load mode {mode:#x}"),

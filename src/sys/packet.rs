@@ -77,6 +77,8 @@ pub struct PacketSocket {
     socket: Socket,
     buffer: Box<[u8]>,
     counts: Counts,
+    /// Packets that were handed out.
+    received: u64,
 }
 
 impl PacketSocket {
@@ -108,6 +110,7 @@ impl PacketSocket {
             socket,
             buffer: vec![0; SNAP].into_boxed_slice(),
             counts: Counts::default(),
+            received: 0,
         })
     }
 
@@ -134,7 +137,8 @@ impl PacketSocket {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
+        // How wide this is differs between C libraries.
+        message.msg_controllen = size_of_val(&control) as _;
         let length = loop {
             // SAFETY: name, part and control point to live buffers of the lengths given, which nothing else uses
             // during the call.
@@ -147,6 +151,7 @@ impl PacketSocket {
                 Err(error) => return Err(error.into()),
             }
         };
+        self.received += 1;
         // SAFETY: the kernel has filled `message` and the control buffer that it points to, and both still live.
         let at = unsafe { timestamp(&message) };
         Ok(Some(Received {
@@ -159,6 +164,16 @@ impl PacketSocket {
             },
             if_index: IfIndex(u32::try_from(address.sll_ifindex).unwrap_or(0)),
         }))
+    }
+
+    /// How many packets passed the filter and wait to be received. Asked right after [`PacketSocket::set_filter`] it says
+    /// how many of the next ones passed the old filter, but for those that pass between the two calls.
+    pub fn waiting(&mut self) -> io::Result<u64> {
+        let counts = self.counts()?;
+        Ok(counts
+            .passed
+            .saturating_sub(counts.dropped)
+            .saturating_sub(self.received))
     }
 
     /// How many packets passed and how many of these were lost, since the socket was opened.
@@ -207,8 +222,9 @@ unsafe fn timestamp(message: &libc::msghdr) -> Option<Timestamp> {
         let header = unsafe { &*next };
         // SAFETY: `CMSG_LEN` only computes.
         let whole = unsafe { libc::CMSG_LEN(size::<libc::timespec>()) } as usize;
+        let length: usize = header.cmsg_len as _;
         if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
-            && header.cmsg_len >= whole
+            && length >= whole
         {
             // SAFETY: the length says that a whole timespec follows; it may be unaligned.
             let time = unsafe { libc::CMSG_DATA(next).cast::<libc::timespec>().read_unaligned() };

@@ -27,7 +27,7 @@ pub mod tunnels;
 use crate::observation::fly::FlyNet;
 use crate::observation::fly_toml::FlyTomlFacts;
 use crate::observation::packet::Sampling;
-use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
+use crate::observation::{Body, Observation, Request, Source, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
 
 /// Everything known about the host.
@@ -165,6 +165,20 @@ impl World {
         }
     }
 
+    /// Forgets what `source` told of what lies beyond this host, and that it was asked.
+    pub fn forget(&mut self, source: Source) {
+        match source {
+            Source::Paths => (self.paths, self.fly_net) = (paths::PathState::default(), None),
+            Source::Nat => self.nat.forget_discoveries(),
+            Source::Config => {
+                self.nat.forget_budget();
+                self.tunnels.apply_configured(self.now, &[]);
+            }
+            _ => {}
+        }
+        self.sources.forget(source);
+    }
+
     /// Whose the connections of a destination are, where known. Most of the live sockets tell it where live ones are the
     /// most; else who opened them does, for a TIME_WAIT has no owner.
     pub fn owner(&self, key: &sockets::Key, history: &sockets::History) -> Option<processes::Owner> {
@@ -239,7 +253,7 @@ mod tests {
     use super::*;
     use crate::observation::device::{DeviceSnapshot, Implementation, PeerSnapshot};
     use crate::observation::host::{Route, RouteTables};
-    use crate::observation::{Source, SourceState, SourceStatus};
+    use crate::observation::{SourceState, SourceStatus};
     use crate::types::{IfIndex, PublicKey};
 
     fn world() -> World {

@@ -68,6 +68,19 @@ impl NatState {
         self.newest = Some((at, facts.clone()));
     }
 
+    /// Forgets every discovery.
+    pub fn forget_discoveries(&mut self) {
+        *self = Self {
+            budget: self.budget.take(),
+            ..Self::default()
+        };
+    }
+
+    /// Forgets what the user said of it.
+    pub fn forget_budget(&mut self) {
+        self.budget = None;
+    }
+
     /// Takes in what the user says of it.
     pub fn apply_budget(&mut self, budget: &Budget) {
         self.budget = Some(budget.clone());
@@ -86,6 +99,11 @@ impl NatState {
     /// Changes of the external address, oldest first.
     pub fn changes(&self) -> impl DoubleEndedIterator<Item = &Change> {
         self.changes.iter()
+    }
+
+    /// All changes, those that were forgotten too.
+    pub fn changes_total(&self) -> u64 {
+        self.changes.len() as u64 + self.changes_left_out
     }
 
     /// Changes that were forgotten for want of room.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::stats;
-use crate::observation::path::{Failure, PathPast, PathSample};
+use crate::observation::path::{Failure, PathPast, PathSample, Stage, Usual};
 use crate::time::{Span, Timestamp};
 
 /// Targets that are followed.
@@ -34,6 +34,24 @@ pub struct Path {
     pub now: Summary,
     /// Summaries of earlier samples, oldest first.
     pub past: VecDeque<Summary>,
+    /// What a history says is usual.
+    pub usual: Option<Usual>,
+}
+
+impl Path {
+    /// Whether anything came back from the target, be it only the answer to a SYN.
+    pub fn reached(&self) -> bool {
+        self.now.answered > 0 || self.stage(Stage::Connect).is_some_and(|spans| !spans.is_empty())
+    }
+
+    /// How long this part of the attempts took, each time.
+    pub fn stage(&self, which: Stage) -> Option<&[Span]> {
+        let stages = &self.sample.stages;
+        stages
+            .iter()
+            .find(|(s, _)| *s == which)
+            .map(|(_, spans)| spans.0.as_slice())
+    }
 }
 
 /// What a sample comes down to.
@@ -71,7 +89,12 @@ impl Summary {
             sent: sample.sent,
             answered: answered
                 + failed(|f| matches!(f, Failure::Refused | Failure::Dns(_) | Failure::Cut(_))),
-            lost: failed(|f| matches!(f, Failure::Timeout | Failure::Unreachable { .. })),
+            lost: failed(|f| {
+                matches!(
+                    f,
+                    Failure::Timeout | Failure::Silent(_) | Failure::Unreachable { .. }
+                )
+            }),
             min: sorted.first().copied(),
             median: stats::quantile(&sorted, 0.5),
             p95: stats::quantile(&sorted, 0.95),
@@ -116,6 +139,7 @@ impl PathState {
             sample: sample.clone(),
             now,
             past: VecDeque::new(),
+            usual: None,
         });
     }
 
@@ -136,6 +160,7 @@ impl PathState {
             .find(|path| path.sample.target == past.target)
         {
             path.now = summary;
+            path.usual.clone_from(&past.usual);
         }
     }
 
@@ -205,11 +230,48 @@ mod tests {
             lost: 0,
             median: Rtts(vec![Span::from_millis(5)]),
             jitter: Rtts(Vec::new()),
+            usual: None,
         };
         state.apply_past(Timestamp::from_secs(1), &past);
         assert_eq!(state.iter().count(), 0, "what was not measured now is no path");
         state.apply(Timestamp::from_secs(2), &sample("a", &[50], &[]));
         let path = state.iter().next().unwrap();
         assert_eq!(path.past.front().unwrap().median, Some(Span::from_millis(5)));
+    }
+
+    #[test]
+    fn a_history_is_no_sample_and_stays() {
+        let mut state = PathState::default();
+        let usual = Usual {
+            over: Span::from_secs(86_400),
+            points: 1440,
+            rtt: Rtts(vec![Span::from_millis(12), Span::from_millis(15)]),
+            jitter: Rtts(Vec::new()),
+            loss: Some(0.0),
+        };
+        let past = PathPast {
+            target: "a".parse().unwrap(),
+            sent: 0,
+            lost: 0,
+            median: Rtts(Vec::new()),
+            jitter: Rtts(Vec::new()),
+            usual: Some(usual.clone()),
+        };
+        state.apply_past(Timestamp::from_secs(1), &past);
+        for n in 2..4 {
+            state.apply(Timestamp::from_secs(n), &sample("a", &[50], &[]));
+        }
+        let path = state.iter().next().unwrap();
+        assert_eq!((path.past.len(), &path.usual), (1, &Some(usual)));
+    }
+
+    #[test]
+    fn silence_after_the_handshake_is_lost_and_reached() {
+        let mut silent = sample("tls:a:1", &[], &[(Failure::Silent(Stage::TlsHandshake), 3)]);
+        silent.stages = vec![(Stage::Connect, Rtts(vec![Span::from_millis(1); 3]))];
+        let mut state = PathState::default();
+        state.apply(Timestamp::from_secs(1), &silent);
+        let path = state.iter().next().unwrap();
+        assert_eq!((path.now.lost, path.now.answered, path.reached()), (3, 0, true));
     }
 }

@@ -3,6 +3,7 @@
 //! In: [`ProbeFact`]s. Out: one [`Probe`] a target. Bounded: [`MAX_TARGETS`] targets, [`MAX_ATTEMPTS`] attempts each.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::observation::probe::{
     Attempt, Fact, Inner, Lifetime, Mtu, Outcome, ProbeFact, Skipped, Stray, StrayKind, Target, Websocket,
@@ -86,6 +87,14 @@ impl Probes {
     /// Every target, in the order in which they were named.
     pub fn iter(&self) -> impl Iterator<Item = &Probe> {
         self.by_target.values()
+    }
+
+    /// Whether what goes from `from` to `to` is a probe's own: a port of ours towards a target.
+    pub fn sent(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.iter().any(|probe| {
+            let is_port = |local: SocketAddr| local.port() == from.port();
+            probe.target.address == Some(to) && probe.attempts.iter().filter_map(|a| a.local).any(is_port)
+        })
     }
 
     /// Whether anything was asked for.

@@ -55,6 +55,12 @@ impl Sources {
         }
     }
 
+    /// Forgets `source`, as if it had never been started.
+    pub fn forget(&mut self, source: Source) {
+        self.by_source.remove(&source);
+        self.told.remove(&source);
+    }
+
     /// The status of `source`; `None` where it was never started.
     pub fn get(&self, source: Source) -> Option<&SourceStatus> {
         self.by_source.get(&source).map(|(_, s)| s)

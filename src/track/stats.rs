@@ -31,6 +31,13 @@ pub fn quantile(sorted: &[Span], q: f64) -> Option<Span> {
     sorted.get(rank).copied()
 }
 
+/// The middle of spans in any order; `None` of none.
+pub fn median(spans: &[Span]) -> Option<Span> {
+    let mut sorted = spans.to_vec();
+    sorted.sort_unstable();
+    quantile(&sorted, 0.5)
+}
+
 /// How much one sample differs from the one before it, on average (the difference that RFC 3550, section 6.4.1,
 /// smooths); `None` of fewer than two.
 pub fn jitter(samples: &[Span]) -> Option<Span> {

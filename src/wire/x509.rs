@@ -1,7 +1,9 @@
 //! Whom a certificate names and who signed it (RFC 5280, section 4.1; DER as X.690 has it).
 //!
-//! In: a certificate. Out: two names for people, such as `CN=*.fly.dev, O=Fly`. Nothing is verified: it is shown so that
-//! somebody sees who answered in a server's place.
+//! In: a certificate. Out: two names for people, such as `CN=*.fly.dev, O=Fly`, and when it ends. Nothing is verified: it is
+//! shown so that somebody sees who answered in a server's place.
+
+use crate::time::Timestamp;
 
 /// Attributes that are shown, by the last byte of their identifier 2.5.4.x.
 const ATTRIBUTES: [(u8, &str); 3] = [(3, "CN"), (10, "O"), (11, "OU")];
@@ -13,20 +15,55 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OID: u8 = 0x06;
 const VERSION: u8 = 0xa0;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 
 /// The names of the subject and of the issuer; `None` where it is no certificate.
 pub fn names(certificate: &[u8]) -> Option<(String, String)> {
+    let (issuer, rest) = element(issuer_on(certificate)?, SEQUENCE)?;
+    // The validity stands between.
+    let (subject, _) = element(skip(rest)?, SEQUENCE)?;
+    Some((name(subject), name(issuer)))
+}
+
+/// Until when it is good (RFC 5280, section 4.1.2.5); `None` where it is no certificate or has no such time.
+pub fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    let (validity, _) = element(skip(issuer_on(certificate)?)?, SEQUENCE)?;
+    let (tag, digits, _) = read(skip(validity)?)?;
+    let text = std::str::from_utf8(digits).ok()?;
+    let (year, rest) = match tag {
+        // Two digits: 50 and above are of the last century.
+        UTC_TIME => {
+            let (year, rest) = text.split_at_checked(2)?;
+            let year: u16 = year.parse().ok()?;
+            (if year >= 50 { 1900 + year } else { 2000 + year }, rest)
+        }
+        GENERALIZED_TIME => {
+            let (year, rest) = text.split_at_checked(4)?;
+            (year.parse().ok()?, rest)
+        }
+        _ => return None,
+    };
+    let pair = |at: usize| rest.get(at..at + 2);
+    let text = format!(
+        "{year:04}-{}-{}T{}:{}:{}Z",
+        pair(0)?,
+        pair(2)?,
+        pair(4)?,
+        pair(6)?,
+        pair(8)?
+    );
+    text.parse().ok()
+}
+
+/// A certificate's fields from the issuer on; the version, the serial number and the algorithm come first.
+fn issuer_on(certificate: &[u8]) -> Option<&[u8]> {
     let (body, _) = element(certificate, SEQUENCE)?;
     let (mut to_be_signed, _) = element(body, SEQUENCE)?;
     if to_be_signed.first() == Some(&VERSION) {
         to_be_signed = skip(to_be_signed)?;
     }
-    // The serial number and the algorithm come first.
-    let rest = skip(skip(to_be_signed)?)?;
-    let (issuer, rest) = element(rest, SEQUENCE)?;
-    // The validity stands between.
-    let (subject, _) = element(skip(rest)?, SEQUENCE)?;
-    Some((name(subject), name(issuer)))
+    skip(skip(to_be_signed)?)
 }
 
 /// The parts of a name that are shown.
@@ -111,6 +148,36 @@ mod tests {
             SET,
             &[&der(SEQUENCE, &[&identifier, &der(0x0c, &[text.as_bytes()])])],
         )
+    }
+
+    #[test]
+    fn the_end_is_read_in_both_forms() {
+        let ending = |tag: u8, text: &str| {
+            let time = der(tag, &[text.as_bytes()]);
+            let validity = der(SEQUENCE, &[&der(UTC_TIME, &[b"200101000000Z"]), &time]);
+            let name = der(SEQUENCE, &[&rdn(3, "a")]);
+            let tbs = der(
+                SEQUENCE,
+                &[&[2, 1, 9], &der(SEQUENCE, &[]), &name, &validity, &name],
+            );
+            not_after(&der(SEQUENCE, &[&tbs])).map(|at| at.to_string())
+        };
+        let told = |text: &str| Some(text.parse::<Timestamp>().unwrap().to_string());
+        assert_eq!(ending(UTC_TIME, "200301120500Z"), told("2020-03-01T12:05:00Z"));
+        assert_eq!(ending(UTC_TIME, "991231235959Z"), told("1999-12-31T23:59:59Z"));
+        assert_eq!(
+            ending(GENERALIZED_TIME, "20511231235959Z"),
+            told("2051-12-31T23:59:59Z")
+        );
+        for (tag, text) in [
+            (UTC_TIME, "201301000000Z"),
+            (UTC_TIME, "2001"),
+            (UTC_TIME, "é0301120500Z"),
+            (GENERALIZED_TIME, ""),
+            (0x0c, "200301120500Z"),
+        ] {
+            assert_eq!(ending(tag, text), None, "{text}");
+        }
     }
 
     #[test]

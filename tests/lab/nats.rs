@@ -47,6 +47,20 @@ pub fn pool(persistent: bool) -> String {
     ))
 }
 
+/// Masquerading with flags: `persistent`, `random`, `fully-random`, or several with commas.
+pub fn masquerade(flags: &str) -> String {
+    table(&format!(
+        "chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" masquerade {flags}; }}"
+    ))
+}
+
+/// STUN requests to the lab's server are led to an application-level gateway at this port of the router itself.
+pub fn through_alg(port: u16) -> String {
+    table(&format!(
+        "chain pre {{ type nat hook prerouting priority dstnat; iifname \"lan0\" udp dport 3478 redirect to :{port}; }}\n{POST}"
+    ))
+}
+
 /// A firewall that drops UDP in both directions, with NAT.
 pub fn udp_dropped() -> String {
     table(&format!(

@@ -63,6 +63,25 @@ impl Lab {
         self.json(command)
     }
 
+    /// `wgnat doctor` at the client, which tries one peer by options.
+    #[track_caller]
+    pub fn doctor_probing(&self, peer: &str, at: SocketAddr, key: &ProbeKey, extra: &[&str]) -> Doctor {
+        let mut command = self.wgnat(self.client());
+        command
+            .args([
+                "doctor",
+                "--json",
+                "--peer-public-key",
+                peer,
+                "--endpoint",
+                &at.to_string(),
+            ])
+            .arg("--private-key-file")
+            .arg(&key.file)
+            .args(extra);
+        self.json(command)
+    }
+
     /// Probes the lab's server.
     #[track_caller]
     pub fn probe_server(&self, tunnel: &Tunnel, key: &ProbeKey, extra: &[&str]) -> Doctor {

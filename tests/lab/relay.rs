@@ -4,7 +4,7 @@ use super::Namespace;
 use super::udp::readable_before;
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +21,35 @@ impl UdpRelay {
     /// Starts it in `ns`, usually the router. The n-th datagram of each direction waits `delays[n % len]`.
     #[track_caller]
     pub fn start(ns: &Namespace, at: SocketAddr, target: SocketAddr, delays: &[Duration]) -> Self {
+        Self::begin(ns, at, target, delays, |_| ())
+    }
+
+    /// An application-level gateway: it writes `inside` wherever an answer has the four bytes of `outside`, as those do that
+    /// know no protocol and look for addresses in payloads.
+    #[track_caller]
+    pub fn rewriting(
+        ns: &Namespace,
+        at: SocketAddr,
+        target: SocketAddr,
+        outside: Ipv4Addr,
+        inside: Ipv4Addr,
+    ) -> Self {
+        Self::begin(ns, at, target, &[Duration::ZERO], move |answer: &mut [u8]| {
+            while let Some(found) = answer.windows(4).position(|w| w == outside.octets()) {
+                answer[found..found + 4].copy_from_slice(&inside.octets());
+            }
+        })
+    }
+
+    #[track_caller]
+    fn begin(
+        ns: &Namespace,
+        at: SocketAddr,
+        target: SocketAddr,
+        delays: &[Duration],
+        rewrite: impl Fn(&mut [u8]) + Send + Sync + 'static,
+    ) -> Self {
+        let rewrite: Rewrite = Arc::new(rewrite);
         assert!(!delays.is_empty(), "a relay needs a delay");
         let socket = ns
             .run(|| UdpSocket::bind(at))
@@ -29,7 +58,7 @@ impl UdpRelay {
         let (stopped, stop) = io::pipe().expect("a pipe can be made");
         let delays = delays.to_vec();
         // The thread lives in the namespace, for it opens a socket for each client.
-        let thread = ns.spawn(move || relay(&Arc::new(socket), target, &delays, &stopped));
+        let thread = ns.spawn(move || relay(&Arc::new(socket), target, &delays, &rewrite, &stopped));
         Self {
             at,
             stop: Some(stop),
@@ -52,7 +81,16 @@ impl Drop for UdpRelay {
     }
 }
 
-fn relay(front: &Arc<UdpSocket>, target: SocketAddr, delays: &[Duration], stopped: &io::PipeReader) {
+/// What is done to each answer.
+type Rewrite = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+fn relay(
+    front: &Arc<UdpSocket>,
+    target: SocketAddr,
+    delays: &[Duration],
+    rewrite: &Rewrite,
+    stopped: &io::PipeReader,
+) {
     let mut backs: HashMap<SocketAddr, (Arc<UdpSocket>, io::PipeWriter)> = HashMap::new();
     let mut buffer = vec![0; 65536];
     let mut number = 0;
@@ -66,7 +104,8 @@ fn relay(front: &Arc<UdpSocket>, target: SocketAddr, delays: &[Duration], stoppe
             socket.connect(target).expect("there is a route");
             let (ended, end) = io::pipe().expect("a pipe can be made");
             let (from, to, delays) = (Arc::clone(&socket), Arc::clone(front), delays.to_vec());
-            std::thread::spawn(move || back_to(client, &from, &to, &delays, &ended));
+            let rewrite = Arc::clone(rewrite);
+            std::thread::spawn(move || back_to(client, &from, &to, &delays, &rewrite, &ended));
             (socket, end)
         });
         let (back, datagram) = (Arc::clone(back), buffer[..length].to_vec());
@@ -81,6 +120,7 @@ fn back_to(
     from: &UdpSocket,
     to: &Arc<UdpSocket>,
     delays: &[Duration],
+    rewrite: &Rewrite,
     ended: &io::PipeReader,
 ) {
     let mut buffer = vec![0; 65536];
@@ -89,7 +129,8 @@ fn back_to(
         let Ok(length) = from.recv(&mut buffer) else {
             continue;
         };
-        let (to, datagram) = (Arc::clone(to), buffer[..length].to_vec());
+        let (to, mut datagram) = (Arc::clone(to), buffer[..length].to_vec());
+        rewrite(&mut datagram);
         after(delays[number % delays.len()], move || {
             to.send_to(&datagram, client)
         });

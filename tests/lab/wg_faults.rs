@@ -99,12 +99,16 @@ pub fn flood(lab: &Lab, server: &WgDevice, count: usize) {
 
 /// [`flood`], from any host.
 pub fn flood_from(from: &Namespace, lab: &Lab, server: &WgDevice, count: usize) {
-    let initiation = initiation(&Keys::generate(), server.keys.public());
+    let at = SocketAddr::new(lab.server_ip(), tunnel::PORT);
+    flood_at(from, at, server.keys.public(), count);
+}
+
+/// [`flood`], of whoever is at `at` and holds that public key.
+pub fn flood_at(from: &Namespace, at: SocketAddr, public: &str, count: usize) {
+    let initiation = initiation(&Keys::generate(), public);
     from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
-        socket
-            .connect(SocketAddr::new(lab.server_ip(), tunnel::PORT))
-            .expect("there is a route");
+        socket.connect(at).expect("there is a route");
         for _ in 0..count {
             let _ = socket.send(&initiation);
         }

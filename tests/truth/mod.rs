@@ -9,12 +9,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod cases;
+pub mod everywhere;
 pub mod found;
 pub mod look;
 pub mod repeat;
 pub mod scenario;
 pub mod verdict;
 
+pub use everywhere::{Everywhere, Seen};
 pub use found::Found;
 pub use look::{Look, Running};
 pub use repeat::Repeat;

@@ -1,8 +1,9 @@
 //! Which files may be opened: Landlock.
 //!
 //! `/proc` and `/sys` for reading, the directories of the configuration, the history's directory for writing, what a
-//! resolver needs. Of `/run` the names alone, so that a WireGuard daemon that starts later is found. Nothing may be
-//! executed; no TCP connection may be begun but to a name server, and no port be bound (ours is bound already).
+//! resolver needs where names are resolved. Of `/run` the names alone, so that a WireGuard daemon that starts later is found.
+//! Nothing may be executed; no TCP connection may be begun but by an observer that is to ask others, to the ports that its
+//! configuration names, and no port be bound (ours is bound already).
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use landlock::{
     PathFd, Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, make_bitflags,
 };
 
-use super::Wanted;
+use super::{Reach, Wanted};
 use crate::observation::Source;
 
 /// What a resolver reads.
@@ -27,6 +28,9 @@ const RESOLVER: [&str; 8] = [
     "/lib64",
 ];
 
+/// Answers that do not fit a datagram are asked for again by TCP (RFC 7766).
+const DNS: u16 = 53;
+
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 const WRITE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | MakeReg | RemoveFile | Truncate});
@@ -35,8 +39,8 @@ const WRITE: BitFlags<AccessFs> =
 pub struct Files(RulesetCreated);
 
 impl Files {
-    /// Errors where this kernel has no Landlock.
-    pub fn new(wanted: &Wanted) -> anyhow::Result<Self> {
+    /// For whoever is to reach `reach` beyond this host. Errors where this kernel has no Landlock.
+    pub fn new(wanted: &Wanted, reach: &Reach) -> anyhow::Result<Self> {
         let handled = AccessFs::from_all(ABI::V5);
         // The first version must be there; what later ones add is taken where it is.
         let mut rules = Ruleset::default()
@@ -72,17 +76,21 @@ impl Files {
         if let Some(place) = &wanted.write {
             rules = allow(rules, place, WRITE)?;
         }
-        if wanted.resolve {
+        for port in &reach.ports {
+            rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
+        if reach.resolve {
             for place in RESOLVER {
                 rules = allow(rules, place.as_ref(), READ)?;
             }
-            rules = rules.add_rule(NetPort::new(53, AccessNet::ConnectTcp))?;
+            rules = rules.add_rule(NetPort::new(DNS, AccessNet::ConnectTcp))?;
         }
         Ok(Self(rules))
     }
 
     /// Confines the calling thread.
     pub fn apply(&self) -> anyhow::Result<()> {
+        // The clone is the same rules to the kernel: none may be added to it for one thread.
         let rules = self.0.try_clone().context("Landlock's rules")?;
         let status = rules.restrict_self().context("Landlock")?;
         if status.ruleset == RulesetStatus::NotEnforced {

@@ -10,6 +10,7 @@ mod calls;
 mod files;
 mod needs;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -47,7 +48,16 @@ pub struct Wanted {
     pub read: Vec<PathBuf>,
     /// The history's directory.
     pub write: Option<PathBuf>,
-    /// Whether names are resolved.
+    /// What observers are to reach beyond this host; whoever is not named reaches nothing.
+    pub reach: BTreeMap<Source, Reach>,
+}
+
+/// What an observer is to reach by TCP. Landlock knows ports, not addresses; it has no say over UDP and ICMP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// To these ports.
+    pub ports: Vec<u16>,
+    /// Names, by the system's resolver.
     pub resolve: bool,
 }
 
@@ -94,7 +104,7 @@ impl Confinement {
                 .missing
                 .push(format!("core dumps are not off: {error:#}"));
         }
-        let files = files::Files::new(&confinement.wanted);
+        let files = files::Files::new(&confinement.wanted, &Reach::default());
         confinement.files = confinement.note("landlock", files).map(Arc::new);
         let calls = calls::Calls::new(&confinement.wanted).and_then(|calls| {
             calls.apply_to_all()?;
@@ -155,12 +165,24 @@ impl Confinement {
         if let Some(files) = &self.files
             && !needs::looks_into_processes(role)
         {
-            files.apply()?;
+            let reach = match role {
+                Role::Observer(source) => self.wanted.reach.get(&source),
+                Role::Http | Role::Store => None,
+            };
+            match reach.filter(|reach| **reach != Reach::default()) {
+                Some(reach) => files::Files::new(&self.wanted, reach)?.apply()?,
+                None => files.apply()?,
+            }
         }
         if let Some(calls) = &self.calls {
             calls.apply(role)?;
         }
         Ok(())
+    }
+
+    /// What the observer of `source` is to reach from its next start on.
+    pub fn set_reach(&mut self, source: Source, reach: Reach) {
+        self.wanted.reach.insert(source, reach);
     }
 
     /// Observers that confine themselves before they open anything, at each start.

@@ -14,8 +14,8 @@ pub const fn capabilities(source: Source, other_user: bool, bpf: bool) -> &'stat
         Source::WireguardNetlink | Source::Conntrack | Source::NatRules => &["CAP_NET_ADMIN"],
         // Where `kernel.dmesg_restrict` is set.
         Source::KernelLog => &["CAP_SYSLOG"],
-        // A packet socket.
-        Source::Capture => &["CAP_NET_RAW"],
+        // A packet socket; ICMP echo, where ping sockets are not allowed.
+        Source::Capture | Source::Paths => &["CAP_NET_RAW"],
         // Other users' descriptors and namespaces under /proc.
         Source::Processes => &["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"],
         // Sockets that belong to root, in directories that may be another container's.

@@ -27,7 +27,7 @@ use crate::sys::clock;
 use crate::time::Span;
 
 /// Every path that there is.
-pub const PATHS: [&str; 10] = [
+pub const PATHS: [&str; 11] = [
     "/",
     "/metrics",
     "/healthz",
@@ -35,6 +35,7 @@ pub const PATHS: [&str; 10] = [
     "/api/v1/report",
     "/api/v1/findings",
     "/api/v1/events",
+    "/api/v1/wire",
     "/api/v1/series",
     "/api/v1/history",
     "/api/v1/openapi.json",
@@ -63,6 +64,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/report", get(report))
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/wire", get(wire))
         .route("/api/v1/series", get(series))
         .route("/api/v1/history", get(history))
         .route("/api/v1/openapi.json", get(openapi))
@@ -168,6 +170,22 @@ async fn report(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn findings(State(shared): State<Arc<Shared>>) -> Response {
     told(&shared, |snapshot| json_text(&snapshot.findings_json()))
+}
+
+/// On a thread of its own: a megabyte of text is made, and the loop waits for the lock meanwhile, but no scrape does.
+async fn wire(State(shared): State<Arc<Shared>>) -> Response {
+    let made = tokio::task::spawn_blocking(move || {
+        let wire = shared.wire();
+        wire.is_on().then(|| wire.record(clock::now()))
+    });
+    match made.await {
+        Ok(Some(Ok(text))) => ([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response(),
+        Ok(None) => failure(
+            StatusCode::NOT_FOUND,
+            "no log of the wire is kept: agent.wire_log_kib is 0",
+        ),
+        Ok(Some(Err(_))) | Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "making the record failed"),
+    }
 }
 
 async fn openapi() -> Response {

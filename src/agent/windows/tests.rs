@@ -213,3 +213,62 @@ fn a_restless_day_leaves_no_more_than_its_last_hour() {
     let largest = rest.iter().max().unwrap();
     assert!(*largest < first + first / 2, "{sizes:?}");
 }
+
+fn path(target: &str, millis: u64) -> Body {
+    let rtts = crate::observation::path::Rtts(vec![Span::from_millis(millis); 10]);
+    Body::Path(Box::new(crate::observation::path::PathSample {
+        sent: 10,
+        rtts,
+        ..crate::observation::path::PathSample::unmeasured(target.parse().unwrap())
+    }))
+}
+
+fn median(world: &World, target: &str) -> Option<Span> {
+    let mut paths = world.paths.iter();
+    paths.find(|p| p.sample.target.to_string() == target)?.now.median
+}
+
+#[test]
+fn every_target_is_known_between_its_rounds_and_its_past_from_afar() {
+    let mut windows = Windows::new(Timestamp::from_secs(0));
+    // Slowed down by the CPU budget: a round each five minutes, two near windows long.
+    for second in (10..4000).step_by(10) {
+        windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
+        if second % 300 == 10 {
+            for (target, millis) in [("192.0.2.1", 5), ("192.0.2.2", 7)] {
+                windows.apply(at(second, Source::Paths, path(target, millis)));
+            }
+        }
+        for world in [windows.near(), windows.far()] {
+            assert_eq!(median(world, "192.0.2.1"), Some(Span::from_millis(5)), "{second}");
+            assert_eq!(median(world, "192.0.2.2"), Some(Span::from_millis(7)), "{second}");
+        }
+    }
+    let far = windows.far().paths.iter().next().unwrap();
+    assert!(far.past.len() >= 3, "{}", far.past.len());
+    // Nothing newer comes: what is hours old is no longer how things are.
+    for second in (4000..20_000).step_by(10) {
+        windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
+    }
+    for world in [windows.near(), windows.far()] {
+        assert_eq!(world.paths.iter().count(), 0);
+    }
+}
+
+#[test]
+fn whoever_is_no_longer_asked_is_forgotten_at_once_and_stays_so() {
+    let mut windows = Windows::new(Timestamp::from_secs(0));
+    windows.apply(at(1, Source::Conntrack, stats(0)));
+    windows.apply(at(1, Source::Paths, path("192.0.2.1", 5)));
+    windows.apply(at(1, Source::Paths, Body::Status(SourceStatus::ok())));
+    assert!(windows.near().sources.sees(Source::Paths));
+    windows.forget(Source::Paths);
+    for second in (1..3000).step_by(10) {
+        for world in [windows.near(), windows.far()] {
+            assert_eq!(world.paths.iter().count(), 0, "{second}");
+            assert!(world.sources.get(Source::Paths).is_none(), "{second}");
+            assert!(world.conntrack.newest().is_some(), "{second}");
+        }
+        windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
+    }
+}

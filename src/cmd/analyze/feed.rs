@@ -119,6 +119,8 @@ impl Feed {
                     log.sampled(sampling.one_in);
                 }
             }
+            // How many initiations came that were too many to be shown.
+            Body::Initiations(tally) => self.held.packets += tally.count,
             _ => return,
         }
         self.world.apply(observation);

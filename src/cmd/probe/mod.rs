@@ -2,7 +2,7 @@
 
 mod held;
 mod keys;
-mod targets;
+pub mod targets;
 
 use anyhow::Context as _;
 

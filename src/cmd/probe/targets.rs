@@ -28,6 +28,9 @@ use crate::wire::wg_quick::{self, Endpoint};
 /// No file of either kind is larger.
 const FILE_LIMIT: usize = 1024 * 1024;
 
+/// Peers that a diagnosis tries beside all else: at the pace that one address bears, they are done before it is.
+const MOST_BESIDE: usize = 64;
+
 /// Echoes of one `--ping`.
 const PINGS: u32 = 4;
 /// An answer from inside the tunnel that takes longer is none.
@@ -73,16 +76,7 @@ pub fn collect(args: &Probe) -> anyhow::Result<(Vec<Job>, Vec<String>)> {
     }
     let given = Given::read(args)?;
     let mut notes = Vec::new();
-    let mut candidates = Vec::new();
-    for path in &args.wg_config {
-        candidates.extend(of_wg_config(path, &given, &mut notes)?);
-    }
-    if let Some(path) = fly_file(args)? {
-        candidates.extend(of_flyctl(&path, args, &given, &mut notes)?);
-    }
-    if args.endpoint.is_some() {
-        candidates.extend(of_options(args, &given));
-    }
+    let mut candidates = named(args, &given, &mut notes)?;
     let held = Held::look();
     notes.extend(held.notes.iter().cloned());
     if args.wg_config.is_empty() && !args.fly && args.fly_config.is_none() && args.endpoint.is_none() {
@@ -110,6 +104,52 @@ pub fn collect(args: &Probe) -> anyhow::Result<(Vec<Job>, Vec<String>)> {
         jobs.extend(candidate.into_jobs(args, &held, &mut names)?);
     }
     Ok((jobs, notes))
+}
+
+/// Peers that a diagnosis tries beside all else that it does: those that the command line names. What cannot be tried is a note,
+/// or says itself why; without any there is no job.
+pub fn beside(args: &Probe) -> anyhow::Result<(Vec<Job>, Vec<String>)> {
+    let given = Given::read(args)?;
+    let mut notes = Vec::new();
+    let mut candidates = named(args, &given, &mut notes)?;
+    if let Some(wanted) = given.peer {
+        candidates.retain(|c| c.public_key == wanted);
+    }
+    // Who has no endpoint here can only call, which needs no word.
+    candidates.retain(|c| c.endpoint.is_some());
+    if candidates.is_empty() {
+        return Ok((Vec::new(), notes));
+    }
+    let held = Held::look();
+    notes.extend(held.notes.iter().cloned());
+    if candidates.len() > MOST_BESIDE {
+        notes.push(format!(
+            "only the first {MOST_BESIDE} of the {} peers that are named are tried; `wgnat probe` tries all",
+            candidates.len()
+        ));
+        candidates.truncate(MOST_BESIDE);
+    }
+    let mut names = Names::default();
+    let mut jobs = Vec::new();
+    for candidate in candidates {
+        jobs.extend(candidate.into_jobs(args, &held, &mut names)?);
+    }
+    Ok((jobs, notes))
+}
+
+/// Peers that the command line names, by file or by options.
+fn named(args: &Probe, given: &Given, notes: &mut Vec<String>) -> anyhow::Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for path in &args.wg_config {
+        candidates.extend(of_wg_config(path, args, given, notes)?);
+    }
+    if let Some(path) = fly_file(args)? {
+        candidates.extend(of_flyctl(&path, args, given, notes)?);
+    }
+    if args.endpoint.is_some() {
+        candidates.extend(of_options(args, given));
+    }
+    Ok(candidates)
 }
 
 /// What options say of every peer.
@@ -144,7 +184,12 @@ fn skipped(reason: impl Into<String>, way_round: Option<&str>) -> Skipped {
     }
 }
 
-fn of_wg_config(path: &Path, given: &Given, notes: &mut Vec<String>) -> anyhow::Result<Vec<Candidate>> {
+fn of_wg_config(
+    path: &Path,
+    args: &Probe,
+    given: &Given,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<Candidate>> {
     let doing = || format!("wg-quick file {}", path.display());
     let text = input::text(path, FILE_LIMIT).with_context(doing)?;
     let config = wg_quick::Config::parse(&text).with_context(doing)?;
@@ -156,6 +201,14 @@ fn of_wg_config(path: &Path, given: &Given, notes: &mut Vec<String>) -> anyhow::
     );
     let own = given.private.clone().or(config.interface.private_key);
     let Some(own) = own else {
+        if args.beside_a_diagnosis {
+            // It tells of peers all the same, whose endpoints are looked at.
+            notes.push(format!(
+                "{}: its peers are not tried, for [Interface] has no PrivateKey and no --private-key-file is given",
+                doing()
+            ));
+            return Ok(Vec::new());
+        }
         bail!(
             "{}: [Interface] has no PrivateKey, and no --private-key-file is given",
             doing()

@@ -1,15 +1,34 @@
 //! A packet → the observation that it is, if any. Pure: a capture file's packets take the same way.
 
+use std::net::SocketAddr;
+
 use crate::observation::Body;
 use crate::observation::packet::{Bytes, Direction, IcmpError, WirePacket};
-use crate::types::IfIndex;
+use crate::types::{IfIndex, SessionIndex};
 use crate::wire::frame::{self, Frame, Udp};
-use crate::wire::wireguard::{Class, DATA_HEADER_LEN, INITIATION_LEN, Kind, classify};
+use crate::wire::wireguard::{self, Class, DATA_HEADER_LEN, INITIATION_LEN, Kind, classify};
 
 /// Reads `bytes` (from the network header on). `None` for what is neither a WireGuard message nor an ICMP error
 /// about one.
 pub fn decode(bytes: &[u8], direction: Direction, if_index: Option<IfIndex>) -> Option<Body> {
-    match frame::parse(bytes)? {
+    body(&frame::parse(bytes)?, direction, if_index)
+}
+
+/// To whom the initiation that `frame` is goes, and which one it is; `None` where it is none.
+pub fn initiation(frame: &Frame<'_>) -> Option<(SocketAddr, Option<Id>)> {
+    let Frame::Udp(udp) = frame else { return None };
+    let class = classify(udp.payload, udp.payload_len).filter(|c| c.is_standard())?;
+    let whole = udp.payload.first_chunk().and_then(wireguard::Initiation::parse);
+    let id = whole.map(|whole| (whole.sender, *whole.mac1));
+    (class.kind == Kind::Initiation).then_some((udp.destination, id))
+}
+
+/// The sender's index and the first MAC: what tells one initiation from another, also across a NAT.
+pub type Id = (SessionIndex, [u8; 16]);
+
+/// As [`decode`], of a packet that is already read. This copies what is kept of it.
+pub fn body(frame: &Frame<'_>, direction: Direction, if_index: Option<IfIndex>) -> Option<Body> {
+    match frame {
         Frame::Udp(udp) => {
             let class = classify(udp.payload, udp.payload_len).filter(|c| c.is_standard())?;
             Some(Body::Packet(WirePacket {
@@ -19,7 +38,7 @@ pub fn decode(bytes: &[u8], direction: Direction, if_index: Option<IfIndex>) -> 
                 destination: udp.destination,
                 tos: udp.tos,
                 payload_len: udp.payload_len,
-                payload: kept(class, &udp),
+                payload: kept(class, udp),
             }))
         }
         Frame::IcmpError(error) => Some(Body::IcmpError(IcmpError {
@@ -81,6 +100,24 @@ mod tests {
                 (Direction::Out, Some(IfIndex(3)))
             );
         }
+    }
+
+    #[test]
+    fn an_initiation_is_known_before_it_is_copied() {
+        for (kind, len, is_one) in [(1, 148, true), (1, 147, false), (2, 92, false), (4, 148, false)] {
+            let packet = build::v4(17, &build::udp(&message(kind, len)));
+            let known = initiation(&frame::parse(&packet).unwrap());
+            let Some(Body::Packet(seen)) = decode(&packet, Direction::In, None) else {
+                assert_eq!(known, None);
+                continue;
+            };
+            let id = (SessionIndex(0x5a5a_5a5a), [0x5a; 16]);
+            let expected = is_one.then_some((seen.destination, Some(id)));
+            assert_eq!(known, expected, "{kind} {len}");
+        }
+        let inner = build::v4(17, &build::udp(&message(1, 148)));
+        let error = build::v4(1, &build::icmp(3, 3, [0; 4], &inner));
+        assert_eq!(initiation(&frame::parse(&error).unwrap()), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The filter in the kernel: of all packets only handshake messages on any port, and ICMP errors about WireGuard.
+//! The filter in the kernel: of all packets only handshake messages on any port, and ICMP errors about WireGuard; in a
+//! flood a share of the initiations that come in ([`sampling`]).
 //!
 //! Data messages stay out (`data_filter` samples these), so a saturated tunnel costs a few loads a packet and no copy. The program reads from the
 //! network header on, as a cooked packet socket shows packets. IPv6 with extension headers and fragments stay out:
@@ -25,12 +26,23 @@ pub(super) const V6: u32 = 40;
 const ICMP_HEADER: u32 = 8;
 pub(super) const UDP_HEADER: u32 = 8;
 
-/// The program.
+/// The smallest share of incoming initiations: one in 2^[`COARSEST`].
+pub const COARSEST: u32 = 12;
+
+/// The program that passes everything of these.
 pub fn program() -> Result<Vec<Instruction>, AssembleError> {
+    sampling(0)
+}
+
+/// The program that passes one in 2^`power` of the initiations that come in, at random, and everything else: what leaves,
+/// what answers and errors are few, and verdicts hang on each.
+///
+/// At random and not by a part of the message, because whoever floods chooses the message.
+pub fn sampling(power: u32) -> Result<Vec<Instruction>, AssembleError> {
     let mut asm = Assembler::new();
     let (v4, v6) = (asm.label(), asm.label());
     let (udp, quoted) = (asm.label(), asm.label());
-    let (accept, reject) = (asm.label(), asm.label());
+    let (initiation, accept, reject) = (asm.label(), asm.label(), asm.label());
     asm.load_protocol();
     asm.jump_if(Test::Equal, ETHERTYPE_V4, v4);
     asm.jump_if(Test::Equal, ETHERTYPE_V6, v6);
@@ -44,7 +56,16 @@ pub fn program() -> Result<Vec<Instruction>, AssembleError> {
     // X is where the UDP header begins.
     asm.place(udp);
     asm.load_word_x(UDP_HEADER);
-    handshake(&mut asm, accept, reject);
+    handshake(&mut asm, initiation, accept, reject);
+    asm.place(initiation);
+    let mask = (1 << power.min(COARSEST)) - 1;
+    if mask != 0 {
+        asm.load_packet_type();
+        asm.jump_if(Test::Equal, u32::from(libc::PACKET_OUTGOING), accept);
+        asm.load_random();
+        asm.jump_if(Test::AnyBit, mask, reject);
+    }
+    asm.jump(accept);
 
     // X is where the quoted UDP header begins. Routers may quote no more than that.
     let short = asm.label();
@@ -54,7 +75,7 @@ pub fn program() -> Result<Vec<Instruction>, AssembleError> {
     asm.jump_unless(Test::AtLeast, UDP_HEADER + 4, short);
     asm.load_word_x(UDP_HEADER);
     asm.jump_if(Test::Equal, type_word(Kind::Data), short);
-    handshake(&mut asm, accept, reject);
+    handshake(&mut asm, accept, accept, reject);
     asm.place(short);
     asm.load_half_x(4);
     asm.jump_if(Test::AtLeast, UDP_HEADER + Kind::Data.payload_len(), accept);
@@ -109,9 +130,15 @@ fn from_v6(asm: &mut Assembler, udp: Label, quoted: Label, reject: Label) {
     asm.jump(quoted);
 }
 
-/// A is the payload's first word, X the UDP header: accepts handshake messages of the right length.
-fn handshake(asm: &mut Assembler, accept: Label, reject: Label) {
+/// A is the payload's first word, X the UDP header: handshake messages of the right length go to `initiation` or to
+/// `accept`.
+fn handshake(asm: &mut Assembler, initiation: Label, accept: Label, reject: Label) {
     for kind in [Kind::Initiation, Kind::Response, Kind::CookieReply] {
+        let accept = if kind == Kind::Initiation {
+            initiation
+        } else {
+            accept
+        };
         let other = asm.label();
         asm.jump_unless(Test::Equal, type_word(kind), other);
         asm.load_half_x(4);
@@ -132,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::cbpf::machine;
+    use crate::sys::cbpf::machine::{self, Beside};
     use crate::wire::frame::build;
     use crate::wire::wireguard::{Class, classify};
 
@@ -241,7 +268,60 @@ mod tests {
         assert!(passes(&build::v4(1, &build::icmp(3, 3, [0; 4], &inner))));
     }
 
+    /// Of `packet`, with these random bits, by the program that passes one in 2^`power`.
+    fn sampled(power: u32, packet_type: u8, random: u32, packet: &[u8]) -> bool {
+        let beside = Beside {
+            protocol: if packet[0] >> 4 == 6 { 0x86dd } else { 0x0800 },
+            packet_type,
+            random,
+        };
+        machine::run_beside(&sampling(power).unwrap(), beside, packet) == SNAP
+    }
+
+    /// `PACKET_HOST`, `PACKET_OTHERHOST`, `PACKET_OUTGOING`.
+    const WAYS: [(u8, bool); 3] = [(0, true), (3, true), (4, false)];
+
+    #[test]
+    fn a_share_of_incoming_initiations_passes_and_all_else() {
+        for (power, random, chosen) in [
+            (0, 0xffff_ffff, true),
+            (1, 0, true),
+            (1, 2, true),
+            (1, 1, false),
+            (6, 0xffff_ffc0, true),
+            (6, 0x20, false),
+            (12, 0x1000, true),
+            (12, 0x0800, false),
+            (40, 0x1000, true), // no coarser than the coarsest
+        ] {
+            for (way, comes_in) in WAYS {
+                let pass = |packet: &[u8]| sampled(power, way, random, packet);
+                let initiation = build::udp(&message(1, 148));
+                for packet in [build::v4(17, &initiation), build::v6(17, &initiation)] {
+                    assert_eq!(pass(&packet), chosen || !comes_in, "{power} {random:#x} {way}");
+                }
+                for (kind, len) in [(2, 92), (3, 64)] {
+                    assert!(pass(&build::v4(17, &build::udp(&message(kind, len)))), "{kind}");
+                }
+                let v4 = build::v4(17, &initiation);
+                assert!(pass(&build::v4(1, &build::icmp(3, 3, [0; 4], &v4))));
+                assert!(pass(&build::v4(1, &build::icmp(3, 3, [0; 4], &v4[..28]))));
+                assert!(!pass(&build::v4(17, &build::udp(&message(4, 148)))));
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_share_changes_nothing_about_anything_else(
+            power in 0..=COARSEST, random in any::<u32>(), way in 0..5u8,
+            kind in 0..6u8, len in prop_oneof![Just(148usize), Just(92), Just(64), 32..200usize],
+        ) {
+            let packet = build::v4(17, &build::udp(&message(kind, len)));
+            let spared = kind == 1 && way != 4 && random & ((1 << power) - 1) != 0;
+            prop_assert_eq!(sampled(power, way, random, &packet), passes(&packet) && !spared);
+        }
+
         #[test]
         fn agrees_with_the_codec(
             kind in 0..6u8,

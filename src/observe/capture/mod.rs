@@ -1,22 +1,31 @@
 //! The wire: handshake messages and ICMP errors about WireGuard, as they pass this host's interfaces.
 //!
 //! In: a packet socket with [`filter`] in the kernel. Out: `Body::Packet` and `Body::IcmpError` with the kernel's
-//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them. Of a flood of
-//! initiations [`governor`] lets a part through and counts the rest.
+//! timestamp. A message that passes several interfaces is emitted once for each: the tracker folds them.
+//!
+//! A flood of initiations costs little: the kernel hands out a share of those that come in ([`share`]), they are fetched
+//! together ([`rhythm`]), and of these [`governor`] shows a part and counts the rest.
 //!
 //! [`Capture::with_data`] adds a sample of data messages' clear headers ([`sampler`]), by which sessions are told apart,
 //! moves are seen when they happen, and what is large and never answered. What that costs: about ten instructions of the
-//! filter for each packet of the host, at most some 400 copies of 84 bytes a second, and ten wake-ups a second.
+//! filter for each packet of the host, at most some 400 copies of 84 bytes a second, and ten wake-ups a second while data
+//! flows. Where none does it sleeps until the first one.
 
 pub mod data_filter;
 pub mod decode;
 pub mod filter;
 pub mod governor;
+pub mod rhythm;
 pub mod sampler;
+pub mod share;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use self::governor::Governor;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+use self::governor::{Governor, Initiation};
+use self::rhythm::Rhythm;
+use self::share::Share;
 use super::keys::inbox::Outbox;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::packet::{Direction, Sampling};
@@ -24,6 +33,7 @@ use crate::observation::{Body, Source, SourceStatus};
 use crate::sys::clock;
 use crate::sys::packet::{PacketError, PacketSocket, Passing, Received};
 use crate::time::{Span, Timestamp};
+use crate::wire::frame;
 use sampler::Sampler;
 
 /// Kernel memory for packets that wait. One takes about 768 bytes of it (a small frame's `truesize`), so this holds
@@ -33,21 +43,31 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// Packets that one look takes at most; the descriptor stays readable, so the next look follows at once.
 const PACKETS_A_LOOK: usize = 4096;
 
-/// Nothing hangs on this: the descriptor wakes the observer. It bounds how late losses are told.
+/// Nothing hangs on this: the descriptor wakes the observer. It bounds how late losses are told, and how late a share is
+/// judged.
 const INTERVAL: Span = Span::from_secs(1);
 
-/// Samples wake nobody: they are fetched this often, before their buffer is full at the rate that is wanted.
+/// While samples come they wake nobody: they are fetched this often, before their buffer is full at the rate that is wanted.
 const SAMPLING_INTERVAL: Span = Span::from_millis(100);
+
+/// After so many looks in a row without a sample the next one wakes the observer, which sleeps until then.
+const LULL: u32 = 10;
 
 /// The observer.
 pub struct Capture {
     socket: PacketSocket,
+    share: Share,
+    rhythm: Rhythm,
     governor: Governor,
     outbox: Option<Outbox>,
     sampler: Option<Sampler>,
     /// What was last told of the sample.
     told: Option<Sampling>,
     sampled_at: Option<std::time::Instant>,
+    /// Readable when either socket is; waited for in a lull.
+    both: Option<Epoll>,
+    /// Looks without a sample since the last one.
+    without: u32,
 }
 
 impl Capture {
@@ -59,11 +79,15 @@ impl Capture {
         match PacketSocket::open(&filter, RECEIVE_BUFFER) {
             Ok(socket) => Ok(Self {
                 socket,
+                share: Share::whole(clock::instant()),
+                rhythm: Rhythm::new(clock::instant()),
                 governor: Governor::default(),
                 outbox: None,
                 sampler: None,
                 told: None,
                 sampled_at: None,
+                both: None,
+                without: 0,
             }),
             Err(error) if error.is_denied() => Err(ObserveError::Denied {
                 doing: "capturing handshakes with a packet socket",
@@ -97,10 +121,19 @@ impl Capture {
     pub fn with_data() -> Result<Self, ObserveError> {
         let mut capture = Self::open()?;
         match Sampler::open() {
-            Ok(sampler) => capture.sampler = Some(sampler),
+            Ok(sampler) => {
+                // Without it samples are fetched by the clock at all times.
+                capture.both = both(&capture.socket, &sampler).ok();
+                capture.sampler = Some(sampler);
+            }
             Err(error) => tracing::warn!(%error, "data messages are not sampled"),
         }
         Ok(capture)
+    }
+
+    /// What to wait for while no data flows.
+    fn in_a_lull(&self) -> Option<&Epoll> {
+        self.both.as_ref().filter(|_| self.without >= LULL)
     }
 
     /// What waits at the sampler. Before the handshakes are fetched: a session's data comes after its handshake, and so
@@ -115,8 +148,13 @@ impl Capture {
             && let Some(packet) = sampler.receive()?
         {
             taken += 1;
-            into.extend(seen(&packet));
+            let body = decode::decode(packet.bytes, direction(&packet), Some(packet.if_index));
+            into.extend(body.map(|body| (time(&packet), body)));
         }
+        self.without = match taken {
+            0 => self.without.saturating_add(1),
+            _ => 0,
+        };
         let sampling = Sampling {
             one_in: sampler.one_in(),
             lost: sampler.lost()?,
@@ -128,14 +166,89 @@ impl Capture {
     }
 }
 
-/// What a packet is.
-fn seen(packet: &Received<'_>) -> Option<(Timestamp, Body)> {
-    let direction = match packet.passing {
+impl Capture {
+    /// What waits at the tap, with what is counted of a second that is over.
+    fn handshakes(&mut self, into: &mut Vec<(Timestamp, Body)>) -> std::io::Result<()> {
+        let mut received = 0;
+        while received < PACKETS_A_LOOK
+            && let Some(packet) = self.socket.receive()?
+        {
+            received += 1;
+            let taken = self.share.next();
+            let (at, direction, if_index) = (time(&packet), direction(&packet), Some(packet.if_index));
+            let Some(frame) = frame::parse(packet.bytes) else {
+                continue;
+            };
+            flush(&mut self.governor, at, into);
+            if let Some((destination, id)) = decode::initiation(&frame) {
+                let comes_in = direction != Direction::Out;
+                if comes_in {
+                    self.share.count(taken);
+                }
+                let admitted = self.governor.admits(&Initiation {
+                    at,
+                    direction,
+                    if_index,
+                    destination,
+                    id,
+                    one_in: if comes_in { taken.one_in } else { 1 },
+                });
+                if !admitted {
+                    continue;
+                }
+            }
+            let Some(body) = decode::body(&frame, direction, if_index) else {
+                continue;
+            };
+            if let Some(outbox) = &self.outbox {
+                outbox.offer(at, &body);
+            }
+            into.push((at, body));
+        }
+        self.rhythm.took(received as u64, clock::instant());
+        self.adapt()
+    }
+
+    /// Another filter, where another share would do better.
+    fn adapt(&mut self) -> std::io::Result<()> {
+        let now = clock::instant();
+        // A filter of the same shape as the one that was taken before; were it refused, that one stays.
+        if let Some(power) = self.share.better(now)
+            && let Ok(filter) = filter::sampling(power)
+            && self.socket.set_filter(&filter).is_ok()
+        {
+            let waiting = self.socket.waiting()?;
+            self.share.turn_to(power, waiting, now);
+        }
+        Ok(())
+    }
+}
+
+/// Adds what was counted, once its second is over at `now`.
+fn flush(governor: &mut Governor, now: Timestamp, into: &mut Vec<(Timestamp, Body)>) {
+    if let Some((at, tallies)) = governor.flush(now) {
+        into.extend(tallies.map(|tally| (at, Body::Initiations(tally))));
+    }
+}
+
+/// What becomes readable when either of them is.
+fn both(socket: &PacketSocket, sampler: &Sampler) -> nix::Result<Epoll> {
+    let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+    both.add(socket, readable)?;
+    both.add(sampler, readable)?;
+    Ok(both)
+}
+
+fn direction(packet: &Received<'_>) -> Direction {
+    match packet.passing {
         Passing::In => Direction::In,
         Passing::Out => Direction::Out,
-    };
-    let body = decode::decode(packet.bytes, direction, Some(packet.if_index))?;
-    Some((packet.at.unwrap_or_else(clock::now), body))
+    }
+}
+
+fn time(packet: &Received<'_>) -> Timestamp {
+    packet.at.unwrap_or_else(clock::now)
 }
 
 impl Observer for Capture {
@@ -145,13 +258,20 @@ impl Observer for Capture {
 
     fn interval(&self) -> Span {
         match self.sampler {
-            Some(_) => SAMPLING_INTERVAL,
-            None => INTERVAL,
+            Some(_) if self.in_a_lull().is_none() => SAMPLING_INTERVAL,
+            _ => INTERVAL,
         }
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(match self.in_a_lull() {
+            Some(both) => both.0.as_fd(),
+            None => self.socket.as_fd(),
+        })
+    }
+
+    fn rest(&self) -> Span {
+        self.rhythm.rest()
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
@@ -163,23 +283,9 @@ impl Observer for Capture {
         let sampling = self
             .samples(&mut packets)
             .map_err(system("receiving samples of data"))?;
-        for _ in 0..PACKETS_A_LOOK {
-            let received = self.socket.receive().map_err(system("receiving packets"))?;
-            let Some(packet) = received else { break };
-            let Some((at, body)) = seen(&packet) else {
-                continue;
-            };
-            if let Some(tally) = self.governor.flush(at) {
-                packets.extend(tally.map(|tally| (at, Body::Initiations(tally))));
-            }
-            if !self.governor.admits(at, &body) {
-                continue;
-            }
-            if let Some(outbox) = &self.outbox {
-                outbox.offer(at, &body);
-            }
-            packets.push((at, body));
-        }
+        self.handshakes(&mut packets)
+            .map_err(system("receiving packets"))?;
+        flush(&mut self.governor, clock::now(), &mut packets);
         if let Some(sampling) = sampling {
             emit.emit(clock::now(), Span::ZERO, Body::Sampling(sampling));
         }
@@ -187,10 +293,6 @@ impl Observer for Capture {
         packets.sort_by_key(|(at, _)| *at);
         for (at, body) in packets {
             emit.emit(at, Span::ZERO, body);
-        }
-        let now = clock::now();
-        if let Some(tally) = self.governor.flush(now) {
-            tally.for_each(|tally| emit.emit(now, Span::ZERO, Body::Initiations(tally)));
         }
         let counts = self
             .socket

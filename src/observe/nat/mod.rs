@@ -10,6 +10,7 @@ pub mod quota;
 pub mod resolve;
 mod tcp;
 
+use super::jitter::jittered;
 use super::{Emit, ObserveError, Observer};
 use crate::observation::nat::NatFacts;
 use crate::observation::{Body, Source, SourceState, SourceStatus};
@@ -34,9 +35,16 @@ pub struct Wanted {
 /// How often the NAT is asked again: it seldom changes, and the servers are somebody's.
 const INTERVAL: Span = Span::from_secs(600);
 
+/// A lifetime is measured this long after the first discovery, which is not to wait for it.
+const LIFETIME_AFTER: Span = Span::from_secs(1);
+
 /// The observer.
 pub struct NatObserver {
+    names: Vec<String>,
     wanted: Wanted,
+    interval: Span,
+    /// Measure the mapping's lifetime, from the second look on.
+    lifetime: Option<Span>,
     /// Why some of the named servers are not asked.
     failed: Vec<String>,
     looked: Option<std::time::Instant>,
@@ -46,25 +54,48 @@ pub struct NatObserver {
 impl NatObserver {
     /// With servers to ask, by their names. One that cannot be resolved is left out; none that can is an error.
     pub fn named(names: &[String]) -> Result<Self, ObserveError> {
-        let mut wanted = Wanted::default();
-        let mut failed = Vec::new();
-        for name in names {
-            match resolve::resolve(name) {
-                Ok(servers) => wanted.servers.extend(servers),
-                Err(error) => failed.push(error.to_string()),
-            }
-        }
-        if wanted.servers.is_empty() {
-            return Err(ObserveError::Absent {
-                what: failed.join("; "),
-            });
-        }
-        Ok(Self {
-            wanted,
-            failed,
+        let mut observer = Self::steady(names, INTERVAL, None);
+        observer.resolve()?;
+        Ok(observer)
+    }
+
+    /// For who asks for good: every `interval` or so, the servers' names resolved anew each time.
+    pub fn steady(names: &[String], interval: Span, lifetime: Option<Span>) -> Self {
+        Self {
+            names: names.to_vec(),
+            wanted: Wanted::default(),
+            interval,
+            lifetime,
+            failed: Vec::new(),
             looked: None,
             status: SourceStatus::ok(),
-        })
+        }
+    }
+
+    /// Where no name can be resolved, the addresses known before stay.
+    fn resolve(&mut self) -> Result<(), ObserveError> {
+        let mut servers = Vec::new();
+        self.failed.clear();
+        for name in &self.names {
+            match resolve::resolve(name) {
+                Ok(found) => servers.extend(found),
+                Err(error) => self.failed.push(error.to_string()),
+            }
+        }
+        if !servers.is_empty() {
+            self.wanted.servers = servers;
+        }
+        if self.wanted.servers.is_empty() {
+            return Err(ObserveError::Absent {
+                what: self.failed.join("; "),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a lifetime is wanted and the next look is the first to measure it.
+    fn owes_lifetime(&self) -> bool {
+        self.lifetime.is_some() && self.wanted.lifetime.is_none()
     }
 }
 
@@ -74,14 +105,25 @@ impl Observer for NatObserver {
     }
 
     fn interval(&self) -> Span {
-        INTERVAL
+        if self.looked.is_some() && self.owes_lifetime() {
+            return LIFETIME_AFTER;
+        }
+        jittered(self.interval)
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
         // The last look of a short watch must not ask everything a second time.
-        let fresh = self.looked.is_some_and(|at| clock::instant() - at < INTERVAL / 2);
-        if fresh {
+        let fresh = self
+            .looked
+            .is_some_and(|at| clock::instant() - at < self.interval / 2);
+        if fresh && !self.owes_lifetime() {
             return Ok(self.status.clone());
+        }
+        if self.looked.is_some() {
+            self.wanted.lifetime = self.lifetime;
+        }
+        if self.looked.is_some() || self.wanted.servers.is_empty() {
+            self.resolve()?;
         }
         let started = clock::instant();
         let facts = discover(&self.wanted).map_err(|source| ObserveError::System {

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::driver::open;
 use crate::observation::nat::{QuotaFacts, ServerFacts};
 use crate::probe::natdisc::transaction::{Ask, request};
-use crate::probe::quota::{Seen, judge, reached};
+use crate::probe::quota::{Seen, confirm, doubtful, judge, reached};
 use crate::probe::reflector::SOFTWARE_PREFIX;
 use crate::sys::{clock, random};
 use crate::time::Span;
@@ -25,6 +25,12 @@ const PAUSE: Span = Span::from_millis(100);
 const ELSEWHERE: usize = 8;
 /// A flow is asked for again after this, once, and given up after twice that.
 const REPEAT: Span = Span::from_millis(700);
+/// Before the slow flows, so that a limit on new flows has room again…
+const QUIET: Span = Span::from_millis(1000);
+/// …how many they are…
+const FEW: usize = 4;
+/// …and the time between two: fewer than two a second, which any limit in use lets through.
+const FEW_PACE: Span = Span::from_millis(600);
 /// Between two tries while waiting for room.
 const HOLD_STEP: Span = Span::from_secs(2);
 
@@ -64,10 +70,26 @@ pub fn measure(server: &ServerFacts, flows: u32, hold: Option<Span>) -> io::Resu
         settle(&mut there)?;
     }
     let mut facts = judge(&seen(&all), &seen(&there));
+    if doubtful(&facts) {
+        facts = confirm(facts, &slowly(server.address)?);
+    }
     if let (Some(_), Some(limit)) = (facts.quota, hold) {
         facts.hold_seconds = wait_for_room(server.address, limit)?;
     }
     Ok(facts)
+}
+
+/// A few new flows, at a pace that a limit on new flows bears, while the others are still there.
+fn slowly(server: SocketAddr) -> io::Result<Vec<Seen>> {
+    let mut few = Vec::new();
+    // With none it waits the whole time.
+    receive(&mut few, QUIET)?;
+    for _ in 0..FEW {
+        begin(&mut few, server, 1)?;
+        receive(&mut few, FEW_PACE)?;
+    }
+    settle(&mut few)?;
+    Ok(seen(&few))
 }
 
 /// Tries a new flow each two seconds until one is answered; the old ones are silent meanwhile.

@@ -59,6 +59,16 @@ fn split(text: &str) -> Option<(&str, u16)> {
     (sound && port != 0).then_some((host, port))
 }
 
+/// The port of the server that `text` names.
+pub fn port(text: &str) -> Option<u16> {
+    split(text).map(|(_, port)| port)
+}
+
+/// Whether `text` names an address, so that nothing has to be resolved.
+pub fn is_address(text: &str) -> bool {
+    split(text).is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok())
+}
+
 /// Whether `text` has the form of a server.
 pub fn check(text: &str) -> Result<String, String> {
     match split(text) {

@@ -14,12 +14,14 @@ pub mod observer;
 pub mod plan;
 mod stream;
 mod tally;
+mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::observation::SourceStatus;
 use crate::observation::path::{Failure, PathSample, Rtts, Sibling, Stage};
@@ -27,6 +29,7 @@ use crate::observation::target::{Method, Target};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 use tally::Tally;
+use tls::Tls;
 
 /// Problems that a status names.
 const PROBLEMS: usize = 8;
@@ -81,6 +84,8 @@ pub(super) struct Outcome {
     pub stages: Vec<(Stage, Span)>,
     /// The HTTP status.
     pub status: Option<u16>,
+    /// The certificates that a TLS server showed, its own first.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 impl Outcome {
@@ -89,6 +94,7 @@ impl Outcome {
             result,
             stages: Vec::new(),
             status: None,
+            chain: Vec::new(),
         }
     }
 }
@@ -107,11 +113,12 @@ pub fn measure(plan: &Plan, interrupted: &dyn Fn() -> bool) -> std::io::Result<V
         .thread_stack_size(512 * 1024)
         .build()?;
     let local = LocalSet::new();
+    let tls = Rc::new(Tls::default());
     let measured = local.block_on(&runtime, async {
         let tasks: Vec<_> = plan
             .aims
             .iter()
-            .map(|aim| tokio::task::spawn_local(one(aim.clone(), plan.clone())))
+            .map(|aim| tokio::task::spawn_local(one(aim.clone(), plan.clone(), Rc::clone(&tls))))
             .collect();
         let mut done = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -138,19 +145,32 @@ pub fn measure(plan: &Plan, interrupted: &dyn Fn() -> bool) -> std::io::Result<V
 
 /// How well `samples` could be measured.
 pub fn status(samples: &[PathSample]) -> SourceStatus {
-    let mut problems: Vec<String> = Vec::new();
+    // What is missing is mostly missing for all: a privilege, a kernel's feature.
+    let mut problems: Vec<(&str, Vec<String>)> = Vec::new();
     for sample in samples {
         let unsent = sample.failures.iter().filter_map(|(failure, _)| match failure {
             Failure::Local(why) => Some(why),
             _ => None,
         });
+        let target = sample.target.to_string();
         for why in sample.problems.iter().chain(unsent) {
-            let told = format!("{}: {why}", sample.target);
-            if !problems.contains(&told) && problems.len() < PROBLEMS {
-                problems.push(told);
+            match problems.iter_mut().find(|(known, _)| *known == why.as_str()) {
+                Some((_, targets)) if targets.contains(&target) => {}
+                Some((_, targets)) => targets.push(target.clone()),
+                None => problems.push((why, vec![target.clone()])),
             }
         }
     }
+    let told = problems
+        .iter()
+        .take(PROBLEMS)
+        .map(|(why, targets)| match targets.as_slice() {
+            [one] => format!("{one}: {why}"),
+            all if all.len() == samples.len() => format!("all targets: {why}"),
+            [one, others @ ..] => format!("{one} and {} more: {why}", others.len()),
+            [] => (*why).to_owned(),
+        });
+    let problems: Vec<String> = told.collect();
     let any = samples
         .iter()
         .any(|s| !s.rtts.0.is_empty() || s.failures.iter().any(|(f, _)| !matches!(f, Failure::Local(_))));
@@ -162,7 +182,7 @@ pub fn status(samples: &[PathSample]) -> SourceStatus {
     }
 }
 
-async fn one(aim: Aim, plan: Plan) -> Measured {
+async fn one(aim: Aim, plan: Plan, tls: Rc<Tls>) -> Measured {
     let begun = clock::instant();
     let plan = Plan {
         mtu: plan.mtu || aim.mtu,
@@ -179,22 +199,23 @@ async fn one(aim: Aim, plan: Plan) -> Measured {
             if let Some(took) = took {
                 sample.stages.push((Stage::NameLookup, Rtts(vec![took])));
             }
-            towards(address, &plan, &mut sample).await;
+            towards(address, &plan, &tls, &mut sample).await;
         }
         Err(problem) => sample.problems.push(problem),
     }
     (clock::now(), begun.elapsed(), sample)
 }
 
-async fn towards(address: SocketAddr, plan: &Plan, sample: &mut PathSample) {
+async fn towards(address: SocketAddr, plan: &Plan, tls: &Rc<Tls>, sample: &mut PathSample) {
     let tally = Rc::new(std::cell::RefCell::new(Tally::default()));
     let begun = tokio::time::Instant::now();
     let mut attempts = Vec::new();
     for n in 0..plan.count {
         tokio::time::sleep_until(begun + plan.interval * n).await;
         let (target, tally, timeout) = (sample.target.clone(), Rc::clone(&tally), plan.timeout);
+        let tls = Rc::clone(tls);
         attempts.push(tokio::task::spawn_local(async move {
-            let outcome = attempt(&target, address, n, timeout).await;
+            let outcome = attempt(&target, address, n, timeout, &tls).await;
             tally.borrow_mut().add(outcome);
         }));
     }
@@ -205,7 +226,7 @@ async fn towards(address: SocketAddr, plan: &Plan, sample: &mut PathSample) {
     if plan.mtu && !matches!(sample.target.method, Method::Dns(_)) {
         match mtu::search(address.ip(), plan.timeout).await {
             Ok(found) => sample.mtu = Some(found),
-            Err(why) => sample.problems.push(format!("path MTU: {why}")),
+            Err(why) => sample.problems.push(format!("{}{why}", mtu::PROBLEM)),
         }
     }
     if plan.hops {
@@ -214,21 +235,29 @@ async fn towards(address: SocketAddr, plan: &Plan, sample: &mut PathSample) {
             Err(why) => sample.problems.push(format!("hops: {why}")),
         }
     }
-    tally.borrow_mut().write(sample);
+    let chain = tally.borrow_mut().write(sample);
+    if let Ok(name) = tls::server_name(&sample.target.host) {
+        sample.certificate = tls.judge(&name, &chain);
+    }
 }
 
-async fn attempt(target: &Target, address: SocketAddr, sequence: u32, timeout: Span) -> Outcome {
-    let work = async {
+async fn attempt(target: &Target, address: SocketAddr, sequence: u32, timeout: Span, tls: &Tls) -> Outcome {
+    let datagrams = async {
         match &target.method {
-            Method::Icmp => Outcome::of(echo::round_trip(address.ip(), sequence).await),
-            Method::Udp(_) => Outcome::of(datagram::round_trip(address).await),
-            Method::Dns(_) => Outcome::of(datagram::question(address, &target.host).await),
-            Method::Tcp(_) | Method::Tls(_) | Method::Http { .. } => stream::attempt(target, address).await,
+            Method::Udp(_) => datagram::round_trip(address).await,
+            Method::Dns(_) => datagram::question(address, &target.host).await,
+            _ => echo::round_trip(address.ip(), sequence).await,
         }
     };
-    match tokio::time::timeout(timeout, work).await {
-        Ok(outcome) => outcome,
-        Err(_) => Outcome::of(Err(Failure::Timeout)),
+    match target.method {
+        Method::Tcp(_) | Method::Tls(_) | Method::Http { .. } => {
+            stream::attempt(target, address, timeout, tls).await
+        }
+        Method::Icmp | Method::Udp(_) | Method::Dns(_) => Outcome::of(
+            tokio::time::timeout(timeout, datagrams)
+                .await
+                .unwrap_or(Err(Failure::Timeout)),
+        ),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::probe::size_search::SizeSearch;
 use crate::sys::pmtu;
 use crate::time::Span;
 
+/// What a problem of the search begins with.
+pub(super) const PROBLEM: &str = "path MTU: ";
+
 /// Without options.
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;

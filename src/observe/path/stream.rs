@@ -1,16 +1,13 @@
 //! TCP connects, TLS handshakes and the first byte of an HTTP answer, each stage timed.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use super::tls::{self, Tls};
 use super::{Outcome, errors};
 use crate::observation::path::{Failure, Stage};
 use crate::observation::target::{Method, Target};
@@ -20,67 +17,95 @@ use crate::time::Span;
 /// A status line is shorter.
 const STATUS_LINE: usize = 256;
 
+/// What an attempt has come to so far; it outlives an attempt that runs out of time.
+#[derive(Default)]
+struct Progress {
+    stages: Vec<(Stage, Span)>,
+    status: Option<u16>,
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl Progress {
+    /// What an attempt was waiting for when its time was over.
+    fn out_of_time(&self, method: &Method) -> Failure {
+        let done = |stage: Stage| self.stages.iter().any(|(s, _)| *s == stage);
+        match method {
+            _ if !done(Stage::Connect) => Failure::Timeout,
+            Method::Tls(_) | Method::Http { tls: true, .. } if !done(Stage::TlsHandshake) => {
+                Failure::Silent(Stage::TlsHandshake)
+            }
+            _ => Failure::Silent(Stage::FirstByte),
+        }
+    }
+}
+
 /// One attempt, from the SYN to what the target's method asks for.
-pub(super) async fn attempt(target: &Target, address: SocketAddr) -> Outcome {
+pub(super) async fn attempt(target: &Target, address: SocketAddr, timeout: Span, tls: &Tls) -> Outcome {
     let begun = clock::instant();
-    let mut stages = Vec::new();
-    let mut status = None;
-    let result = stages_of(target, address, &mut stages, &mut status)
-        .await
-        .map(|()| begun.elapsed());
+    let mut progress = Progress::default();
+    let work = stages_of(target, address, tls, &mut progress);
+    let result = match tokio::time::timeout(timeout, work).await {
+        Ok(result) => result.map(|()| begun.elapsed()),
+        Err(_) => Err(progress.out_of_time(&target.method)),
+    };
     Outcome {
         result,
-        stages,
-        status,
+        stages: progress.stages,
+        status: progress.status,
+        chain: progress.chain,
     }
 }
 
 async fn stages_of(
     target: &Target,
     address: SocketAddr,
-    stages: &mut Vec<(Stage, Span)>,
-    status: &mut Option<u16>,
+    tls: &Tls,
+    progress: &mut Progress,
 ) -> Result<(), Failure> {
-    let mut stage = clock::instant();
-    let mut lap = |name| {
-        stages.push((name, stage.elapsed()));
-        stage = clock::instant();
+    let mut begun = clock::instant();
+    let mut lap = |progress: &mut Progress, stage| {
+        progress.stages.push((stage, begun.elapsed()));
+        begun = clock::instant();
     };
     let stream = TcpStream::connect(address)
         .await
         .map_err(|e| errors::of_errno(&e))?;
     let _ = stream.set_nodelay(true);
-    lap(Stage::Connect);
+    lap(progress, Stage::Connect);
     match &target.method {
         Method::Tls(_) => {
-            secure(&target.host, stream).await?;
-            lap(Stage::TlsHandshake);
+            let stream = secure(&target.host, stream, tls).await?;
+            lap(progress, Stage::TlsHandshake);
+            progress.chain = chain(&stream);
         }
         Method::Http { tls: false, path, .. } => {
-            *status = Some(first_byte(stream, &target.host, path).await?);
-            lap(Stage::FirstByte);
+            progress.status = Some(first_byte(stream, &target.host, path).await?);
+            lap(progress, Stage::FirstByte);
         }
         Method::Http { tls: true, path, .. } => {
-            let stream = secure(&target.host, stream).await?;
-            lap(Stage::TlsHandshake);
-            *status = Some(first_byte(stream, &target.host, path).await?);
-            lap(Stage::FirstByte);
+            let stream = secure(&target.host, stream, tls).await?;
+            lap(progress, Stage::TlsHandshake);
+            progress.chain = chain(&stream);
+            progress.status = Some(first_byte(stream, &target.host, path).await?);
+            lap(progress, Stage::FirstByte);
         }
         _ => {}
     }
     Ok(())
 }
 
-async fn secure(host: &str, stream: TcpStream) -> Result<impl AsyncRead + AsyncWrite + Unpin, Failure> {
-    let name = match host.parse::<IpAddr>() {
-        Ok(address) => ServerName::from(address),
-        Err(_) => ServerName::try_from(host.to_owned()).map_err(|e| Failure::Local(e.to_string()))?,
-    };
-    let connector = TlsConnector::from(config().map_err(|e| Failure::Local(e.to_string()))?);
-    connector
-        .connect(name, stream)
-        .await
-        .map_err(|e| Failure::Cut(format!("TLS: {e}")))
+async fn secure(host: &str, stream: TcpStream, tls: &Tls) -> Result<TlsStream<TcpStream>, Failure> {
+    let name = tls::server_name(host).map_err(Failure::Local)?;
+    let connector = tls.connector().map_err(Failure::Local)?;
+    let connected = connector.connect(name, stream).await;
+    connected.map_err(|e| Failure::Cut(tls::failed(&e)))
+}
+
+/// The certificates that the server showed, its own first.
+fn chain(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
+    let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates().unwrap_or_default();
+    shown.iter().map(|c| c.clone().into_owned()).collect()
 }
 
 /// Asks for the path's head and reads the status line.
@@ -120,58 +145,6 @@ fn status(line: &[u8]) -> Option<u16> {
     (100..600).contains(&code).then_some(code)
 }
 
-fn config() -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Takes any certificate. What is measured is time: nothing secret is sent and nothing that comes back is trusted, and a
-/// host whose certificate has run out still has a path to be measured.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        tokio_rustls::rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        tokio_rustls::rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +156,25 @@ mod tests {
         for other in [&b"HTTP/2 200"[..], b"SSH-2.0-OpenSSH", b"HTTP/1.1 9999 x", b""] {
             assert_eq!(status(other), None);
         }
+    }
+
+    #[test]
+    fn what_was_waited_for_is_told() {
+        let after = |text: &str, stages: &[Stage]| {
+            let progress = Progress {
+                stages: stages.iter().map(|s| (*s, Span::ZERO)).collect(),
+                ..Progress::default()
+            };
+            progress.out_of_time(&text.parse::<Target>().unwrap().method)
+        };
+        let (connect, tls) = (Stage::Connect, Stage::TlsHandshake);
+        assert_eq!(after("https://a/", &[]), Failure::Timeout);
+        assert_eq!(after("https://a/", &[connect]), Failure::Silent(tls));
+        assert_eq!(after("tls:a:443", &[connect]), Failure::Silent(tls));
+        assert_eq!(
+            after("https://a/", &[connect, tls]),
+            Failure::Silent(Stage::FirstByte)
+        );
+        assert_eq!(after("http://a/", &[connect]), Failure::Silent(Stage::FirstByte));
     }
 }

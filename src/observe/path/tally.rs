@@ -1,5 +1,7 @@
 //! Attempts folded into a sample.
 
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
 use super::Outcome;
 use crate::observation::path::{Failure, PathSample, Rtts, Stage};
 use crate::time::Span;
@@ -14,12 +16,16 @@ pub(super) struct Tally {
     stages: Vec<(Stage, Rtts)>,
     failures: Vec<(Failure, u32)>,
     status: Option<u16>,
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.sent += 1;
         self.status = outcome.status.or(self.status);
+        if self.chain.is_empty() {
+            self.chain = outcome.chain;
+        }
         for (stage, span) in outcome.stages {
             match self.stages.iter_mut().find(|(s, _)| *s == stage) {
                 Some((_, rtts)) => rtts.0.push(span),
@@ -45,11 +51,13 @@ impl Tally {
         }
     }
 
-    pub(super) fn write(&mut self, sample: &mut PathSample) {
+    /// Fills `sample`; the certificates that were shown first come back, to be judged.
+    pub(super) fn write(&mut self, sample: &mut PathSample) -> Vec<CertificateDer<'static>> {
         sample.sent = self.sent;
         sample.rtts = Rtts(std::mem::take(&mut self.rtts));
         sample.stages.append(&mut self.stages);
         sample.failures = std::mem::take(&mut self.failures);
         sample.http_status = self.status;
+        std::mem::take(&mut self.chain)
     }
 }

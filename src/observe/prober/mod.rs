@@ -4,6 +4,7 @@
 //! scalar multiplications an initiation. Each peer is a task; one [`Pacing`] for all keeps the rate towards one address
 //! bounded. An interrupt ends all tasks; what they have told so far stands.
 
+pub mod beside;
 mod clock;
 mod inside;
 mod pipe;

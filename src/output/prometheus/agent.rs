@@ -1,6 +1,6 @@
 //! Findings, collectors, the host, and the agent's own cost.
 
-use super::{Family, count};
+use super::{Family, count, seconds, yes};
 use crate::finding::{Finding, Severity};
 use crate::observation::SourceState;
 use crate::report::agent::AgentStats;
@@ -27,7 +27,7 @@ fn status(report: &Report) -> Family {
         "The verdict: 1 for the one that holds, 0 for the others.",
     );
     for status in [Status::Ok, Status::Warning, Status::Critical, Status::Unknown] {
-        let holds = f64::from(u8::from(report.status == status));
+        let holds = yes(report.status == status);
         family.add(vec![("status", status.name().to_owned())], holds);
     }
     family
@@ -98,7 +98,7 @@ fn collectors(report: &Report, stats: &AgentStats) -> Vec<Family> {
             ("degraded", SourceState::Degraded),
             ("unavailable", SourceState::Unavailable),
         ] {
-            let holds = f64::from(u8::from(status.state == candidate));
+            let holds = yes(status.state == candidate);
             state.add(vec![label(), ("state", name.to_owned())], holds);
         }
         lost.add(vec![label()], count(status.lost));
@@ -117,7 +117,6 @@ fn collectors(report: &Report, stats: &AgentStats) -> Vec<Family> {
     vec![state, lost, cost, restarts]
 }
 
-#[allow(clippy::cast_precision_loss)] // seconds: good for 285 million years
 fn host(report: &Report) -> Vec<Family> {
     let Some(host) = &report.host else {
         return Vec::new();
@@ -127,7 +126,7 @@ fn host(report: &Report) -> Vec<Family> {
             "wgnat_host_boot_time_seconds",
             "When the host booted, in seconds since 1970.",
         )
-        .maybe(Vec::new(), host.boot_at.map(|at| at.as_nanos() as f64 / 1e9)),
+        .maybe(Vec::new(), host.boot_at.map(seconds)),
         Family::info("wgnat_host", "The observed host.").with(
             vec![
                 ("hostname", host.hostname.clone()),
@@ -150,9 +149,7 @@ fn host(report: &Report) -> Vec<Family> {
     all
 }
 
-#[allow(clippy::cast_precision_loss)] // seconds since 1970
 fn own(report: &Report, stats: &AgentStats) -> Vec<Family> {
-    let seconds = |at: crate::time::Timestamp| at.as_nanos() as f64 / 1e9;
     let mut requests = Family::counter(
         "wgnat_http_requests",
         "HTTP answers by route and class of status.",
@@ -166,17 +163,14 @@ fn own(report: &Report, stats: &AgentStats) -> Vec<Family> {
         "What the agent has confined itself to: 1 in force, 0 not.",
     );
     for (name, holds) in &stats.confined {
-        confined.add(
-            vec![("mechanism", (*name).to_owned())],
-            f64::from(u8::from(*holds)),
-        );
+        confined.add(vec![("mechanism", (*name).to_owned())], yes(*holds));
     }
     let mut store = Family::gauge(
         "wgnat_store_state",
         "Where history is kept: 1 for file, memory (the file cannot be written) or off.",
     );
     for state in ["file", "memory", "off"] {
-        let holds = f64::from(u8::from(stats.store.state == state));
+        let holds = yes(stats.store.state == state);
         store.add(vec![("state", state.to_owned())], holds);
     }
     vec![
@@ -213,7 +207,7 @@ fn own(report: &Report, stats: &AgentStats) -> Vec<Family> {
             "wgnat_config_last_reload_successful",
             "Whether the newest reading of the configuration was taken over.",
         )
-        .with(Vec::new(), f64::from(u8::from(stats.config_ok))),
+        .with(Vec::new(), yes(stats.config_ok)),
         Family::gauge(
             "wgnat_config_last_reload_success_timestamp_seconds",
             "When the configuration was last taken over, in seconds since 1970.",

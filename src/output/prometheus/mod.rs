@@ -7,7 +7,9 @@
 //! `host`, `instance`, `job`) are not used.
 
 mod agent;
+mod nat;
 mod network;
+mod paths;
 mod text;
 mod wireguard;
 
@@ -15,6 +17,7 @@ pub use text::{Exposition, render};
 
 use crate::report::Report;
 use crate::report::agent::AgentStats;
+use crate::time::Timestamp;
 
 /// What kind of metric a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,17 @@ impl Family {
     }
 }
 
+/// A moment as a metric's value: seconds since 1970.
+#[allow(clippy::cast_precision_loss)] // good to a microsecond
+fn seconds(at: Timestamp) -> f64 {
+    at.as_nanos() as f64 / 1e9
+}
+
+/// A yes or a no as a metric's value.
+fn yes(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
 /// A count as a metric's value; beyond 2^53 the last digits are of no interest.
 #[allow(clippy::cast_precision_loss)]
 fn count(n: u64) -> f64 {
@@ -115,6 +129,8 @@ pub fn families(report: &Report, stats: &AgentStats) -> Vec<Family> {
     let mut all = agent::families(report, stats);
     all.extend(wireguard::families(report, stats));
     all.extend(network::families(report, stats));
+    all.extend(nat::families(report, stats));
+    all.extend(paths::families(report, stats));
     all.retain(|family| !family.samples.is_empty());
     all
 }

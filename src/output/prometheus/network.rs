@@ -125,7 +125,10 @@ fn conntrack(table: &Conntrack, stats: &AgentStats) -> Vec<Family> {
     for (name, n) in stats.totals.conntrack.iter().flatten() {
         events.add(vec![("event", (*name).to_owned())], count(*n));
     }
-    let mut used = Family::gauge("wgnat_snat_ports", "NAT ports in use towards a destination.");
+    let mut used = Family::gauge(
+        "wgnat_snat_ports",
+        "NAT ports in use towards a destination; `other` is the sum over those without a name here.",
+    );
     let mut ratio = Family::gauge(
         "wgnat_snat_ports_used_ratio",
         "Of the NAT ports usable towards a destination, the share in use.",
@@ -141,6 +144,22 @@ fn conntrack(table: &Conntrack, stats: &AgentStats) -> Vec<Family> {
         used.add(labels(), f64::from(row.held));
         if let Some(range) = row.range.filter(|n| *n > 0) {
             ratio.add(labels(), f64::from(row.held) / f64::from(range));
+        }
+    }
+    for proto in [Proto::Tcp, Proto::Udp] {
+        let others = table.snat.iter().skip(stats.top_destinations);
+        let others: Vec<u64> = others
+            .filter(|row| row.tally.proto == proto)
+            .map(|row| row.held.into())
+            .collect();
+        if !others.is_empty() {
+            let other = || "other".to_owned();
+            let labels = vec![
+                ("proto", proto.name().to_owned()),
+                ("nat_address", other()),
+                ("destination", other()),
+            ];
+            used.add(labels, count(others.iter().sum()));
         }
     }
     vec![

@@ -70,6 +70,9 @@ fn what_was_not_measured_has_no_sample() {
         "wgnat_tcp_sockets",
         "wgnat_conntrack_entries",
         "wgnat_wireguard_handshakes_total",
+        "wgnat_nat_",
+        "wgnat_path_",
+        "wgnat_stun_",
     ] {
         assert!(!text.contains(name), "{name} is told:\n{text}");
     }

@@ -1,6 +1,6 @@
 //! Devices, peers and handshakes.
 
-use super::{Family, Kind, Sample, count};
+use super::{Family, Kind, Sample, count, yes};
 use crate::report::agent::{AgentStats, RTT_BOUNDS};
 use crate::report::{PeerRow, PeerState, Report};
 
@@ -23,7 +23,7 @@ pub(super) fn families(report: &Report, stats: &AgentStats) -> Vec<Family> {
         "Whether a WireGuard device is set up.",
     );
     for device in &wireguard.devices {
-        let up_or_not = device.up.map(|up| f64::from(u8::from(up)));
+        let up_or_not = device.up.map(yes);
         if let Some(value) = up_or_not {
             up.add(vec![("device", device.name.clone())], value);
         }

@@ -178,6 +178,16 @@ fn quota(rows: &mut Rows, facts: &NatFacts) {
     );
     rows.say("flows", all, "");
     match q.quota {
+        None if q.rate_limited == Some(true) => rows.say(
+            "limit",
+            "none on all flows, but on how many begin in a second",
+            "rate limit on new flows",
+        ),
+        None if q.answered < q.tried => rows.say(
+            "limit",
+            "none was met; what is missing may be loss or a limit",
+            "quota",
+        ),
         Some(n) => rows.say(
             "limit",
             format!("no more than {} at once", human::count(n)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::page::Role;
 use super::table::{Cell, Column, Table};
+use crate::observation::path::{Certificate, CertificateVerdict, Usual};
 use crate::output::human;
 use crate::report::Report;
 use crate::report::paths::PathRow;
@@ -16,6 +17,7 @@ pub(super) fn tables(report: &Report) -> Vec<Table> {
         return Vec::new();
     }
     let mut tables = vec![targets(rows)];
+    tables.extend(certificates(rows));
     tables.extend(regions(rows));
     tables.extend(rows.iter().filter(|row| !row.hops.is_empty()).map(hops));
     tables
@@ -49,6 +51,21 @@ fn targets(rows: &[PathRow]) -> Table {
     }
 }
 
+/// What is to be said against certificates; it would not fit beside the times.
+fn certificates(rows: &[PathRow]) -> Option<Table> {
+    let judged = rows
+        .iter()
+        .filter_map(|row| Some((row, certificate(row.certificate.as_ref()?)?)));
+    let rows: Vec<Vec<Cell>> = judged
+        .map(|(row, says)| vec![Cell::plain(&row.target), Cell::plain(says)])
+        .collect();
+    (!rows.is_empty()).then(|| Table {
+        columns: vec![Column::text("Certificates", 12), Column::text("", 30)],
+        rows,
+        note: None,
+    })
+}
+
 fn time(span: Option<Span>) -> String {
     span.map_or_else(|| "–".to_owned(), |span| human::seconds(span.as_secs_f64()))
 }
@@ -71,6 +88,7 @@ fn lost(row: &PathRow) -> Cell {
 fn notes(row: &PathRow) -> String {
     let mut notes = Vec::new();
     notes.extend(row.http_status.map(|status| format!("HTTP {status}")));
+    notes.extend(row.usual.as_ref().and_then(usual));
     notes.extend(row.mtu.map(|mtu| format!("MTU {}", mtu.passed)));
     let stages = row.stages.iter().filter(|_| row.stages.len() > 1);
     notes.extend(stages.map(|(stage, span)| format!("{} {}", stage.name(), time(Some(*span)))));
@@ -84,6 +102,28 @@ fn notes(row: &PathRow) -> String {
         notes.extend(row.problems.iter().cloned());
     }
     notes.join(", ")
+}
+
+/// What is to be said against a certificate, and since when where it is time.
+fn certificate(certificate: &Certificate) -> Option<String> {
+    let says = certificate.verdict.says()?;
+    Some(match (&certificate.verdict, certificate.not_after) {
+        (CertificateVerdict::Expired, Some(at)) => {
+            let day: String = at.to_string().chars().take_while(|c| *c != 'T').collect();
+            format!("{says} {day}")
+        }
+        _ => says,
+    })
+}
+
+/// What is usual, for comparison.
+fn usual(usual: &Usual) -> Option<String> {
+    let median = usual.median()?;
+    Some(format!(
+        "usually {} ({})",
+        time(Some(median)),
+        human::seconds(usual.over.as_secs_f64())
+    ))
 }
 
 /// Whether nothing was tried, so that only a problem tells why.

@@ -28,7 +28,8 @@ const INDENT: usize = 12;
 /// All tables that have something to say.
 pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
     let tables = [
-        peers(report).filter(|_| report.wireguard.probes.is_empty()),
+        // A probe's targets have a table of their own.
+        peers(report).filter(|_| report.wireguard.probes.is_empty() || !report.wireguard.devices.is_empty()),
         super::probed::table(report),
         ports(report, unicode),
         report.conntrack.as_ref().and_then(|c| snat(c, unicode)),

@@ -27,6 +27,8 @@ struct Ageing {
     born: Option<(Timestamp, SocketAddr)>,
     asked: bool,
     alive: Option<bool>,
+    /// The server was not reached any more when it was asked: nothing is told.
+    void: bool,
 }
 
 /// The measurement.
@@ -75,6 +77,9 @@ impl Lifetime {
                 alive_after,
                 gone_after: gone.map(|g| g.as_secs_f64()),
             }),
+            (None, None) if self.all.iter().any(|a| a.void) => Err(
+                "the server was not reached any more, or saw another address, while mappings aged".to_owned(),
+            ),
             (None, _) => Err("not even a fresh mapping let an answer from the same server in".to_owned()),
         }
     }
@@ -86,9 +91,12 @@ impl Discovery {
         let Some(longest) = self.plan.lifetime else {
             return;
         };
-        let others = self
-            .transactions
-            .any(|p| !matches!(p, Purpose::Age(_) | Purpose::StillThere(_)));
+        let others = self.transactions.any(|p| {
+            !matches!(
+                p,
+                Purpose::Age(_) | Purpose::StillThere(_) | Purpose::Reachable(_)
+            )
+        });
         let Some(state) = self.families.get_mut(&family) else {
             return;
         };
@@ -130,6 +138,7 @@ impl Discovery {
                 born: None,
                 asked: false,
                 alive: None,
+                void: false,
             });
             let role = Role::Ageing(n);
             self.effects
@@ -207,14 +216,42 @@ impl Discovery {
         }
     }
 
+    /// No answer came through the mapping. It is gone only where the server still answers, and sees this host where it did:
+    /// a link that went down, or another address, would end every mapping.
     pub(super) fn silent_ageing(&mut self, family: Family, n: u8) {
-        self.aged_to(family, n, false);
+        if let Some(server) = self.lifetime_of(family).map(|l| l.server) {
+            self.ask(
+                family,
+                Role::Asking(n),
+                server,
+                Ask::default(),
+                Purpose::Reachable(n),
+            );
+        }
+    }
+
+    /// The server was asked plainly after a silence, and saw the asking socket there; `None` where it was silent too.
+    pub(super) fn reached(&mut self, family: Family, n: u8, seen: Option<SocketAddr>) {
+        let born = self.ageing(family, n).and_then(|a| a.born);
+        match (born, seen) {
+            (Some((_, outside)), Some(seen)) if outside.ip() == seen.ip() => self.aged_to(family, n, false),
+            _ => {
+                if let Some(ageing) = self.ageing(family, n) {
+                    ageing.void = true;
+                }
+                self.end_ageing(family, n);
+            }
+        }
     }
 
     fn aged_to(&mut self, family: Family, n: u8, alive: bool) {
         if let Some(ageing) = self.ageing(family, n) {
             ageing.alive = Some(alive);
         }
+        self.end_ageing(family, n);
+    }
+
+    fn end_ageing(&mut self, family: Family, n: u8) {
         for role in [Role::Ageing(n), Role::Asking(n)] {
             self.effects.push_back(Effect::Close(SocketId { family, role }));
         }
@@ -226,7 +263,10 @@ impl Discovery {
         let Some(lifetime) = self.lifetime_of(family) else {
             return;
         };
-        let open = lifetime.all.iter().any(|a| a.born.is_some() && a.alive.is_none());
+        let open = lifetime
+            .all
+            .iter()
+            .any(|a| a.born.is_some() && a.alive.is_none() && !a.void);
         if open || lifetime.refined || lifetime.unsupported {
             return;
         }

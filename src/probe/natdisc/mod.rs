@@ -55,6 +55,9 @@ pub enum Role {
     Called,
     /// Hairpinning: the one that calls.
     Caller,
+    /// Pooling: ones whose first packet goes to another address than the others' does. A NAT with a pool that goes by the
+    /// destination keeps a socket's first choice (Linux does), so sockets that begin alike look paired.
+    Fresh(u8),
     /// Lifetime: the one whose mapping ages.
     Ageing(u8),
     /// Lifetime: the one that asks whether it still lives.
@@ -91,6 +94,8 @@ pub(crate) enum Purpose {
     Age(u8),
     /// Asks for an answer through an ageing mapping.
     StillThere(u8),
+    /// Whether the server is still there, after a silence.
+    Reachable(u8),
 }
 
 /// How a filtering test went.
@@ -119,6 +124,7 @@ pub(crate) struct State {
     pub hairpin: Option<bool>,
     pub hairpin_begun: bool,
     pub mapping_begun: bool,
+    pub pooling_begun: bool,
     /// Responses in which MAPPED-ADDRESS and XOR-MAPPED-ADDRESS agree, and those in which not.
     pub alg: (u32, u32),
     pub lifetime: Option<Lifetime>,

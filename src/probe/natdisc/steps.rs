@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::transaction::{Ask, Transaction};
 use super::{Discovery, Effect, Passed, Purpose, Role, SocketId, State, problem};
-use crate::observation::nat::Family;
+use crate::observation::nat::{Family, ServerFacts};
 use crate::time::Timestamp;
 use crate::wire::stun::{BINDING, Change, Class, Message, attribute};
 
@@ -21,6 +21,9 @@ pub(super) const CHANGES: [Change; 3] = [
     },
 ];
 
+/// Sockets that begin with another address than the first server's.
+const FRESH: u8 = 3;
+
 impl Discovery {
     pub(super) fn begin(&mut self) {
         let servers = self.servers.clone();
@@ -31,9 +34,11 @@ impl Discovery {
             }
             self.families.insert(family, State::default());
             let filters = CHANGES.map(Role::Filter);
+            let fresh = (0..FRESH).map(Role::Fresh);
             for role in [Role::Main, Role::Called, Role::Caller]
                 .into_iter()
                 .chain(filters)
+                .chain(fresh)
             {
                 let socket = SocketId { family, role };
                 self.effects.push_back(Effect::Open(socket, server.address));
@@ -198,6 +203,7 @@ impl Discovery {
             Purpose::Hairpin => {}
             Purpose::Age(n) => self.aged(socket.family, n, seen),
             Purpose::StillThere(_) => {}
+            Purpose::Reachable(n) => self.reached(socket.family, n, Some(seen)),
         }
         self.settle(socket.family);
     }
@@ -249,6 +255,7 @@ impl Discovery {
                     lifetime.unsupported = true;
                 }
             }
+            Purpose::Reachable(n) => self.reached(family, n, None),
             _ => self.complain(asked.to, &format!("refuses with STUN error {code}")),
         }
         self.settle(family);
@@ -325,6 +332,33 @@ impl Discovery {
         }
     }
 
+    /// Calls other addresses from sockets that have called nobody yet, when the filtering tests are over.
+    fn begin_pooling(&mut self, family: Family) {
+        let open = |p: &Purpose| matches!(p, Purpose::First(_) | Purpose::Filter(_) | Purpose::Control(_));
+        let answering = |s: &&ServerFacts| Family::of(s.address.ip()) == family && s.udp_rtt.is_some();
+        let Some(first) = self.servers.iter().find(answering).map(|s| s.address.ip()) else {
+            return;
+        };
+        match self.families.get_mut(&family) {
+            Some(state) if !state.pooling_begun && !self.transactions.any(open) => {
+                state.pooling_begun = true;
+            }
+            _ => return,
+        }
+        let mut elsewhere: Vec<SocketAddr> = Vec::new();
+        for server in self.servers.iter().filter(answering) {
+            for address in [Some(server.address), server.other].into_iter().flatten() {
+                let known = elsewhere.iter().any(|a| a.ip() == address.ip());
+                if address.ip() != first && !known {
+                    elsewhere.push(address);
+                }
+            }
+        }
+        for (n, to) in (0..FRESH).zip(elsewhere) {
+            self.ask(family, Role::Fresh(n), to, Ask::default(), Purpose::Mapping);
+        }
+    }
+
     /// Uses the other addresses of this server.
     fn take_primary(&mut self, family: Family, place: usize) {
         let Some(server) = self.servers.get(place) else {
@@ -376,6 +410,7 @@ impl Discovery {
             }
             Purpose::Hairpin => state.hairpin = Some(state.hairpin.unwrap_or(false)),
             Purpose::StillThere(n) => self.silent_ageing(family, n),
+            Purpose::Reachable(n) => self.reached(family, n, None),
             Purpose::Mapping | Purpose::Called | Purpose::Age(_) => {}
         }
         self.settle(family);
@@ -386,6 +421,7 @@ impl Discovery {
         let contacting = self.transactions.any(|p| matches!(p, Purpose::First(_)));
         if contacting || self.families.get(&family).is_none_or(|s| s.primary.is_some()) {
             self.begin_mapping(family);
+            self.begin_pooling(family);
             self.begin_lifetime(family);
             return;
         }
@@ -397,6 +433,7 @@ impl Discovery {
             self.take_primary(family, place);
         }
         self.begin_mapping(family);
+        self.begin_pooling(family);
         self.begin_lifetime(family);
     }
 

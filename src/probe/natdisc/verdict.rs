@@ -107,7 +107,8 @@ impl Discovery {
             facts.parity_preservation = parity(&ports);
             facts.pooling = match addresses.len() {
                 0 => None,
-                1 => (ports.len() >= 2).then_some(Pooling::Paired),
+                // Sockets that all began with the same address would look paired in any pool.
+                1 => began_elsewhere(state).then_some(Pooling::Paired),
                 _ => Some(Pooling::Arbitrary),
             };
         }
@@ -212,6 +213,12 @@ fn mapping(state: &State) -> (Behaviour, Option<String>) {
         "it takes a server with two addresses (OTHER-ADDRESS), or a second server"
     };
     (Behaviour::Unknown, Some(why.to_owned()))
+}
+
+/// Whether a socket was answered that had called nobody but another address than the main one's first.
+fn began_elsewhere(state: &State) -> bool {
+    let mut seen = state.seen.iter();
+    seen.any(|(role, ..)| matches!(role, Role::Fresh(_)))
 }
 
 fn seen_anywhere(state: &State) -> impl Iterator<Item = (Role, SocketAddr)> {

@@ -24,10 +24,10 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// An error about initiations that are forwarded by this host, where nothing came back since.
+/// An error about initiations that are forwarded by this host, where nothing came back since. What this host itself says of
+/// its own ports is another matter.
 pub(in crate::rules) fn passing(world: &World, c: &Conversation) -> Option<Finding> {
     let tally = standing(world, c)?;
-    // A host at which nothing listens says so itself; there it is no news.
     let by_responder = c
         .other(tally.about)
         .is_some_and(|to| to.address.ip() == tally.first.from);

@@ -6,6 +6,7 @@ pub mod compared;
 mod duplicate_key;
 pub(super) mod endpoint_unreachable;
 pub(super) mod handshake_loss;
+mod handshake_storm;
 pub(super) mod handshake_timeout;
 #[cfg(test)]
 mod keys_tests;
@@ -45,6 +46,7 @@ pub const RULES: &[Rule] = &[
     session_expired::RULE,
     mtu_blackhole::RULE,
     one_way::RULE,
+    handshake_storm::RULE,
     under_load::RULE,
     handshake_loss::RULE,
     roaming_unstable::RULE,

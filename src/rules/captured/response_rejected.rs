@@ -4,7 +4,7 @@ use super::CAPTURE;
 use super::view::{Initiator, count, finding, initiators};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
 use crate::rules::{Input, Rule, tunnel};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::track::handshake::Attempt;
 use crate::wire::wireguard::{REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 
@@ -31,6 +31,9 @@ pub(in crate::rules) fn passing(i: &Initiator<'_>, input: &Input<'_>) -> Option<
     (refused.len() >= needed).then(|| report(i, &refused))
 }
 
+/// Sooner no WireGuard device calls again: REKEY_TIMEOUT, as clocks go.
+const LEAST_GAP: Span = REKEY_TIMEOUT.saturating_sub(Span::from_millis(500));
+
 /// The newest answered attempts in a row after which the initiator started over, without data in between.
 pub(super) fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
     let attempts: Vec<_> = i.end.attempts().collect();
@@ -41,6 +44,8 @@ pub(super) fn refused<'a>(i: &Initiator<'a>) -> Vec<&'a Attempt> {
             // It may still be about to use the newest one.
             None => continue,
             Some(next) if next.at - attempt.at > (REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER) * 2 => break,
+            // Who calls again so soon is a probe, which uses no session.
+            Some(next) if next.at - attempt.at < LEAST_GAP => break,
             Some(_) => {}
         }
         if used_since(i, answer.at) {

@@ -63,13 +63,23 @@ impl Wire {
         self.packet(millis, (A, B), initiation(sender))
     }
 
+    /// Somebody else to B.
+    pub fn initiation_from(&mut self, millis: i64, from: &str, sender: u32) -> &mut Self {
+        self.packet(millis, (from, B), initiation(sender))
+    }
+
     /// B to A.
     pub fn response(&mut self, millis: i64, receiver: u32, sender: u32) -> &mut Self {
+        self.response_to(millis, A, receiver, sender)
+    }
+
+    /// B to somebody else.
+    pub fn response_to(&mut self, millis: i64, to: &str, receiver: u32, sender: u32) -> &mut Self {
         let mut payload = vec![2, 0, 0, 0];
         payload.extend(sender.to_le_bytes());
         payload.extend(receiver.to_le_bytes());
         payload.resize(92, 7);
-        self.packet(millis, (B, A), payload)
+        self.packet(millis, (B, to), payload)
     }
 
     /// B to A.

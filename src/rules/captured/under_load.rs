@@ -8,7 +8,7 @@ use crate::rules::{Input, Rule, tunnel};
 /// The rule.
 pub const RULE: Rule = Rule {
     needs: CAPTURE,
-    explained_by: &[],
+    explained_by: &["wg-handshake-storm"],
     check,
     ..tunnel::UNDER_LOAD
 };

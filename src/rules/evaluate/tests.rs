@@ -132,6 +132,37 @@ fn another_subject_is_not_explained() {
 }
 
 #[test]
+fn a_cause_of_one_address_family_explains_nothing_of_the_other() {
+    fn blocked(_: &Input<'_>) -> Vec<Finding> {
+        let mut f = finding("blocked", Critical, Likely, "");
+        f.evidence = Evidence::new().with("family", "ipv4");
+        vec![f]
+    }
+    fn silent(_: &Input<'_>) -> Vec<Finding> {
+        let at = ["192.0.2.1:51820", "[2001:db8::1]:51820"].map(|a| a.parse().ok());
+        at.map(|endpoint| Finding {
+            subject: Subject::Peer {
+                device: None,
+                public_key: None,
+                endpoint,
+                local: None,
+            },
+            ..finding("silent", Critical, Certain, "")
+        })
+        .into()
+    }
+    let found = run(&[
+        rule("blocked", &[], blocked),
+        rule("silent", &["blocked"], silent),
+    ]);
+    let (kept, folded) = (
+        vec![("blocked", Critical), ("silent", Critical)],
+        vec![("silent", "blocked")],
+    );
+    assert_eq!(found, (kept, folded));
+}
+
+#[test]
 fn without_its_cause_a_symptom_stands_alone() {
     let found = run(&[rule("root", &[], none), rule("leaf", &["root"], leaf)]);
     assert_eq!(found, (vec![("leaf", Critical)], vec![]));

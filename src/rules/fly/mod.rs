@@ -5,12 +5,12 @@ use crate::rules::{Input, Rule};
 
 mod egress_policy;
 mod internal_dns;
-pub(super) mod sixpn_unreachable;
+pub(super) mod mesh_unreachable;
 #[cfg(test)]
 mod testing;
 
 /// The rules, causes before symptoms.
-pub const RULES: &[Rule] = &[internal_dns::RULE, sixpn_unreachable::RULE, egress_policy::RULE];
+pub const RULES: &[Rule] = &[internal_dns::RULE, mesh_unreachable::RULE, egress_policy::RULE];
 
 /// The machine, where this is one.
 fn machine<'a>(input: &Input<'a>) -> Option<&'a FlyMachine> {

@@ -1,6 +1,6 @@
 //! `path-jitter`: round trips to a target differ much from one to the next.
 
-use super::{PATHS, finding, others, paths, seconds, told};
+use super::{PATHS, against, finding, others, paths, seconds, told};
 use crate::finding::{Confidence, Evidence, Finding, Fix};
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::{Path, Summary};
@@ -75,11 +75,25 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
             _ => " Some of the other targets vary too.",
         }
     );
+    let history = path.usual.as_ref();
+    let usual = history.and_then(|h| h.jitter.0.first()).copied();
+    if let (Some(history), Some(usual)) = (history, usual) {
+        let compared = against(&told(usual), "p50", history.over, &told(jitter));
+        // Half as much again is more than a path's jitter differs from one look to the next.
+        let worse = jitter > usual + usual / 2;
+        let verdict = if worse {
+            "That is worse than usual"
+        } else {
+            "That is as usual here"
+        };
+        f.summary = format!("{} {verdict}: {compared}.", f.summary);
+    }
     f.evidence = Evidence::new()
         .with("jitter_seconds", seconds(jitter))
         .with("rtt_median_seconds", seconds(median))
         .maybe("rtt_p95_seconds", path.now.p95.map(seconds))
-        .maybe("rtt_max_seconds", path.now.max.map(seconds));
+        .maybe("rtt_max_seconds", path.now.max.map(seconds))
+        .maybe("usual_jitter_seconds", usual.map(seconds));
     f.impact = "Voice and video stutter; TCP takes late packets for lost ones.".to_owned();
     f.fixes = vec![Fix {
         title: "Measure again while the link is idle".to_owned(),
@@ -115,6 +129,20 @@ mod tests {
                 .check(&RULE)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn its_history_tells_whether_it_is_news() {
+        for (usual, verdict) in [
+            (5, "worse than usual: usual 5 ms (p50 over 24 h), now"),
+            (70, "as usual here: usual 70 ms"),
+        ] {
+            let found = Paths::new()
+                .usual("192.0.2.1", None, Some(usual), None)
+                .rtts("192.0.2.1", &SHAKY)
+                .check(&RULE);
+            assert!(found[0].summary.contains(verdict), "{}", found[0].summary);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `path-latency`: a target answers much more slowly than it did, or than the others.
 
-use super::{PATHS, finding, others, paths, seconds, told};
+use super::{PATHS, against, finding, others, paths, seconds, told};
 use crate::finding::{Confidence, Evidence, Finding, Fix};
-use crate::observation::path::Stage;
+use crate::observation::path::{Stage, Usual};
 use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
 use crate::track::paths::Path;
@@ -17,9 +17,11 @@ pub const RULE: Rule = Rule {
                  time",
     meaning: "Every request over this path waits this much longer. Nothing is lost; the way is longer than it was, a queue on it \
               stands full, or the far end takes its time.",
-    detection: "The median of the round trips, against the median of earlier measurements of the same target (likely: a path has a \
-                usual time), or against the other targets' (possible only: they may simply be nearer). Where a connection has \
-                stages, they tell the network from the server: the TCP connect is the path's time, the first byte the server's.",
+    detection: "The median of the round trips, against what is usual for the same target (likely: a path has a usual time): by the \
+                agent's history (`wgnat path --store`), where it must be above what 95 % of the past shows too, or by an earlier \
+                run (`--baseline`). Only where nothing is known of its past it is compared with the other targets (possible: they \
+                may simply be nearer). Where a connection has stages, they tell the network from the server: the TCP connect is \
+                the path's time, the first byte the server's.",
     fix: "See which hop adds the time (`wgnat path --hops TARGET`); where all targets are slow, a full queue on this host's own \
           link is the usual cause, and `fq_codel` or `cake` with the link's rate its cure.",
     needs: PATHS,
@@ -47,46 +49,60 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
         now.as_secs_f64() > usual.as_secs_f64() * thresholds.path_latency_factor
             && now > *usual + thresholds.path_latency_least
     };
-    let usual = median(path.past.iter().filter_map(|s| s.median), PAST).filter(slower);
-    let theirs = median(others(input, path).filter_map(|o| o.now.median), OTHERS)
-        .filter(|theirs| now > *theirs * FARTHER && now > *theirs + FARTHER_LEAST);
     let name = path.sample.target.to_string();
-    let mut f = match (usual, theirs) {
-        (Some(usual), _) => {
-            let mut f = finding(RULE.code, path, Confidence::Likely);
-            f.title = format!("{name} answers in {}, before it was {}", told(now), told(usual));
-            f.summary = format!(
+    let history = path.usual.as_ref();
+    let earlier = history
+        .and_then(Usual::median)
+        .or_else(|| median(path.past.iter().filter_map(|s| s.median), PAST));
+    let mut theirs = None;
+    let mut f = if let Some(usual) = earlier {
+        // What it does now and then is no news, however far above the median.
+        let seldom = history.and_then(Usual::p95).unwrap_or(usual);
+        if !slower(&usual) || now <= seldom {
+            return None;
+        }
+        let mut f = finding(RULE.code, path, Confidence::Likely);
+        f.title = format!("{name} answers in {}, usual is {}", told(now), told(usual));
+        f.summary = match history {
+            Some(history) => format!(
+                "{name} is slower than usual: {}.",
+                against(&told(usual), "p50", history.over, &told(now))
+            ),
+            None => format!(
                 "The median round trip to {name} is {}; earlier measurements had {}.",
                 told(now),
                 told(usual)
-            );
-            f
-        }
-        (None, Some(theirs)) => {
-            let mut f = finding(RULE.code, path, Confidence::Possible);
-            f.title = format!(
-                "{name} answers in {}, the other targets in {}",
-                told(now),
-                told(theirs)
-            );
-            f.summary = format!(
-                "The median round trip to {name} is {}, that of the other targets {}. It may simply be farther away: its own past \
-                 would tell (`--baseline`).",
-                told(now),
-                told(theirs)
-            );
-            f
-        }
-        (None, None) => return None,
+            ),
+        };
+        f
+    } else {
+        let others = median(others(input, path).filter_map(|o| o.now.median), OTHERS)
+            .filter(|theirs| now > *theirs * FARTHER && now > *theirs + FARTHER_LEAST)?;
+        theirs = Some(others);
+        let mut f = finding(RULE.code, path, Confidence::Possible);
+        f.title = format!(
+            "{name} answers in {}, the other targets in {}",
+            told(now),
+            told(others)
+        );
+        f.summary = format!(
+            "The median round trip to {name} is {}, that of the other targets {}. It may simply be farther away: its own past \
+             would tell (`--store`, `--baseline`).",
+            told(now),
+            told(others)
+        );
+        f
     };
     let longest = longest_stage(path);
     if let Some((stage, span)) = longest {
-        f.summary = format!("{} {}", f.summary, whose(stage, span));
+        f.summary = format!("{} {}", f.summary, whose(path, stage, span));
     }
     f.evidence = Evidence::new()
         .with("rtt_median_seconds", seconds(now))
         .maybe("rtt_min_seconds", path.now.min.map(seconds))
-        .maybe("usual_rtt_seconds", usual.map(seconds))
+        .maybe("usual_rtt_seconds", earlier.map(seconds))
+        .maybe("usual_rtt_p95_seconds", history.and_then(Usual::p95).map(seconds))
+        .maybe("usual_over_seconds", history.map(|h| seconds(h.over)))
         .maybe("other_targets_rtt_seconds", theirs.map(seconds))
         .maybe("longest_stage", longest.map(|(stage, _)| stage.name()));
     f.impact = "Each request over this path waits that much longer.".to_owned();
@@ -119,11 +135,16 @@ fn longest_stage(path: &Path) -> Option<(Stage, Span)> {
         .max_by_key(|(_, span)| *span)
 }
 
-fn whose(stage: Stage, span: Span) -> String {
+fn whose(path: &Path, stage: Stage, span: Span) -> String {
+    // A full TLS handshake takes one or two round trips more than the TCP handshake's one (RFC 8446, RFC 5246).
+    let trip = median(path.stage(Stage::Connect).unwrap_or_default().iter().copied(), 1);
     let what = match stage {
         Stage::NameLookup => "the name look-up: the resolver is slow, not the path",
         Stage::Connect => "the TCP handshake: that is the path",
-        Stage::TlsHandshake => "the TLS handshake: two more round trips, or a busy server",
+        Stage::TlsHandshake if trip.is_some_and(|trip| span > trip * 4) => {
+            "the TLS handshake, far more than its round trips: the server is slow, not the path"
+        }
+        Stage::TlsHandshake => "the TLS handshake: its round trips, so the path",
         Stage::FirstByte => "the wait for the first byte: the server is slow, not the path",
     };
     format!("{} of it is {what}.", told(span))
@@ -148,6 +169,58 @@ mod tests {
                 .check(&RULE);
             assert_eq!(!found.is_empty(), fires, "{before} then {now}");
             assert!(found.iter().all(|f| f.confidence == Confidence::Likely));
+        }
+    }
+
+    #[test]
+    fn slower_than_a_day_s_usual_says_so_and_what_happens_now_and_then_is_nothing() {
+        for (p50, p95, now, fires) in [
+            (12, 15, 90, true),
+            (12, 120, 90, false),
+            (12, 15, 20, false),
+            (80, 95, 90, false),
+        ] {
+            let found = Paths::new()
+                .usual("192.0.2.1", Some((p50, p95)), None, Some(0.0))
+                .add("192.0.2.1", 10, now, &[])
+                .check(&RULE);
+            assert_eq!(!found.is_empty(), fires, "{p50} {p95} {now}");
+            for f in found {
+                assert_eq!(f.confidence, Confidence::Likely);
+                let expected = "usual 12 ms (p50 over 24 h), now 90 ms";
+                assert!(f.summary.contains(expected), "{}", f.summary);
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_as_it_always_was_is_not_compared_with_nearer_ones() {
+        let near = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let others = || {
+            near.iter()
+                .fold(Paths::new(), |paths, ip| paths.add(ip, 10, 10, &[]))
+        };
+        let far = others().add("192.0.2.9", 10, 300, &[]);
+        assert_eq!(far.check(&RULE).len(), 1);
+        assert!(far.add("192.0.2.9", 10, 300, &[]).check(&RULE).is_empty());
+        let known = others()
+            .usual("192.0.2.9", Some((290, 310)), None, None)
+            .add("192.0.2.9", 10, 300, &[]);
+        assert!(known.check(&RULE).is_empty());
+    }
+
+    #[test]
+    fn a_slow_tls_handshake_is_the_server_s_where_it_takes_more_than_its_round_trips() {
+        for (connect, tls, whose) in [(1, 390, "the server is slow"), (150, 240, "so the path")] {
+            let found = Paths::new()
+                .add("tls:192.0.2.1:443", 10, 10, &[])
+                .stages(
+                    "tls:192.0.2.1:443",
+                    connect + tls,
+                    &[(Stage::Connect, connect), (Stage::TlsHandshake, tls)],
+                )
+                .check(&RULE);
+            assert!(found[0].summary.contains(whose), "{}", found[0].summary);
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::{PATHS, finding, others, paths};
+use super::{PATHS, against, finding, others, paths, told};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix};
-use crate::observation::path::Failure;
+use crate::observation::path::{Failure, Stage};
 use crate::observation::target::Method;
-use crate::rules::fly::sixpn_unreachable;
+use crate::rules::fly::mesh_unreachable;
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::Path;
+use crate::track::stats;
 use crate::words::{count, counted, percent, rounded};
 
 /// The rule.
@@ -23,7 +24,8 @@ pub const RULE: Rule = Rule {
                 interval (Wilson's): one lost packet of ten is no finding. A refusal (a reset, a closed port) is an answer. \
                 Targets that are measured at the same time tell where: what all lose is lost near this host, what one loses \
                 is lost near it. Many hosts answer no ICMP echo at all; where TCP or UDP to the same host is answered, the silence \
-                is a filter's and no finding.",
+                is a filter's and no finding. Where the TCP handshake is answered and then nothing, that is said: the path \
+                is not dead then. With the agent's history (`wgnat path --store`) the share is compared with what is usual.",
     fix: "Trace it with `wgnat path --hops TARGET`: loss that begins at a hop and stays on all later ones begins there. What \
           only one hop loses is that router's own limit on answers.\n\nWhere all targets lose, look at this host's link first: \
           `ip -s link` counts errors and drops.",
@@ -37,7 +39,7 @@ const LEAST: u32 = 2;
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     // Where nobody answers over Fly's private network, that is one finding and not one for each machine.
-    let together = !sixpn_unreachable::silent(input).is_empty();
+    let together = !mesh_unreachable::silent(input).is_empty();
     paths(input)
         .filter(|path| !(together && path.sample.sibling.is_some()))
         .filter_map(|path| judge(input, path))
@@ -55,9 +57,11 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
         return None;
     }
     let refuser = unreachable(path);
+    let silent = silent(path);
     let mut f = finding(RULE.code, path, Confidence::Certain);
     f.count = path.now.lost;
     f.title = match (&refuser, all) {
+        _ if silent.is_some() && all => format!("{name} takes connections and says nothing"),
         (Some((_, says)), true) => format!("{name} is not reachable: {says}"),
         (_, true) => format!("Nothing comes back from {name}"),
         (_, false) => format!("{} of the attempts to {name} are lost", percent(share)),
@@ -77,6 +81,30 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
         let who = from.map_or_else(|| "This host's kernel".to_owned(), |from| from.to_string());
         f.summary = format!("{} {who} says “{says}”.", f.summary.trim_end());
     }
+    if let Some((stage, n)) = silent {
+        let connect = stats::median(path.stage(Stage::Connect).unwrap_or_default());
+        f.summary = format!(
+            "{} In {} the connection was made{} and then {} did not come: small packets pass in both directions, so this is no \
+             dead path.",
+            f.summary.trim_end(),
+            counted(n, "attempt", "attempts"),
+            connect.map_or_else(String::new, |took| format!(" (in {})", told(took))),
+            match stage {
+                Stage::TlsHandshake => "the TLS handshake's answer",
+                _ => "the answer's first byte",
+            },
+        );
+    }
+    let history = path.usual.as_ref().and_then(|usual| Some((usual, usual.loss?)));
+    if let Some((usual, before)) = history {
+        let compared = against(&percent(before), "mean", usual.over, &percent(share));
+        let verdict = if low > before {
+            "That is worse than usual"
+        } else {
+            "That is as usual here"
+        };
+        f.summary = format!("{} {verdict}: {compared}.", f.summary.trim_end());
+    }
     f.evidence = Evidence::new()
         .with("attempts", path.now.sent)
         .with("lost", path.now.lost)
@@ -87,13 +115,17 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
             "icmp_from",
             refuser.as_ref().and_then(|(from, _)| from.map(|a| a.to_string())),
         )
-        .maybe("icmp", refuser.as_ref().map(|(_, says)| says.clone()));
+        .maybe("icmp", refuser.as_ref().map(|(_, says)| says.clone()))
+        .maybe("connected_then_silent", silent.map(|(_, n)| n))
+        .maybe("usual_loss_share", history.map(|(_, share)| rounded(share)));
     f.impact = if all {
         "Whatever needs this target does not work from here.".to_owned()
     } else {
         "Connections over this path stall at each loss and run slower than the link.".to_owned()
     };
-    if all && refuser.is_none() {
+    if silent.is_some() {
+        f.candidates = after_the_connection(path);
+    } else if all && refuser.is_none() {
         f.candidates = candidates(path);
     }
     f.fixes = vec![Fix {
@@ -113,7 +145,7 @@ fn answers_otherwise(input: &Input<'_>, path: &Path) -> bool {
     let dns = super::resolvers(input).map(|(other, _)| other);
     others(input, path)
         .chain(dns)
-        .any(|other| other.sample.address == Some(address) && other.now.answered > 0)
+        .any(|other| other.sample.address == Some(address) && other.reached())
 }
 
 /// The ICMP error that came back most.
@@ -129,6 +161,46 @@ fn unreachable(path: &Path) -> Option<(Option<IpAddr>, String)> {
     errors
         .max_by_key(|(n, _, _)| *n)
         .map(|(_, from, says)| (from, says.clone()))
+}
+
+/// What connected attempts waited for in vain, and how many; `None` where they are fewer than half of those lost.
+fn silent(path: &Path) -> Option<(Stage, u32)> {
+    let failures = path.sample.failures.iter();
+    let (stage, n) = failures
+        .filter_map(|(failure, n)| match failure {
+            Failure::Silent(stage) => Some((*stage, *n)),
+            _ => None,
+        })
+        .max_by_key(|(_, n)| *n)?;
+    (n * 2 >= path.now.lost).then_some((stage, n))
+}
+
+/// What may be wrong where the connection is made and nothing follows.
+fn after_the_connection(path: &Path) -> Vec<Candidate> {
+    let host = &path.sample.target.host;
+    let port = path.sample.target.method.port().unwrap_or_default();
+    vec![
+        Candidate {
+            cause: "the server hangs, or takes connections into its queue and serves none".to_owned(),
+            code: None,
+            settle: format!(
+                "on the server, `ss -tln 'sport = :{port}'`: Recv-Q is the queue that nobody accepts from"
+            ),
+        },
+        Candidate {
+            cause: "large packets are lost on the way: the handshake's are small, a certificate's are not"
+                .to_owned(),
+            code: Some("path-mtu"),
+            settle: format!("`wgnat path --mtu {host}`"),
+        },
+        Candidate {
+            cause: "something on the way takes connections in the server's place, or drops what it inspects"
+                .to_owned(),
+            code: None,
+            settle: "on the server, see whether the request arrives: `tcpdump -ni any port PORT`"
+                .replace("PORT", &port.to_string()),
+        },
+    ]
 }
 
 fn compared(input: &Input<'_>, path: &Path) -> String {
@@ -210,6 +282,40 @@ mod tests {
                 .add("192.0.2.1", answered, 10, &failures(Timeout, lost))
                 .check(&RULE);
             assert_eq!(!found.is_empty(), fires, "{lost} of {}", lost + answered);
+        }
+    }
+
+    #[test]
+    fn silence_after_the_connection_is_told_from_a_dead_path() {
+        let found = Paths::new()
+            .silent("tls:192.0.2.1:443", Stage::TlsHandshake, 10)
+            .check(&RULE);
+        assert!(
+            found[0].title.contains("takes connections and says nothing"),
+            "{}",
+            found[0].title
+        );
+        assert!(found[0].summary.contains("no dead path"), "{}", found[0].summary);
+        let codes: Vec<_> = found[0].candidates.iter().filter_map(|c| c.code).collect();
+        assert_eq!(codes, ["path-mtu"]);
+        // An echo that is not answered beside it is a filter's.
+        let echo = Paths::new()
+            .silent("tls:192.0.2.1:443", Stage::TlsHandshake, 10)
+            .add("192.0.2.1", 0, 0, &failures(Timeout, 10));
+        assert_eq!(echo.check(&RULE).len(), 1);
+    }
+
+    #[test]
+    fn its_history_tells_whether_loss_is_news() {
+        for (before, verdict) in [
+            (0.0, "worse than usual: usual 0 % (mean over 24 h), now 50 %"),
+            (0.5, "as usual here"),
+        ] {
+            let found = Paths::new()
+                .usual("192.0.2.1", Some((10, 12)), None, Some(before))
+                .add("192.0.2.1", 5, 10, &failures(Timeout, 5))
+                .check(&RULE);
+            assert!(found[0].summary.contains(verdict), "{}", found[0].summary);
         }
     }
 

@@ -84,6 +84,11 @@ fn subject(path: &Path) -> Subject {
     }
 }
 
+/// Against a history: `usual 12 ms (p50 over 24 h), now 90 ms`.
+fn against(usual: &str, how: &str, over: Span, now: &str) -> String {
+    format!("usual {usual} ({how} over {}), now {now}", told(over))
+}
+
 /// A length of time as evidence, in seconds.
 fn seconds(span: Span) -> serde_json::Value {
     rounded(span.as_secs_f64())

@@ -2,7 +2,7 @@
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
-use crate::observation::path::{Failure, PathMtu, PathSample, Rtts, Stage};
+use crate::observation::path::{Failure, PathMtu, PathPast, PathSample, Rtts, Stage, Usual};
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Input, Rule};
 use crate::time::{Span, Timestamp};
@@ -66,6 +66,53 @@ impl Paths {
         self.sample(target, rtts, &[], |sample| {
             sample.stages = vec![(stage, Rtts(vec![Span::from_millis(of); 10]))];
         })
+    }
+
+    /// With stages of each round trip.
+    pub fn stages(self, target: &str, ms: u64, stages: &[(Stage, u64)]) -> Self {
+        let rtts = vec![Span::from_millis(ms); 10];
+        self.sample(target, rtts, &[], |sample| {
+            let each = |ms: u64| Rtts(vec![Span::from_millis(ms); 10]);
+            sample.stages = stages.iter().map(|(stage, of)| (*stage, each(*of))).collect();
+        })
+    }
+
+    /// With attempts that connect and then hear nothing.
+    pub fn silent(self, target: &str, stage: Stage, times: u32) -> Self {
+        self.sample(
+            target,
+            Vec::new(),
+            &failures(Failure::Silent(stage), times),
+            |sample| {
+                sample.stages = vec![(Stage::Connect, Rtts(vec![Span::from_millis(1); 10]))];
+            },
+        )
+    }
+
+    /// With a day's history: p50 and p95 of the round trips and the p50 of the jitter in milliseconds, the share lost.
+    pub fn usual(
+        mut self,
+        target: &str,
+        rtt: Option<(u64, u64)>,
+        jitter: Option<u64>,
+        loss: Option<f64>,
+    ) -> Self {
+        let millis = |of: Vec<u64>| Rtts(of.into_iter().map(Span::from_millis).collect());
+        self.apply(Body::PathPast(PathPast {
+            target: target.parse().unwrap(),
+            sent: 0,
+            lost: 0,
+            median: Rtts::default(),
+            jitter: Rtts::default(),
+            usual: Some(Usual {
+                over: Span::from_secs(86_400),
+                points: 1440,
+                rtt: millis(rtt.map_or_else(Vec::new, |(p50, p95)| vec![p50, p95])),
+                jitter: millis(jitter.into_iter().collect()),
+                loss,
+            }),
+        }));
+        self
     }
 
     /// With one of the system's name servers.

@@ -16,6 +16,7 @@ pub const RULE: Rule = Rule {
         "wg-response-rejected",
         "wg-stale-key",
         "wg-websocket-only",
+        "udp-blocked",
     ],
     check,
     ..tunnel::HANDSHAKE_TIMEOUT

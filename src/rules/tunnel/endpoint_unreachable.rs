@@ -1,6 +1,6 @@
 //! `wg-endpoint-unreachable`: the network says that the peer cannot be reached.
 
-use super::parties::passing;
+use super::parties::{Passing, passing};
 use super::view::{View, views};
 use super::words::count;
 use crate::finding::{Confidence, Evidence, Finding, Fix, Severity};
@@ -11,6 +11,10 @@ use crate::track::tunnels::wire::IcmpSeen;
 use crate::wire::icmp::IcmpClass;
 use crate::wire::wireguard::Kind;
 
+mod here;
+
+pub(super) use here::forward;
+
 const CODE: &str = "wg-endpoint-unreachable";
 
 /// Attempts after an error that went without one: the error's reason is then gone, and it is silence.
@@ -20,7 +24,7 @@ const SILENT_SINCE: usize = 2;
 pub const RULE: Rule = Rule {
     code: CODE,
     area: Area::Wireguard,
-    severity: "critical, warning where it is about what is only forwarded",
+    severity: "critical, warning where it is about what is only forwarded, or what this host itself turns back",
     holds_when: "the network answers a message to the peer with an ICMP or ICMPv6 error that it cannot be delivered",
     meaning: "WireGuard's packets to the peer are turned back. The error that came says by whom and why: the peer's host \
               has nothing listening on that UDP port, a router knows no way, the host does not answer on its own \
@@ -29,14 +33,20 @@ pub const RULE: Rule = Rule {
                 the peer since. Who sent it and its type and code are evidence. An error followed by a good handshake, or \
                 by two attempts that met plain silence, does not count.\n\n\
                 \"Port unreachable\" from the peer's address is what a host without a listener sends, and what a \
-                firewall's REJECT sends by default; a NAT may speak in the peer's name.",
+                firewall's REJECT sends by default; a NAT may speak in the peer's name.\n\n\
+                At the host that turns them back (a router whose address the peers call, or a host on which WireGuard does \
+                not run): two or more errors of its own about initiations to a port of its own that no device here has and \
+                that nothing forwards; at a host that translates, about data too: its NAT has no mapping (any more). Never \
+                above a warning: anybody may call a port.",
     fix: "By what the error says:\n\n\
           - port unreachable: start WireGuard on the peer (`wg-quick up wg0`), check its ListenPort against the endpoint, \
           and its firewall for a REJECT rule; behind a NAT, the port forwarding.\n\
           - host unreachable: the host is off or the address is wrong.\n\
           - network unreachable: a route is missing at the router that answered.\n\
           - prohibited: a firewall at the address that answered; allow UDP to the endpoint there.\n\
-          - time exceeded: two routers send it in a circle.",
+          - time exceeded: two routers send it in a circle.\n\n\
+          At the router that turns them back: forward the port to the host behind it that runs WireGuard, or let that host \
+          send a keepalive, so that its mapping stays.",
     needs: &[super::DEVICES, &[Source::Capture]],
     explained_by: &["wg-endpoint-loop", "wg-no-route", "wg-endpoint-stale-dns"],
     check,
@@ -49,14 +59,15 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     });
     // What is only forwarded is somebody else's tunnel.
     let passing = passing(input);
-    let passing = passing
-        .iter()
-        .filter_map(|p| captured::passing(input.world, p.initiator.conversation))
-        .map(|finding| Finding {
-            severity: Severity::Warning,
-            ..finding
-        });
-    own.chain(passing).collect()
+    let turned_back = |p: &Passing<'_>| {
+        let beyond = p.beyond.and_then(|c| captured::passing(input.world, c));
+        beyond.or_else(|| captured::passing(input.world, p.initiator.conversation))
+    };
+    let forwarded = passing.iter().filter_map(turned_back).map(|finding| Finding {
+        severity: Severity::Warning,
+        ..finding
+    });
+    own.chain(forwarded).chain(here::check(input, &passing)).collect()
 }
 
 /// The error, where nothing since disproves it.

@@ -51,6 +51,7 @@ pub const RULE: Rule = Rule {
         "wg-local-drop",
         "wg-response-rejected",
         "wg-endpoint-stale-dns",
+        "udp-blocked",
     ],
     check,
 };

@@ -8,7 +8,7 @@ mod endpoint_loop;
 mod endpoint_stale_dns;
 mod endpoint_unreachable;
 mod handshake_loss;
-mod handshake_storm;
+pub(super) mod handshake_storm;
 mod handshake_timeout;
 mod keepalive_missing;
 mod local_drop;
@@ -68,6 +68,7 @@ pub const RULES: &[Rule] = &[
 pub(super) use clock_replay::RULE as CLOCK_REPLAY;
 pub(super) use endpoint_unreachable::RULE as ENDPOINT_UNREACHABLE;
 pub(super) use handshake_loss::RULE as HANDSHAKE_LOSS;
+pub(super) use handshake_storm::RULE as HANDSHAKE_STORM;
 pub(super) use handshake_timeout::RULE as HANDSHAKE_TIMEOUT;
 pub(super) use keepalive_missing::RULE as KEEPALIVE_MISSING;
 pub(super) use mtu_blackhole::RULE as MTU_BLACKHOLE;

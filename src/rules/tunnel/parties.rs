@@ -11,7 +11,7 @@ use super::view::View;
 use crate::rules::Input;
 use crate::rules::captured::view::{Initiator, initiators};
 use crate::time::Timestamp;
-use crate::track::handshake::{ANSWER_WITHIN, Attempt};
+use crate::track::handshake::{ANSWER_WITHIN, Attempt, Conversation};
 use crate::track::tunnels::DeviceTrack;
 use crate::types::SessionIndex;
 
@@ -21,7 +21,7 @@ pub enum Role<'a> {
     Caller(Box<View<'a>>),
     /// A device here is called.
     Called(&'a DeviceTrack),
-    /// A device here called, from a port that it has left since.
+    /// A device here called, from a port that it has left since; or wgnat's own probe.
     Former,
     /// Neither end is a device that is known here.
     Passing,
@@ -35,6 +35,7 @@ pub fn roles<'a>(input: &Input<'a>) -> impl Iterator<Item = (Initiator<'a>, Role
         let (from, to) = (initiator.end.address, initiator.responder);
         let owner = world.tunnels.owner_of(Some(from.port()), to);
         let role = match owner {
+            _ if world.probes.sent(from, to) => Role::Former,
             Some((device, key)) => match device.peers.get(key) {
                 Some(peer) => Role::Caller(Box::new(View::of(world, device, *key, peer))),
                 None => Role::Passing,
@@ -86,8 +87,11 @@ fn device_of<'a>(
 pub struct Passing<'a> {
     /// The initiator, by the address under which it was seen first.
     pub initiator: Initiator<'a>,
-    /// Under which address it goes on, where this host translates.
+    /// Under which address of the initiator it goes on, where this host translates that.
     pub translated: Option<SocketAddr>,
+    /// The same handshakes as they go on, where this host translates either end: of the kernel's errors those about
+    /// that side say who really turned a message back.
+    pub beyond: Option<&'a Conversation>,
     /// Its attempts, oldest first.
     pub tries: Vec<Try>,
 }
@@ -153,7 +157,7 @@ pub fn passing<'a>(input: &Input<'a>) -> Vec<Passing<'a>> {
         .iter()
         .map(|i| i.end.attempts().map(Try::of).collect())
         .collect();
-    let mut translated: Vec<Option<SocketAddr>> = vec![None; all.len()];
+    let mut beyond: Vec<Option<&Initiator<'_>>> = vec![None; all.len()];
     let mut is_twin = vec![false; all.len()];
     for (place, initiator) in all.iter().enumerate() {
         for attempt in initiator.end.attempts() {
@@ -164,7 +168,7 @@ pub fn passing<'a>(input: &Input<'a>) -> Vec<Passing<'a>> {
                 continue;
             }
             is_twin[place] = true;
-            translated[first] = Some(initiator.end.address);
+            beyond[first] = Some(initiator);
             let position = all[first]
                 .end
                 .attempts()
@@ -174,20 +178,38 @@ pub fn passing<'a>(input: &Input<'a>) -> Vec<Passing<'a>> {
             }
         }
     }
+    let beyond: Vec<_> = beyond
+        .into_iter()
+        .zip(&all)
+        .map(|(beyond, initiator)| {
+            let beyond = beyond?;
+            let source = beyond.end.address;
+            let translated = (source != initiator.end.address).then_some(source);
+            Some((translated, beyond.conversation))
+        })
+        .collect();
     all.into_iter()
         .zip(tries)
-        .zip(translated)
+        .zip(beyond)
         .zip(is_twin)
         .filter(|(_, is_twin)| !is_twin)
-        .map(|(((initiator, tries), translated), _)| Passing {
+        .map(|(((initiator, tries), beyond), _)| Passing {
             initiator,
-            translated,
+            translated: beyond.and_then(|(translated, _)| translated),
+            beyond: beyond.map(|(_, conversation)| conversation),
             tries,
         })
         .collect()
 }
 
 impl Passing<'_> {
+    /// Whether it is this host itself that is called, and none of it goes on: no device here has that port, and nothing
+    /// forwards it.
+    pub fn ends_here(&self) -> bool {
+        let called = self.initiator.responder.ip();
+        self.initiator.world.routes.is_local(called) && !self.tries.iter().any(|t| t.went_out)
+    }
+
     /// Its newest attempts that one intention made, each a retry of the one before, up to the last answered one; what
     /// still has time at `now` is left out.
     pub fn failed_run(&self, now: Timestamp) -> &[Try] {

@@ -8,6 +8,7 @@ use crate::rules::{Area, Input, Rule};
 use crate::time::Span;
 use crate::track::handshake::ANSWER_WITHIN;
 use crate::track::tunnels::wire::Call;
+use crate::wire::wireguard::REKEY_TIMEOUT;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -36,6 +37,10 @@ pub const RULE: Rule = Rule {
 /// After an answer an initiator that takes it sends data or a keepalive at once; slow paths and queues included.
 const EFFECT_WITHIN: Span = Span::from_secs(2);
 
+/// An initiator that waits for an answer calls again after REKEY_TIMEOUT, as clocks go; one that calls sooner is no WireGuard
+/// device, but a probe that wants nothing but the answers.
+pub(super) const LEAST_GAP: Span = REKEY_TIMEOUT.saturating_sub(Span::from_millis(500));
+
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let needed = u64::from(input.thresholds.unanswered_attempts);
     views(input)
@@ -60,7 +65,10 @@ pub(super) fn ineffective(view: &View<'_>, needed: u64) -> Option<u64> {
     let mut count = 0;
     let mut next: Option<&Call> = None;
     for call in view.wire.called.iter().rev() {
-        let followed = next.is_some_and(|next| next.at - call.at <= ANSWER_WITHIN * 2);
+        let followed = next.is_some_and(|next| {
+            let gap = next.at - call.at;
+            gap >= LEAST_GAP && gap <= ANSWER_WITHIN * 2
+        });
         let waited = next.is_none() && view.peer.newest_at > call.at + EFFECT_WITHIN;
         if next.is_none() && !waited {
             // It still has time.

@@ -8,7 +8,7 @@ mod cgn;
 mod double;
 mod exhausted;
 mod external_changed;
-mod flows;
+pub mod flows;
 mod mapping_short;
 mod mapping_varies;
 mod view;

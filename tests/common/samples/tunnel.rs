@@ -50,6 +50,7 @@ pub fn wireguard(state: PeerState) -> Wireguard {
         }],
         messages: Some(MessageCounts {
             initiation: 1,
+            initiations_in: Some((0, None)),
             response: 1,
             cookie_reply: 0,
             data: None,

@@ -18,7 +18,7 @@ pub use finding::{
 };
 pub use fly::{FlyMachine, FlyNet, FlyResolver, FlyService, FlyToml};
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
-pub use paths::{Hop, Loss, Mtu, Path, Rtt};
+pub use paths::{Certificate, Hop, Loss, Mtu, Path, Rtt, Usual};
 pub use places::{Link, Mapping, Places, Way};
 pub use probed::{Attempts, Inner, LifetimeSearch, MtuSearch, Probe, Refusal, RoundTrips, Websocket};
 pub use tables::{

@@ -148,6 +148,8 @@ pub struct NatQuota {
     pub overloading: Option<bool>,
     /// How long after the flows went quiet a new one was let through, in seconds.
     pub hold_seconds: Option<f64>,
+    /// Whether it is the number of new flows in a second that is limited, not that of all; null where that was not told.
+    pub rate_limited: Option<bool>,
 }
 
 pub(super) fn nat(facts: &model::NatFacts) -> Nat {
@@ -244,5 +246,6 @@ fn quota(q: &model::QuotaFacts) -> NatQuota {
         block_size: q.block.map(|(_, size)| size),
         overloading: q.overloading,
         hold_seconds: q.hold_seconds,
+        rate_limited: q.rate_limited,
     }
 }

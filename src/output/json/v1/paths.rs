@@ -35,6 +35,10 @@ pub struct Path {
     pub failures: BTreeMap<String, u32>,
     /// The HTTP status of the last answer.
     pub http_status: Option<u16>,
+    /// The certificate that a TLS server showed; null where none was. It is judged, and nothing relies on it.
+    pub certificate: Option<Certificate>,
+    /// What the agent's history says is usual; null where none was asked, or it knows nothing of this target.
+    pub usual: Option<Usual>,
     /// The path's MTU; null where it was not searched for or could not be found.
     pub mtu: Option<Mtu>,
     /// Routers on the way, nearest first; empty where they were not traced.
@@ -43,6 +47,38 @@ pub struct Path {
     pub problems: Vec<String>,
     /// The Fly machine that it is; null where it was not discovered.
     pub fly: Option<super::Fly>,
+}
+
+/// A TLS server's certificate.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Certificate {
+    /// Whom it names.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// Until when it is good (RFC 3339); null where that could not be read.
+    pub not_after: Option<String>,
+    /// `trusted`, `expired`, `not-yet-valid`, `unknown-issuer`, `other-name`, `refused` or `not-judged`.
+    pub verdict: String,
+    /// The verdict in words; null for `trusted`.
+    pub says: Option<String>,
+}
+
+/// What is usual for a target.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Usual {
+    /// How far back it reaches, in seconds.
+    pub over_seconds: f64,
+    /// Points of the history that it is made of.
+    pub points: u32,
+    /// The median of the round trips, in seconds.
+    pub rtt_p50_seconds: Option<f64>,
+    /// The value below which 95 % of them lie, in seconds.
+    pub rtt_p95_seconds: Option<f64>,
+    /// The median of the jitter, in seconds.
+    pub jitter_p50_seconds: Option<f64>,
+    /// The mean share of attempts lost, 0 to 1.
+    pub loss_share: Option<f64>,
 }
 
 /// A share with its interval.
@@ -125,6 +161,21 @@ pub(super) fn path(row: &PathRow) -> Path {
             .collect(),
         failures: row.failures.iter().cloned().collect(),
         http_status: row.http_status,
+        certificate: row.certificate.as_ref().map(|c| Certificate {
+            subject: c.subject.clone(),
+            issuer: c.issuer.clone(),
+            not_after: c.not_after.map(|at| at.to_string()),
+            verdict: c.verdict.name().to_owned(),
+            says: c.verdict.says(),
+        }),
+        usual: row.usual.as_ref().map(|usual| Usual {
+            over_seconds: seconds(usual.over),
+            points: usual.points,
+            rtt_p50_seconds: usual.median().map(seconds),
+            rtt_p95_seconds: usual.p95().map(seconds),
+            jitter_p50_seconds: usual.jitter.0.first().copied().map(seconds),
+            loss_share: usual.loss,
+        }),
         mtu: row.mtu.map(|mtu| Mtu {
             bytes: mtu.passed,
             interface_bytes: mtu.interface,

@@ -10,6 +10,7 @@ use super::CODE;
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
 use crate::rules::Input;
 use crate::rules::captured::view::finding;
+use crate::rules::tunnel::endpoint_unreachable::forward;
 
 /// Findings that are made of it at most: a router may forward for thousands.
 const MOST: usize = 20;
@@ -83,6 +84,11 @@ fn report(input: &Input<'_>, p: &Passing<'_>, run: &[Try]) -> Finding {
             (None, false) => " as they left".to_owned(),
         },
         match one {
+            Some(Side::HereOnTheWayThere) if p.ends_here() => format!(
+                "{} is this host's own address: no device here has UDP port {}, and nothing forwards it.",
+                to.ip(),
+                to.port()
+            ),
             Some(Side::HereOnTheWayThere) =>
                 "This host did not pass them on: they came in by one interface and left by none.".to_owned(),
             Some(Side::Responder) => format!(
@@ -99,6 +105,7 @@ fn report(input: &Input<'_>, p: &Passing<'_>, run: &[Try]) -> Finding {
     f.evidence = Evidence::new()
         .with("unanswered_attempts", n)
         .maybe("silent_side", one.map(Side::name))
+        .with("addressed_to_this_host", p.ends_here())
         .with("not_passed_on", of(Side::HereOnTheWayThere))
         .with("passed_on_without_answer", of(Side::Responder))
         .with("answers_not_passed_on", of(Side::HereOnTheWayBack))
@@ -109,6 +116,7 @@ fn report(input: &Input<'_>, p: &Passing<'_>, run: &[Try]) -> Finding {
     };
     let host = input.world.host.as_ref();
     f.fixes = vec![match one {
+        Some(Side::HereOnTheWayThere) if p.ends_here() => forward(input, to),
         Some(Side::HereOnTheWayThere | Side::HereOnTheWayBack) => Fix {
             title: "Look at this host's own forwarding: firewall, routes, reverse path filtering".to_owned(),
             why: "What comes in and does not leave is dropped here. A rule's counter that grows with each attempt is it."

@@ -27,8 +27,24 @@ pub(super) fn check(input: &Input<'_>) -> Vec<Finding> {
         })
         // The same tunnel under another interface's name is there.
         .filter(|(peer, _)| !tunnels.devices().any(|d| d.peers.contains_key(&peer.public_key)))
-        .map(|(peer, device)| absent(input, peer, device))
+        .filter_map(|(peer, device)| match tried(input, peer) {
+            // What its answers prove, or their absence, says more.
+            Some(false) => None,
+            Some(true) => Some(Finding {
+                severity: Severity::Info,
+                title: format!("{device} does not exist here; the peer would answer it"),
+                ..absent(input, peer, device)
+            }),
+            None => Some(absent(input, peer, device)),
+        })
         .collect()
+}
+
+/// Whether the peer answers handshakes, where it was tried.
+fn tried(input: &Input<'_>, peer: &ConfiguredPeer) -> Option<bool> {
+    let probes = input.world.probes.iter();
+    let of_it = probes.filter(|p| p.target.public_key == peer.public_key && !p.attempts.is_empty());
+    of_it.map(|p| p.works()).max()
 }
 
 fn absent(input: &Input<'_>, peer: &ConfiguredPeer, device: &str) -> Finding {

@@ -1,4 +1,4 @@
-//! `fly-6pn-unreachable`: no machine of the organisation answers over the private network.
+//! `fly-mesh-unreachable`: no machine of the organisation answers over the private network.
 
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
@@ -9,7 +9,7 @@ use crate::words::counted;
 
 /// The rule.
 pub const RULE: Rule = Rule {
-    code: "fly-6pn-unreachable",
+    code: "fly-mesh-unreachable",
     area: Area::Fly,
     severity: "warning",
     holds_when: "several other machines of the organisation are measured over the private network (6PN), and none answers",

@@ -1,0 +1,229 @@
+//! What each kind of NAT, and each kind of server, lets be told.
+
+use super::*;
+use crate::observation::nat::Pooling;
+
+#[test]
+fn every_mapping_and_filtering_is_told() {
+    for mapping in [Ei, Ad, Apd] {
+        for filtering in [Ei, Ad, Apd] {
+            let (facts, net) = run(
+                Sim {
+                    mapping,
+                    filtering,
+                    ..HOME
+                },
+                None,
+            );
+            let f = family(&facts);
+            assert_eq!((f.mapping, f.filtering), (mapping, filtering), "{f:?}");
+            assert_eq!(f.translated, Some(true));
+            assert_eq!(f.port_preservation, Some(mapping == Ei), "{f:?}");
+            assert_eq!(
+                (f.hairpinning, f.udp_blocked, f.alg),
+                (Some(false), Some(false), Some(false))
+            );
+            assert_eq!(f.left_out, []);
+            assert!(net.now - Timestamp::from_secs(1000) < Span::from_secs(6));
+        }
+    }
+}
+
+#[test]
+fn no_nat_is_none() {
+    let (facts, _) = run(
+        Sim {
+            mapping: Behaviour::None,
+            filtering: Ei,
+            ..HOME
+        },
+        None,
+    );
+    let f = family(&facts);
+    assert_eq!(
+        (f.mapping, f.filtering, f.translated),
+        (Behaviour::None, Behaviour::None, Some(false))
+    );
+    assert_eq!(
+        (f.hairpinning, f.port_preservation, f.pooling),
+        (None, None, None)
+    );
+    // A stateful firewall without NAT.
+    let (facts, _) = run(
+        Sim {
+            mapping: Behaviour::None,
+            filtering: Apd,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).filtering, Apd);
+}
+
+#[test]
+fn hairpinning_pooling_and_rewriting_are_told() {
+    let (facts, _) = run(
+        Sim {
+            hairpin: true,
+            filtering: Ei,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).hairpinning, Some(true));
+    let (facts, _) = run(Sim { pool: 3, ..HOME }, None);
+    assert_eq!(family(&facts).pooling, Some(Pooling::Arbitrary));
+    assert!(family(&facts).external_addresses.len() > 1);
+    let (facts, _) = run(Sim { alg: true, ..HOME }, None);
+    assert_eq!(family(&facts).alg, Some(true));
+    assert_eq!(family(&facts).mapping, Ei);
+}
+
+#[test]
+fn a_pool_is_told_only_where_sockets_began_with_different_addresses() {
+    assert_eq!(family(&run(HOME, None).0).pooling, Some(Pooling::Paired));
+    let one = Sim {
+        second_ip: false,
+        ..HOME
+    };
+    assert_eq!(family(&run(one, None).0).pooling, None);
+}
+
+#[test]
+fn a_server_of_one_address_leaves_out_what_it_cannot_tell() {
+    let one = Sim {
+        second_ip: false,
+        ..HOME
+    };
+    let (facts, _) = run(
+        Sim {
+            filtering: Apd,
+            ..one
+        },
+        None,
+    );
+    assert_eq!((family(&facts).mapping, family(&facts).filtering), (Unknown, Apd));
+    let (facts, _) = run(Sim { filtering: Ei, ..one }, None);
+    assert_eq!(family(&facts).filtering, Unknown);
+    assert_eq!(family(&facts).left_out.len(), 2, "{facts:?}");
+    let (facts, _) = run(Sim { mapping: Apd, ..one }, None);
+    assert_eq!(family(&facts).mapping, Apd);
+    let (facts, _) = run(
+        Sim {
+            second_port: false,
+            ..one
+        },
+        None,
+    );
+    let f = family(&facts);
+    assert_eq!(
+        (f.mapping, f.filtering, f.translated),
+        (Unknown, Unknown, Some(true))
+    );
+    assert_eq!((f.hairpinning, f.port_preservation), (Some(false), Some(true)));
+}
+
+#[test]
+fn two_servers_of_one_address_tell_the_mapping() {
+    let sim = Sim {
+        second_port: false,
+        ..HOME
+    };
+    let both = ["192.0.2.1:3478", "192.0.2.2:3478"];
+    for (mapping, expected) in [(Ei, Ei), (Ad, Ad)] {
+        let (facts, _) = run_with(Sim { mapping, ..sim }, None, &both);
+        assert_eq!(family(&facts).mapping, expected);
+    }
+}
+
+#[test]
+fn a_server_that_answers_from_where_it_was_asked_tells_nothing_of_filters() {
+    let (facts, _) = run(
+        Sim {
+            honours_change: false,
+            ..HOME
+        },
+        None,
+    );
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering), (Ei, Unknown));
+    assert!(
+        f.left_out
+            .iter()
+            .any(|l| l.test == "filtering" && l.why.contains("CHANGE-REQUEST")),
+        "{f:?}"
+    );
+}
+
+#[test]
+fn udp_is_blocked_only_where_tcp_works() {
+    let (facts, _) = run(Sim { udp: false, ..HOME }, None);
+    assert_eq!(family(&facts).udp_blocked, Some(true));
+    assert_eq!(family(&facts).mapping, Unknown);
+    let (facts, _) = run(
+        Sim {
+            udp: false,
+            tcp: false,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).udp_blocked, None);
+    let (facts, _) = run(Sim { tcp: false, ..HOME }, None);
+    assert_eq!(family(&facts).udp_blocked, Some(false));
+}
+
+#[test]
+fn the_lifetime_is_bracketed() {
+    let life = Some(Span::from_secs(30));
+    let (facts, _) = run(
+        Sim {
+            lifetime: life,
+            ..HOME
+        },
+        Some(Span::from_secs(120)),
+    );
+    let l = family(&facts).lifetime.unwrap();
+    let gone = l.gone_after.unwrap();
+    assert!(l.alive_after.as_secs_f64() <= 30.0 && gone >= 30.0, "{l:?}");
+    assert!(gone - l.alive_after.as_secs_f64() < 3.0, "{l:?}");
+    let (facts, net) = run(HOME, Some(Span::from_secs(20)));
+    let l = family(&facts).lifetime.unwrap();
+    assert_eq!((l.alive_after, l.gone_after), (Span::from_secs(20), None));
+    // Polite: a few packets a mapping.
+    assert!(net.sent < 80, "{}", net.sent);
+}
+
+#[test]
+fn a_link_that_goes_down_ends_no_mapping() {
+    let longest = Some(Span::from_secs(60));
+    let dies = |at: u64| Sim {
+        dies: Some(Span::from_secs(at)),
+        ..HOME
+    };
+    let (facts, _) = run(dies(20), longest);
+    let l = family(&facts).lifetime.unwrap();
+    assert!(
+        l.gone_after.is_none() && l.alive_after >= Span::from_secs(8),
+        "{l:?}"
+    );
+    // Down before any mapping was old enough.
+    let (facts, _) = run(dies(4), longest);
+    assert_eq!(family(&facts).lifetime, None);
+    let why = family(&facts).left_out.iter().find(|l| l.test == "lifetime");
+    assert!(
+        why.is_some_and(|l| l.why.contains("not reached any more")),
+        "{facts:?}"
+    );
+}
+
+#[test]
+fn another_address_outside_ends_no_mapping() {
+    let moved = Sim {
+        moves: Some(Span::from_secs(20)),
+        ..HOME
+    };
+    let (facts, _) = run(moved, Some(Span::from_secs(60)));
+    let l = family(&facts).lifetime.unwrap();
+    assert_eq!(l.gone_after, None, "{l:?}");
+}

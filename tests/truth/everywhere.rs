@@ -1,0 +1,92 @@
+//! Doctors at all three hosts of a lab that look at the same time, and what each said.
+
+use super::{Look, Repeat, Running, Scenario, Verdict};
+use crate::lab::tunnel::{self, SERVER_IN};
+use crate::lab::{Lab, Namespace, Nat, Tunnel};
+use std::time::Duration;
+
+/// client — masquerading router — server.
+#[track_caller]
+pub fn masqueraded() -> Option<Lab> {
+    Lab::nat(Nat::Masquerade)
+}
+
+/// The tunnel's client wants something, again and again.
+pub fn wants(tunnel: &Tunnel) -> Repeat {
+    let ns = tunnel.client.namespace().clone();
+    Repeat::every(Duration::from_secs(1), move || tunnel::knock(&ns, SERVER_IN))
+}
+
+/// Doctors that look already.
+#[derive(Debug)]
+pub struct Everywhere {
+    client: Running,
+    server: Running,
+    router: Running,
+}
+
+impl Everywhere {
+    /// Starts them; `case` names the records that are kept where the environment asks for it.
+    #[track_caller]
+    pub fn start(lab: &Lab, case: &str, duration: &str) -> Self {
+        let at = |ns: &Namespace, place: &str| {
+            Look::at(lab, ns)
+                .duration(duration)
+                .case(&format!("{case}-{place}"))
+                .start()
+        };
+        let (client, server, router) = (
+            at(lab.client(), "initiator"),
+            at(lab.server(), "responder"),
+            at(lab.router(), "router"),
+        );
+        Self {
+            client: client.await_watching(),
+            server: server.await_watching(),
+            router: router.await_watching(),
+        }
+    }
+
+    /// Waits for their reports.
+    #[track_caller]
+    pub fn finish(self) -> Seen {
+        Seen {
+            client: self.client.finish(),
+            server: self.server.finish(),
+            router: self.router.finish(),
+        }
+    }
+}
+
+/// What each said.
+#[derive(Debug)]
+pub struct Seen {
+    /// At the lab's client.
+    pub client: Verdict,
+    /// At its server.
+    pub server: Verdict,
+    /// At the router.
+    pub router: Verdict,
+}
+
+impl Seen {
+    /// Compares it with what is published of a fault in which the client calls the server.
+    #[track_caller]
+    pub fn hold(&self, name: &str, fault: &str) {
+        Scenario::of(name, fault)
+            .initiator(&self.client)
+            .responder(&self.server)
+            .router(&self.router)
+            .holds();
+    }
+
+    /// The same, where the server calls the client.
+    #[track_caller]
+    pub fn hold_reversed(&self, name: &str, fault: &str) {
+        Scenario::of(name, fault)
+            .initiator(&self.server)
+            .responder(&self.client)
+            .router(&self.router)
+            .holds();
+    }
+}
