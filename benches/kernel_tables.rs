@@ -102,6 +102,9 @@ impl Drop for Limit {
 fn first_finding(program: &str, rounds: u32) {
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40499").unwrap();
     let server = TcpListener::bind("127.0.0.1:443").unwrap();
+    let acceptor = server.try_clone().unwrap();
+    // A queue that nobody takes from holds 129.
+    std::thread::spawn(move || acceptor.incoming().collect::<Vec<_>>());
     let held: Vec<TcpStream> =
         std::iter::from_fn(|| TcpStream::connect(server.local_addr().unwrap()).ok()).collect();
     assert_eq!(held.len(), 500, "the range was to be used up");

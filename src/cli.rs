@@ -112,7 +112,7 @@ pub enum Command {
 #[command(after_help = "\
 Exit codes: 0 ok (info findings at most), 1 warning, 2 critical, 3 unknown (nothing could be observed, or the
 invocation is wrong). doctor only looks: it changes no setting and sends no packet, but that with --wg-config it asks the
-system's resolver for the endpoints' names, and with --stun the servers that you name.")]
+system's resolver for the endpoints' names, and sends to whom --stun, --target and --fly-checks name.")]
 pub struct Doctor {
     /// Watch at least this long; 0 takes one look [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, env = "WGNAT_DURATION")]
@@ -136,6 +136,16 @@ pub struct Doctor {
     /// azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
     #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE", conflicts_with = "replay")]
     pub nat_profile: Option<crate::observation::nat::Budget>,
+    /// On a Fly machine: also ask the system's name servers for .internal names, and measure the way to other machines of the
+    /// organisation (up to 16) over the private network, with its MTU
+    #[arg(long, env = "WGNAT_FLY_CHECKS", conflicts_with = "replay")]
+    pub fly_checks: bool,
+    /// Also look at this fly.toml: health checks, limits, metrics, process groups [default: ./fly.toml, where there is one]
+    #[arg(long, value_name = "FILE", env = "WGNAT_FLY_TOML", conflicts_with = "replay")]
+    pub fly_toml: Option<PathBuf>,
+    /// Do not look at ./fly.toml
+    #[arg(long, conflicts_with = "fly_toml")]
+    pub no_fly_toml: bool,
     /// Write every observation to this file, for --replay
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     pub record: Option<PathBuf>,
@@ -204,6 +214,9 @@ pub struct Agent {
     /// Also look at the peers of this wg-quick file (may be repeated)
     #[arg(long, value_name = "FILE")]
     pub wg_config: Vec<PathBuf>,
+    /// Also look at this fly.toml
+    #[arg(long, value_name = "FILE", env = "WGNAT_FLY_TOML")]
+    pub fly_toml: Option<PathBuf>,
     /// Percent of one core to keep to: observers look more seldom where they need more [default: 1]
     #[arg(long, value_name = "PERCENT", env = "WGNAT_CPU_BUDGET")]
     pub cpu_budget: Option<f64>,

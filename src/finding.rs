@@ -200,6 +200,13 @@ pub enum Subject {
         /// Its address and port.
         address: SocketAddr,
     },
+    /// A configuration file.
+    File {
+        /// Its path, as it was named or found.
+        path: String,
+        /// The line that the finding is about, from 1.
+        line: u32,
+    },
     /// The host as a whole.
     Host,
 }
@@ -229,6 +236,7 @@ impl Subject {
             Self::Nat { .. } => "nat",
             Self::Path { .. } => "path",
             Self::Resolver { .. } => "resolver",
+            Self::File { .. } => "file",
             Self::Host => "host",
         }
     }
@@ -287,6 +295,7 @@ impl Subject {
             (Self::Process(a), Self::Process(b)) => a.pid == b.pid,
             (Self::Path { target: a, .. }, Self::Path { target: b, .. }) => a == b,
             (Self::Resolver { address: a }, Self::Resolver { address: b }) => a == b,
+            (Self::File { .. }, Self::File { .. }) => self == other,
             (Self::Conntrack | Self::Nat { .. }, Self::Conntrack) => true,
             (Self::Conntrack, Self::Nat { .. }) => true,
             // A NAT as a whole has every flow through it.

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "rules",
         &[
+            "budgets",
             "config",
             "finding",
             "observation",

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -57,7 +59,7 @@ impl Access {
             && !open
         {
             // The token is proof enough of who asks; its Host may be any.
-            return if presented(authorization).is_some_and(|given| same(token.as_bytes(), given)) {
+            return if presented(authorization).is_some_and(|given| same(token.as_bytes(), &given)) {
                 Ok(())
             } else {
                 Err(Refusal::Token)
@@ -79,10 +81,22 @@ impl Access {
     }
 }
 
-/// RFC 6750 2.1: `Bearer` in any case, one space, the token.
-fn presented(authorization: Option<&[u8]>) -> Option<&[u8]> {
-    let (scheme, token) = authorization?.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+/// RFC 6750 2.1: `Bearer` in any case, one space, the token. Or RFC 7617 2: `Basic`, and in base64 a name, a colon, and
+/// the token as password: the only way in which a browser presents anything by itself.
+fn presented(authorization: Option<&[u8]>) -> Option<Zeroizing<Vec<u8>>> {
+    let given = authorization?;
+    if let Some((scheme, token)) = given.split_at_checked(7)
+        && scheme.eq_ignore_ascii_case(b"bearer ")
+    {
+        return Some(Zeroizing::new(token.to_vec()));
+    }
+    let (scheme, coded) = given.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let pair = Zeroizing::new(STANDARD.decode(coded).ok()?);
+    let colon = pair.iter().position(|b| *b == b':')?;
+    Some(Zeroizing::new(pair.get(colon + 1..)?.to_vec()))
 }
 
 /// Takes as long wherever the two differ; only their length shows.
@@ -158,6 +172,13 @@ mod tests {
             (Some("Bearer 0123456789abcde"), Err(Refusal::Token)),
             (Some("Bearer "), Err(Refusal::Token)),
             (Some("Basic 0123456789abcdef"), Err(Refusal::Token)),
+            // "any:0123456789abcdef", ":0123456789abcdef", "any:0123456789abcdeg", and a name alone that is the token.
+            (Some("Basic YW55OjAxMjM0NTY3ODlhYmNkZWY="), Ok(())),
+            (Some("basic OjAxMjM0NTY3ODlhYmNkZWY="), Ok(())),
+            (Some("Basic YW55OjAxMjM0NTY3ODlhYmNkZWc="), Err(Refusal::Token)),
+            (Some("Basic MDEyMzQ1Njc4OWFiY2RlZg=="), Err(Refusal::Token)),
+            (Some("Basic ="), Err(Refusal::Token)),
+            (Some("Basic "), Err(Refusal::Token)),
             (Some("é"), Err(Refusal::Token)),
         ] {
             let got = access.check(false, given.map(str::as_bytes), host);

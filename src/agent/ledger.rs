@@ -287,6 +287,7 @@ pub fn identity(subject: &Subject) -> String {
         }
         Subject::Path { target, .. } => format!("path {target}"),
         Subject::Resolver { address } => format!("resolver {address}"),
+        Subject::File { path, line } => format!("file {path} {line}"),
         Subject::Host => "host".to_owned(),
     }
 }

@@ -413,6 +413,7 @@ impl Agent {
 
     fn tell(&self, at: Timestamp, kind: &'static str, data: serde_json::Value) {
         let event = self.shared.tell(at, kind, data);
+        self.shared.remember(&event);
         if let Some(store) = &self.store {
             store.write(Record::Event {
                 at,

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::access::Access;
 use super::ledger::Entry;
-use crate::agent::dashboard;
+use crate::agent::dashboard::{self, Past, Recent, View};
 use crate::output::json;
 use crate::output::prometheus::{self, Exposition, Family};
 use crate::report::Report;
@@ -34,7 +34,8 @@ pub struct Snapshot {
     /// Findings over time.
     pub findings: Vec<Entry>,
     families: OnceLock<Vec<Family>>,
-    texts: [OnceLock<Arc<str>>; 5],
+    texts: [OnceLock<Arc<str>>; 4],
+    pages: [OnceLock<Arc<str>>; View::COUNT],
 }
 
 impl Snapshot {
@@ -45,7 +46,8 @@ impl Snapshot {
             stats,
             findings,
             families: OnceLock::new(),
-            texts: [const { OnceLock::new() }; 5],
+            texts: [const { OnceLock::new() }; 4],
+            pages: [const { OnceLock::new() }; View::COUNT],
         }
     }
 
@@ -68,7 +70,7 @@ impl Snapshot {
 
     /// `wgnat.report/1`.
     pub fn report_json(&self) -> Arc<str> {
-        let [.., report, _, _] = &self.texts;
+        let [.., report, _] = &self.texts;
         Arc::clone(report.get_or_init(|| {
             serde_json::to_string(&json::v1::Report::from(&self.report))
                 .unwrap_or_default()
@@ -76,15 +78,18 @@ impl Snapshot {
         }))
     }
 
-    /// The page at `/`.
-    pub fn page(&self) -> Arc<str> {
-        let [.., page] = &self.texts;
-        Arc::clone(page.get_or_init(|| dashboard::page(&self.report).into()))
+    /// The page at `/`, with what `past` tells of the time before.
+    pub fn page(&self, view: View, past: impl FnOnce() -> Past) -> Arc<str> {
+        let make = || dashboard::page(self, &past(), view).into();
+        match self.pages.get(view.index()) {
+            Some(page) => Arc::clone(page.get_or_init(make)),
+            None => make(),
+        }
     }
 
     /// `/api/v1/findings`.
     pub fn findings_json(&self) -> Arc<str> {
-        let [.., findings, _] = &self.texts;
+        let [.., findings] = &self.texts;
         Arc::clone(findings.get_or_init(|| {
             serde_json::to_string(&Findings::from(self))
                 .unwrap_or_default()
@@ -149,6 +154,8 @@ pub struct Shared {
     requests: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// The history, where there is one.
     pub history: Option<Reader>,
+    /// Where there is none: the last hour.
+    recent: Mutex<Recent>,
 }
 
 impl Shared {
@@ -163,6 +170,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             requests: Mutex::default(),
             history,
+            recent: Mutex::default(),
         }
     }
 
@@ -176,8 +184,30 @@ impl Shared {
 
     /// Takes the place of the verdict before.
     pub fn publish(&self, snapshot: Snapshot) {
+        if self.history.is_none() {
+            self.recent().add(&snapshot);
+        }
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Arc::new(snapshot));
+    }
+
+    /// What is known of the time before `snapshot`, for the page. Reads the history: it may have to wait for a disk.
+    pub fn past(&self, snapshot: &Snapshot, view: View) -> Past {
+        match &self.history {
+            Some(reader) => Past::read(snapshot, view, reader),
+            None => Past::remembered(snapshot, view, &self.recent()),
+        }
+    }
+
+    /// Keeps `event` for the page, where no history does.
+    pub fn remember(&self, event: &Event) {
+        if self.history.is_none() {
+            self.recent().note(event);
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who may ask.

@@ -10,7 +10,7 @@ use signal_hook::iterator::Signals as Arrivals;
 use socket2::{Domain, Socket, Type};
 use zeroize::Zeroizing;
 
-use super::{input, observers, print, read_settings};
+use super::{fly_toml, input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
 use crate::agent::confine::{Confinement, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
@@ -57,6 +57,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
     // What was asked for wrongly is said before anything is started.
     let access = access(&settings.agent)?;
     let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let fly_toml = fly_toml::of_agent(settings.fly_toml.as_ref(), settings.agent.listen)?;
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     if args.check_config {
         print(b"the configuration is good\n")?;
@@ -80,6 +81,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), configured);
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
+    all_observers.extend(fly_toml.map(fly_toml::observer));
     observers::count_steadily(&mut all_observers);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);

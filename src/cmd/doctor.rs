@@ -1,14 +1,17 @@
 //! `wgnat doctor`: looks, judges, tells.
 
+use anyhow::ensure;
+
 use super::namespaces::Namespaces;
 use super::progress::Progress;
 use super::record::{Recorder, replay};
 use super::watch::{Judged, Plan, watch};
-use super::{observers, tell};
+use super::{fly_toml, observers, tell};
 use crate::cli::{Doctor, Global};
 use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
+use crate::observe::host;
 use crate::redact::Anonymiser;
 use crate::report;
 use crate::rules::{self, Input};
@@ -63,6 +66,19 @@ fn live(
 ) -> anyhow::Result<Judged> {
     // What was asked for wrongly is said before anything is started.
     let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let fly_toml = match &settings.fly_toml {
+        Some(path) => Some(fly_toml::named(path, settings.agent.listen)?),
+        None if args.no_fly_toml => None,
+        None => fly_toml::here(settings.agent.listen),
+    };
+    if let Some(Err(why)) = &fly_toml {
+        progress.note(&format!("not looked at: {why}"));
+    }
+    let fly = settings.fly_checks.then(host::this_machine).flatten();
+    ensure!(
+        fly.is_some() || !args.fly_checks,
+        "--fly-checks: this is no Fly machine: expected FLY_MACHINE_ID, and FLY_PRIVATE_IP in fdaa::/16, in the environment"
+    );
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     let started = clock::now();
     let recorder = match &args.record {
@@ -73,9 +89,10 @@ fn live(
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;
     }
-    let paths = observers::paths(&args.target, args.netns.as_deref());
+    let paths = observers::paths(&args.target, fly, args.netns.as_deref());
     let mut observers = observers::all(args.netns.clone(), configured.clone());
     observers.extend(paths);
+    observers.extend(fly_toml.map(fly_toml::observer));
     if settings.nat_profile.is_some() {
         observers.retain(|(source, _)| *source != Source::Config);
         let opener = observers::named_with(configured, settings.nat_profile.clone());

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod analyze;
 pub mod doctor;
 pub mod explain;
+pub mod fly_toml;
 pub mod input;
 pub mod namespaces;
 pub mod nat;
@@ -127,6 +128,8 @@ fn flags(cli: &Cli) -> Flags {
             cpu_budget,
             stun,
             nat_profile,
+            fly_toml,
+            fly_checks,
             ..
         }) => Flags {
             cpu_budget: *cpu_budget,
@@ -136,10 +139,13 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: wg_config.clone(),
             stun: stun.clone(),
             nat_profile: nat_profile.clone(),
+            fly_toml: fly_toml.clone(),
+            fly_checks: *fly_checks,
             ..common
         },
         Command::Agent(args) => Flags {
             wg_config: args.wg_config.clone(),
+            fly_toml: args.fly_toml.clone(),
             agent: agent::flags(args),
             ..common
         },

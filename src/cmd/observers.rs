@@ -10,9 +10,11 @@ use signal_hook::iterator::Signals;
 use super::input;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::host::FlyMachine;
 use crate::observation::nat::Budget as NatBudget;
 use crate::observation::target::Target;
 use crate::observe::dump_plan::Budget;
+use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
@@ -122,23 +124,27 @@ pub fn nat(stun: Vec<String>) -> Opener {
 /// Attempts for each target, beside the other observers: enough for a share of losses, done within doctor's shortest watch.
 const ATTEMPTS: u32 = 10;
 
-/// The observer of the paths to `targets`, where some are named.
-pub fn paths(targets: &[Target], netns: Option<&str>) -> Option<(Source, Opener)> {
-    if targets.is_empty() {
+/// The observer of the paths to `targets`, where some are named, and of the private network of the machine `fly`.
+pub fn paths(targets: &[Target], fly: Option<FlyMachine>, netns: Option<&str>) -> Option<(Source, Opener)> {
+    if targets.is_empty() && fly.is_none() {
         return None;
     }
+    let servers = plan::name_servers(netns);
+    let aims = plan::aims(targets.to_vec(), &servers);
+    let checks = fly.map(|own| Checks { servers, own });
     let plan = Plan {
-        aims: plan::aims(targets.to_vec(), &plan::name_servers(netns)),
+        aims,
         count: ATTEMPTS,
         interval: Span::from_millis(200),
         timeout: Span::from_secs(1),
         mtu: false,
         hops: false,
     };
-    Some((Source::Paths, opener(move || Ok(PathObserver::new(plan.clone())))))
+    let open = move || Ok(PathObserver::new(plan.clone()).with_fly(checks.clone()));
+    Some((Source::Paths, opener(open)))
 }
 
-fn opener<O: Observer + 'static>(
+pub(super) fn opener<O: Observer + 'static>(
     open: impl Fn() -> Result<O, ObserveError> + Send + Sync + 'static,
 ) -> Opener {
     Arc::new(move || Ok(Box::new(open()?)))

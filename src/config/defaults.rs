@@ -132,6 +132,13 @@ pub struct Thresholds {
     /// waits for one.
     #[serde(with = "span_secs")]
     pub dns_slow: Span,
+    /// `fly-toml-check-timing`: a time in fly.toml below this is a number whose unit was forgotten, for Fly takes those for
+    /// milliseconds: no health check is meant to be made, or answered, within a tenth of a second.
+    #[serde(with = "span_secs")]
+    pub fly_check_shortest: Span,
+    /// …and an interval above this is long: Fly's own examples have 10 to 30 s.
+    #[serde(with = "span_secs")]
+    pub fly_check_interval: Span,
 }
 
 impl Default for Thresholds {
@@ -181,6 +188,8 @@ impl Default for Thresholds {
             path_jitter_least: Span::from_millis(20),
             path_jitter_share: 0.3,
             dns_slow: Span::from_millis(150),
+            fly_check_shortest: Span::from_millis(100),
+            fly_check_interval: Span::from_secs(60),
         }
     }
 }

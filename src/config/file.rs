@@ -53,6 +53,10 @@ pub struct DoctorSection {
     /// `nat_profile`: what the NAT in front allows; empty for not known.
     #[serde(deserialize_with = "budget")]
     pub nat_profile: Option<Budget>,
+    /// `fly_toml`: Fly's description of the app.
+    pub fly_toml: Option<PathBuf>,
+    /// `fly_checks`: on a Fly machine, look at its private network.
+    pub fly_checks: bool,
 }
 
 fn servers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {

@@ -42,6 +42,10 @@ pub struct Flags {
     pub stun: Vec<String>,
     /// `--nat-profile`.
     pub nat_profile: Option<Budget>,
+    /// `--fly-toml`.
+    pub fly_toml: Option<PathBuf>,
+    /// `--fly-checks`.
+    pub fly_checks: bool,
 }
 
 /// What holds.
@@ -69,6 +73,10 @@ pub struct Settings {
     pub stun: Vec<String>,
     /// What the NAT in front allows, as the user says.
     pub nat_profile: Option<Budget>,
+    /// The fly.toml to look at.
+    pub fly_toml: Option<PathBuf>,
+    /// Look at a Fly machine's private network.
+    pub fly_checks: bool,
     /// The numbers that rules compare with.
     pub thresholds: Thresholds,
 }
@@ -108,6 +116,8 @@ impl Settings {
                 flags.stun.clone()
             },
             nat_profile: flags.nat_profile.clone().or(file.doctor.nat_profile),
+            fly_checks: flags.fly_checks || file.doctor.fly_checks,
+            fly_toml: flags.fly_toml.clone().or(file.doctor.fly_toml),
             thresholds: file.thresholds,
         }
     }

@@ -1,7 +1,7 @@
 //! The host itself: facts, settings, links, routes and counters.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub struct HostFacts {
     pub capabilities: Vec<String>,
 }
 
-/// A Fly machine's labels (`FLY_APP_NAME`, `FLY_REGION`, `FLY_MACHINE_ID`).
+/// A Fly machine: its labels (`FLY_APP_NAME`, `FLY_REGION`, `FLY_MACHINE_ID`) and its place in the private network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlyMachine {
     /// The app.
@@ -41,6 +41,18 @@ pub struct FlyMachine {
     pub region: String,
     /// The machine.
     pub machine: String,
+    /// The process group (`FLY_PROCESS_GROUP`), where it is said.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// The address in the organisation's private network, 6PN (`FLY_PRIVATE_IP`).
+    #[serde(default)]
+    pub private: Option<Ipv6Addr>,
+    /// What the environment says that it leaves by (`FLY_PUBLIC_IP`); newer machines have none.
+    #[serde(default)]
+    pub public: Option<IpAddr>,
+    /// The system's name servers (/etc/resolv.conf); empty where it has not been read.
+    #[serde(default)]
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// Settings of the observed namespace; `None` is "could not be read" (or this kernel has none).

@@ -6,6 +6,8 @@
 pub mod connect;
 pub mod conntrack;
 pub mod device;
+pub mod fly;
+pub mod fly_toml;
 pub mod host;
 pub mod log;
 pub mod nat;
@@ -77,11 +79,13 @@ pub enum Source {
     Probe,
     /// What the kernel's WireGuard says in the kernel's log.
     KernelLog,
+    /// A fly.toml.
+    FlyToml,
 }
 
 impl Source {
     /// Every source, in the order in which the report lists them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Host,
         Self::WireguardNetlink,
         Self::WireguardUapi,
@@ -100,11 +104,12 @@ impl Source {
         Self::Paths,
         Self::Probe,
         Self::KernelLog,
+        Self::FlyToml,
     ];
 
     /// Whether it is looked at only where the user asks for it. Findings that need it are then no part of a run without it.
     pub const fn on_request(self) -> bool {
-        matches!(self, Self::Nat | Self::Paths)
+        matches!(self, Self::Nat | Self::Paths | Self::FlyToml)
     }
 
     /// The name in reports and logs.
@@ -128,6 +133,7 @@ impl Source {
             Self::Keys => "keys",
             Self::Probe => "probe",
             Self::KernelLog => "kernel-log",
+            Self::FlyToml => "fly-toml",
         }
     }
 }
@@ -188,6 +194,10 @@ pub enum Body {
     Probe(probe::ProbeFact),
     /// Source NAT rules.
     NatRules(nat_rules::NatRules),
+    /// What a Fly machine found of its private network.
+    FlyNet(fly::FlyNet),
+    /// What a fly.toml says.
+    FlyToml(Box<fly_toml::FlyTomlFacts>),
 }
 
 /// How well a source can see.

@@ -255,6 +255,18 @@ pub enum Failure {
     Local(String),
 }
 
+impl Failure {
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Timeout => "no answer".to_owned(),
+            Self::Refused => "refused".to_owned(),
+            Self::Unreachable { says, .. } | Self::Cut(says) | Self::Local(says) => says.clone(),
+            Self::Dns(code) => code.clone(),
+        }
+    }
+}
+
 /// What a search for the largest packet found. Sizes are of whole IP packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathMtu {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::path::plan::name_servers;
 use super::{Emit, ObserveError, Observer, sysctl};
 use crate::observation::host::{FlyMachine, HostFacts, Sysctls};
 use crate::observation::{Body, Source, SourceStatus};
@@ -100,6 +101,7 @@ pub fn facts(netns_name: Option<String>) -> Result<HostFacts, ObserveError> {
         .and_then(|stat| procfs::boot_time(&stat))
         .map(Timestamp::from_secs)
         .or_else(|| Some(clock::now().before(clock::since_boot()?)));
+    let servers = name_servers(netns_name.as_deref());
     let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
     Ok(HostFacts {
         hostname: system.nodename().to_string_lossy().into_owned(),
@@ -109,9 +111,17 @@ pub fn facts(netns_name: Option<String>) -> Result<HostFacts, ObserveError> {
         netns_name,
         cpus: cpus.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         memory_bytes: read("/proc/meminfo").and_then(|text| procfs::memory_total(&text)),
-        fly: fly_machine(|name| std::env::var(name).ok()),
+        fly: this_machine().map(|machine| FlyMachine {
+            name_servers: servers.iter().map(std::net::SocketAddr::ip).collect(),
+            ..machine
+        }),
         capabilities: caps::effective().unwrap_or_default(),
     })
+}
+
+/// The Fly machine that this process runs on.
+pub fn this_machine() -> Option<FlyMachine> {
+    fly_machine(|name| std::env::var(name).ok())
 }
 
 /// A machine is Fly's when it has a machine id and an address in Fly's private network (fdaa::/16); the variables
@@ -123,6 +133,10 @@ fn fly_machine(variable: impl Fn(&str) -> Option<String>) -> Option<FlyMachine> 
         app: variable("FLY_APP_NAME").unwrap_or_default(),
         region: variable("FLY_REGION").unwrap_or_default(),
         machine,
+        group: variable("FLY_PROCESS_GROUP").filter(|group| !group.is_empty()),
+        private: Some(private),
+        public: variable("FLY_PUBLIC_IP").and_then(|ip| ip.parse().ok()),
+        name_servers: Vec::new(),
     })
 }
 
@@ -210,6 +224,8 @@ mod tests {
                     "FLY_MACHINE_ID" => id,
                     "FLY_APP_NAME" => "web",
                     "FLY_REGION" => "ams",
+                    "FLY_PUBLIC_IP" => "2001:db8::9",
+                    "FLY_PROCESS_GROUP" => "",
                     _ => return None,
                 };
                 Some(value.to_owned())
@@ -224,6 +240,9 @@ mod tests {
             ),
             ("web", "ams", "3d8d")
         );
+        assert_eq!(machine.private, "fdaa:0:18:a7b:d6b:0:a:2".parse().ok());
+        assert_eq!(machine.public, "2001:db8::9".parse().ok());
+        assert_eq!(machine.group, None);
         assert_eq!(with("2001:db8::1", "3d8d"), None);
         assert_eq!(with("fdaa::1", ""), None);
         assert_eq!(fly_machine(|_| None), None);

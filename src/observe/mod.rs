@@ -13,6 +13,7 @@ pub mod conntrack_events;
 pub mod counters;
 pub mod dump_plan;
 pub mod executable;
+pub mod fly_toml;
 pub mod host;
 pub mod kernel_log;
 pub mod keys;

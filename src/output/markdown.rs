@@ -55,6 +55,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             facts.push(format!("Fly {} in {}", plain(&fly.app), plain(&fly.region)));
         }
     }
+    if let Some(fly_toml) = &report.fly_toml {
+        facts.push(format!("read {}", plain(&fly_toml.path)));
+    }
     facts.push(format!(
         "watched {:.1} s until {}",
         report.duration.as_secs_f64(),

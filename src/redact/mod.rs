@@ -7,13 +7,17 @@
 //! message that could be checked against a key.
 
 mod addresses;
+mod fly_toml;
 mod names;
 mod probed;
+
+use std::net::IpAddr;
 
 use addresses::Addresses;
 use names::Names;
 
 use crate::observation::device::{ConfiguredPeer, DeviceSnapshot};
+use crate::observation::fly::Internal;
 use crate::observation::host::{HostFacts, RouteAnswer, RouteTables, RouteWay, Sysctls};
 use crate::observation::nat::NatFacts;
 use crate::observation::nat_rules::NatRules;
@@ -115,6 +119,15 @@ impl Anonymiser {
             | Body::Sampling(_)
             | Body::NatBudget(_) => {}
             Body::NatRules(rules) => self.nat_rules(rules),
+            Body::FlyNet(facts) => {
+                for answer in &mut facts.answers {
+                    self.addresses.socket(&mut answer.server);
+                    if let Internal::Failed(says) = &mut answer.says {
+                        *says = self.text(says);
+                    }
+                }
+            }
+            Body::FlyToml(facts) => fly_toml::redact(&mut self.addresses, &mut self.names, facts),
         }
         other
     }
@@ -208,6 +221,20 @@ impl Anonymiser {
         if let Some(fly) = &mut facts.fly {
             self.names.replace("app", &mut fly.app);
             self.names.replace("machine", &mut fly.machine);
+            if let Some(group) = &mut fly.group {
+                self.names.replace("group", group);
+            }
+            let private = fly.private.map(IpAddr::V6);
+            for ip in fly.public.iter_mut().chain(&mut fly.name_servers) {
+                self.addresses.ip(ip);
+            }
+            fly.private = private.and_then(|mut ip| {
+                self.addresses.ip(&mut ip);
+                match ip {
+                    IpAddr::V6(v6) => Some(v6),
+                    IpAddr::V4(_) => None,
+                }
+            });
         }
     }
 

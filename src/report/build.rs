@@ -57,6 +57,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         paths: paths::section(world),
         places: None,
         namespaces: Vec::new(),
+        fly_net: world.fly_net.as_ref().map(|(_, facts)| facts.clone()),
+        fly_toml: world.fly_toml.clone(),
     }
 }
 
@@ -84,7 +86,12 @@ fn anything_seen(world: &World) -> bool {
         status.state != SourceState::Unavailable
             && !matches!(
                 source,
-                Source::Host | Source::NatRules | Source::Config | Source::Keys | Source::KernelLog
+                Source::Host
+                    | Source::NatRules
+                    | Source::Config
+                    | Source::Keys
+                    | Source::KernelLog
+                    | Source::FlyToml
             )
     })
 }

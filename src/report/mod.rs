@@ -20,6 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::finding::{Finding, ProcessRef, Severity};
 use crate::observation::conntrack::{CtTally, SnatTally};
+use crate::observation::fly::FlyNet;
+use crate::observation::fly_toml::FlyTomlFacts;
 use crate::observation::host::HostFacts;
 use crate::observation::nat::NatFacts;
 use crate::observation::{Source, SourceStatus};
@@ -66,6 +68,10 @@ pub struct Report {
     pub places: Option<places::PlacesRow>,
     /// Other network namespaces of the host, where they were looked at.
     pub namespaces: Vec<namespaces::NamespaceRow>,
+    /// What was found of a Fly machine's private network.
+    pub fly_net: Option<FlyNet>,
+    /// The fly.toml that was read.
+    pub fly_toml: Option<FlyTomlFacts>,
 }
 
 impl Report {

@@ -6,6 +6,8 @@
 pub mod captured;
 pub mod conntrack;
 pub mod evaluate;
+pub mod fly;
+pub mod fly_toml;
 pub mod forecast;
 pub mod path;
 pub mod ports;
@@ -53,6 +55,8 @@ pub enum Area {
     Upstream,
     /// Paths and names.
     Paths,
+    /// Fly.
+    Fly,
 }
 
 impl Area {
@@ -64,6 +68,7 @@ impl Area {
             Self::Conntrack => "Conntrack and NAT on this host",
             Self::Upstream => "The NAT upstream",
             Self::Paths => "Paths and names",
+            Self::Fly => "Fly",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The catalogue: each area's rules in their reviewed order. Within a severity this is the order of causes before
 //! symptoms in a report.
 
-use super::{Rule, captured, conntrack, path, ports, probed, tunnel, upstream};
+use super::{Rule, captured, conntrack, fly, fly_toml, path, ports, probed, tunnel, upstream};
 use crate::observation::Source;
 
 /// Every area's rules, as a live host is judged by.
@@ -11,6 +11,8 @@ pub const AREAS: &[&[Rule]] = &[
     conntrack::RULES,
     upstream::RULES,
     path::RULES,
+    fly::RULES,
+    fly_toml::RULES,
 ];
 
 /// Every rule for a live host.
@@ -20,7 +22,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 
 /// Every rule for measured paths: only where targets were named is there something to judge.
 pub fn paths() -> impl Iterator<Item = &'static Rule> {
-    path::RULES.iter()
+    path::RULES.iter().chain(fly::RULES)
 }
 
 /// Every rule for capture files.
@@ -57,6 +59,8 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
         .chain(conntrack::RULES)
         .chain(upstream::RULES)
         .chain(path::RULES)
+        .chain(fly::RULES)
+        .chain(fly_toml::RULES)
 }
 
 /// The rule with `code`.

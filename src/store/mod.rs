@@ -226,6 +226,16 @@ impl Reader {
         self.read(|connection| query::series_json(connection, query))
     }
 
+    /// Series with their points, and how far apart these are in seconds.
+    pub fn series(&self, query: &SeriesQuery) -> Result<(i64, Vec<SeriesRow>), StoreError> {
+        self.read(|connection| query::series(connection, query))
+    }
+
+    /// The newest events since `from`, newest first, `most` of them at most.
+    pub fn newest_events(&self, from: Timestamp, most: usize) -> Result<Vec<EventRow>, StoreError> {
+        self.read(|connection| query::newest_events(connection, from, most))
+    }
+
     /// Findings and events since `from`, as JSON.
     pub fn history_json(&self, from: Timestamp) -> Result<String, StoreError> {
         self.read(|connection| query::history_json(connection, from))

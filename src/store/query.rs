@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 /// Series of one answer.
 const SERIES: usize = 200;
 /// Events and findings of one answer, the newest.
-const ROWS: i64 = 2_000;
+const ROWS: usize = 2_000;
 
 /// Which points are wanted.
 #[derive(Clone, Debug)]
@@ -134,19 +134,29 @@ fn has(labels: &Value, wanted: Option<&str>) -> bool {
 
 /// Events since `from`, oldest first; the newest where there are too many.
 pub fn events(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<EventRow>> {
+    let mut events = newest_events(connection, from, ROWS)?;
+    events.reverse();
+    Ok(events)
+}
+
+/// The newest events since `from`, newest first, `most` of them at most.
+pub fn newest_events(
+    connection: &Connection,
+    from: Timestamp,
+    most: usize,
+) -> rusqlite::Result<Vec<EventRow>> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
         "SELECT at, kind, data FROM events WHERE at >= ?1 ORDER BY at DESC, id DESC LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![from.as_nanos(), ROWS], |row| {
+    let rows = statement.query_map(params![from.as_nanos(), most], |row| {
         Ok(EventRow {
             at: Timestamp::from_nanos(row.get(0)?),
             kind: row.get(1)?,
             data: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
         })
     })?;
-    let mut events: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    events.reverse();
-    Ok(events)
+    rows.collect()
 }
 
 /// Findings that were seen since `from`, the last seen first.
@@ -155,7 +165,7 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
         "SELECT code, subject, severity, title, first_seen, last_seen, count, cleared_at, data
          FROM findings WHERE last_seen >= ?1 ORDER BY last_seen DESC, code, subject LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![from.as_nanos(), ROWS], |row| {
+    let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
         Ok(FindingRow {
             code: row.get(0)?,
             subject: row.get(1)?,
@@ -175,7 +185,7 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
 pub fn runs(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<RunRow>> {
     let mut statement =
         connection.prepare_cached("SELECT began, last FROM runs WHERE last >= ?1 ORDER BY began LIMIT ?2")?;
-    let rows = statement.query_map(params![from.as_nanos(), ROWS], |row| {
+    let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
         Ok(RunRow {
             began: Timestamp::from_nanos(row.get(0)?),
             last: Timestamp::from_nanos(row.get(1)?),

@@ -24,6 +24,8 @@ pub mod stats;
 pub mod trend;
 pub mod tunnels;
 
+use crate::observation::fly::FlyNet;
+use crate::observation::fly_toml::FlyTomlFacts;
 use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
@@ -73,6 +75,10 @@ pub struct World {
     pub paths: paths::PathState,
     /// What was probed, and what came of it.
     pub probes: probes::Probes,
+    /// What was found of a Fly machine's private network, where that was asked for; and when.
+    pub fly_net: Option<(Timestamp, FlyNet)>,
+    /// What a fly.toml says, where one was read.
+    pub fly_toml: Option<FlyTomlFacts>,
 }
 
 impl World {
@@ -100,6 +106,8 @@ impl World {
             nat: natclass::NatState::default(),
             paths: paths::PathState::default(),
             probes: probes::Probes::default(),
+            fly_net: None,
+            fly_toml: None,
         }
     }
 
@@ -152,6 +160,8 @@ impl World {
             Body::PathPast(past) => self.paths.apply_past(at, past),
             Body::Probe(fact) => self.probes.apply(at, fact),
             Body::NatRules(rules) => self.conntrack.apply_rules(rules),
+            Body::FlyNet(facts) => self.fly_net = Some((at, facts.clone())),
+            Body::FlyToml(facts) => self.fly_toml = Some((**facts).clone()),
         }
     }
 

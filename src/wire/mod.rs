@@ -11,6 +11,7 @@ pub mod echo;
 pub mod elf;
 pub mod fly_instances;
 pub mod fly_stream;
+pub mod fly_toml;
 pub mod flyctl;
 pub mod frame;
 pub mod icmp;

@@ -14,6 +14,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("turnserver", "coturn"),
     ("turnutils_natdiscovery", "coturn"),
     ("stun", "stun-client"),
+    ("dnsmasq", "dnsmasq-base"),
 ];
 
 /// True when the lab can run. `WGNAT_LAB=skip` makes it print `skipped: …` and return false.

@@ -7,8 +7,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::routes::{OPEN, PATHS, failure};
+use super::routes::{OPEN, PATHS, failure, html};
 use crate::agent::access::Refusal;
+use crate::agent::dashboard;
 use crate::agent::shared::Shared;
 
 /// Headers that each answer gets where it has none of that name.
@@ -31,16 +32,11 @@ const SAFE: [(HeaderName, &str); 6] = [
 pub async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let route = PATHS.into_iter().find(|known| *known == path).unwrap_or("other");
+    let for_a_person = is_for_a_person(&request);
     let checked = check(&shared, &request);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
-        Err(Refusal::Token) => {
-            let text = "a bearer token is needed: Authorization: Bearer TOKEN";
-            let mut response = failure(StatusCode::UNAUTHORIZED, text);
-            let wanted = HeaderValue::from_static("Bearer realm=\"wgnat\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, wanted);
-            response
-        }
+        Err(Refusal::Token) => refuse(for_a_person),
         Err(Refusal::Host) => failure(
             StatusCode::MISDIRECTED_REQUEST,
             "this Host is not served: ask by address, as localhost, or by a name in agent.hosts",
@@ -57,6 +53,35 @@ pub async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Ne
         _ => "5xx",
     };
     shared.answered(route, class);
+    response
+}
+
+/// Whether a browser asks for the page, and not a program or the page's own script.
+fn is_for_a_person(request: &Request) -> bool {
+    let accept = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    request.uri().path() == "/" && accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// No token, or another one. A browser can be made to send none but by RFC 7617 (Basic), so it is asked that way.
+fn refuse(for_a_person: bool) -> Response {
+    let mut response = if for_a_person {
+        html(StatusCode::UNAUTHORIZED, dashboard::refused())
+    } else {
+        let text = "a bearer token is needed: Authorization: Bearer TOKEN";
+        failure(StatusCode::UNAUTHORIZED, text)
+    };
+    let headers = response.headers_mut();
+    let bearer = HeaderValue::from_static("Bearer realm=\"wgnat\"");
+    headers.append(header::WWW_AUTHENTICATE, bearer);
+    if for_a_person {
+        let basic = HeaderValue::from_static(
+            "Basic realm=\"wgnat: any name, the token as password\", charset=\"UTF-8\"",
+        );
+        headers.append(header::WWW_AUTHENTICATE, basic);
+    }
     response
 }
 

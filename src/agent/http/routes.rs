@@ -18,7 +18,7 @@ use tokio_stream::{Stream, StreamExt as _};
 
 use super::Stays;
 use super::guard;
-use crate::agent::dashboard;
+use crate::agent::dashboard::{self, View, view};
 use crate::agent::shared::{Event, Shared, Snapshot};
 use crate::config::duration;
 use crate::output::prometheus::Exposition;
@@ -99,19 +99,40 @@ impl AsRef<[u8]> for Text {
 fn told(shared: &Shared, tell: impl FnOnce(&Snapshot) -> Response) -> Response {
     match shared.current() {
         Some(snapshot) => tell(&snapshot),
-        None => failure(StatusCode::SERVICE_UNAVAILABLE, "the first look is under way"),
+        None => first_look(),
     }
 }
 
-async fn page(State(shared): State<Arc<Shared>>) -> Response {
-    told(&shared, |snapshot| {
-        let body = axum::body::Bytes::from_owner(Text(snapshot.page()));
-        let headers = [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (header::CONTENT_SECURITY_POLICY, dashboard::POLICY),
-        ];
-        (headers, body).into_response()
-    })
+async fn page(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<view::Asked>, QueryRejection>,
+) -> Response {
+    let view = match asked {
+        Ok(Query(asked)) => View::from(asked),
+        Err(error) => return failure(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    let Some(snapshot) = shared.current() else {
+        return first_look();
+    };
+    // On a thread of its own: the history may be on a slow disk, and scrapes must not wait for it.
+    let make = move || snapshot.page(view, || shared.past(&snapshot, view));
+    match tokio::task::spawn_blocking(make).await {
+        Ok(text) => html(StatusCode::OK, axum::body::Bytes::from_owner(Text(text))),
+        Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made"),
+    }
+}
+
+/// A page for people, under its policy.
+pub fn html(status: StatusCode, body: impl Into<axum::body::Bytes>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, dashboard::policy()),
+    ];
+    (status, headers, body.into()).into_response()
+}
+
+fn first_look() -> Response {
+    failure(StatusCode::SERVICE_UNAVAILABLE, "the first look is under way")
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

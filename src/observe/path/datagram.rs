@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::errors;
 use crate::observation::path::Failure;
@@ -76,8 +77,28 @@ pub(super) async fn ask(address: SocketAddr, name: &str, kind: Kind) -> Result<(
     socket.send(&question).await.map_err(failure)?;
     loop {
         let n = socket.recv(&mut buffer).await.map_err(failure)?;
-        if let Some(answer) = dns::answer(&question, buffer.get(..n).unwrap_or_default()) {
-            return Ok((answer, begun.elapsed()));
+        let Some(answer) = dns::answer(&question, buffer.get(..n).unwrap_or_default()) else {
+            continue;
+        };
+        let took = begun.elapsed();
+        if !answer.truncated {
+            return Ok((answer, took));
         }
+        // RFC 7766, section 5: what was cut is to be had over TCP. Without it the part that came is better than nothing.
+        let whole = over_tcp(address, &question).await.ok().flatten();
+        return Ok((whole.unwrap_or(answer), took));
     }
+}
+
+/// The same question over TCP, where each message has its length before it (RFC 1035, section 4.2.2).
+async fn over_tcp(address: SocketAddr, question: &[u8]) -> std::io::Result<Option<dns::Answer>> {
+    let mut stream = TcpStream::connect(address).await?;
+    let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
+    stream
+        .write_all(&[&length.to_be_bytes()[..], question].concat())
+        .await?;
+    let length = stream.read_u16().await?;
+    let mut message = vec![0_u8; usize::from(length)];
+    stream.read_exact(&mut message).await?;
+    Ok(dns::answer(question, &message))
 }

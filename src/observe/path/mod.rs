@@ -7,6 +7,7 @@
 mod datagram;
 mod echo;
 mod errors;
+pub mod fly;
 mod hops;
 mod mtu;
 pub mod observer;
@@ -42,6 +43,8 @@ pub struct Aim {
     pub system_resolver: bool,
     /// The Fly machine that it is.
     pub sibling: Option<Sibling>,
+    /// Search for the largest packet to it, whatever the plan says for all.
+    pub mtu: bool,
 }
 
 impl From<Target> for Aim {
@@ -50,6 +53,7 @@ impl From<Target> for Aim {
             target,
             system_resolver: false,
             sibling: None,
+            mtu: false,
         }
     }
 }
@@ -167,6 +171,10 @@ pub fn status(samples: &[PathSample]) -> SourceStatus {
 
 async fn one(aim: Aim, plan: Plan, tls: Rc<Tls>) -> Measured {
     let begun = clock::instant();
+    let plan = Plan {
+        mtu: plan.mtu || aim.mtu,
+        ..plan
+    };
     let mut sample = PathSample {
         system_resolver: aim.system_resolver,
         sibling: aim.sibling,

@@ -1,23 +1,13 @@
 //! From what was asked for to whom to try: name servers of the system, siblings on Fly.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tokio::runtime::Builder;
-
-use super::{Aim, datagram};
-use crate::observation::path::{Failure, Sibling};
+use super::Aim;
+use super::fly::{self, INSTANCES};
+use crate::observation::fly::Internal;
 use crate::observation::target::{Method, Target};
-use crate::time::Span;
-use crate::wire::dns::Kind;
-use crate::wire::fly_instances::{self, Instance};
 use crate::wire::resolv_conf;
-
-/// The name under which Fly's resolver lists the organisation's machines.
-const INSTANCES: &str = "_instances.internal";
-
-/// How long Fly's resolver may take for it.
-const PATIENCE: Span = Span::from_secs(3);
 
 /// The system's name servers; `netns` is the name of another network namespace, which may have a resolv.conf of its own
 /// (ip-netns(8)).
@@ -70,44 +60,25 @@ pub enum MeshError {
 /// The started machines of the organisation less `own`, as targets of an ICMP echo; and how many entries of the list could not
 /// be read.
 pub fn mesh(servers: &[SocketAddr], own: Option<&str>) -> Result<(Vec<Aim>, usize), MeshError> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let mut asked = Vec::new();
-    for server in servers {
-        let answer = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, datagram::ask(*server, INSTANCES, Kind::Txt))
-                .await
-                .unwrap_or(Err(Failure::Timeout))
+    let listed = fly::list(servers)?;
+    if !listed
+        .answers
+        .iter()
+        .any(|answer| answer.says == Internal::Listed)
+    {
+        let said = listed.answers.iter().map(|answer| match &answer.says {
+            Internal::Listed => answer.server.ip().to_string(),
+            Internal::Unknown(what) | Internal::Failed(what) => format!("{}: {what}", answer.server.ip()),
         });
-        match answer {
-            Ok((answer, _)) if !answer.texts.is_empty() => {
-                let (machines, unread) = fly_instances::instances(answer.texts.iter().map(String::as_str));
-                let others = machines
-                    .into_iter()
-                    .filter(|machine| Some(machine.id.as_str()) != own);
-                return Ok((others.map(sibling).collect(), unread));
-            }
-            Ok((answer, _)) => asked.push(format!("{}: {}", server.ip(), answer.code)),
-            Err(failure) => asked.push(format!("{}: {failure:?}", server.ip())),
-        }
+        return Err(MeshError::NotListed {
+            asked: said.collect::<Vec<_>>().join("; "),
+        });
     }
-    Err(MeshError::NotListed {
-        asked: asked.join("; "),
-    })
-}
-
-fn sibling(machine: Instance) -> Aim {
-    Aim {
-        target: Target {
-            method: Method::Icmp,
-            host: IpAddr::V6(machine.address).to_string(),
-        },
-        system_resolver: false,
-        sibling: Some(Sibling {
-            app: machine.app,
-            region: machine.region,
-            machine: machine.id,
-        }),
-    }
+    let others = listed
+        .machines
+        .into_iter()
+        .filter(|machine| Some(machine.id.as_str()) != own);
+    Ok((others.map(fly::sibling).collect(), listed.unread))
 }
 
 #[cfg(test)]

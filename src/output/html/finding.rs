@@ -9,9 +9,29 @@ use crate::time::Timestamp;
 
 /// Writes `finding`, whose symptoms have the codes `explains`; ages are told as of `now`.
 pub fn write(finding: &Finding, explains: &[&str], now: Timestamp, html: &mut String) {
+    write_as("", "", finding, explains, now, html);
+}
+
+/// As [`write`], with the `id` of the card and what is known of it `since`, where they are not empty.
+pub fn write_as(
+    id: &str,
+    since: &str,
+    finding: &Finding,
+    explains: &[&str],
+    now: Timestamp,
+    html: &mut String,
+) {
+    let id = match id {
+        "" => String::new(),
+        id => format!(" id=\"{}\"", escape(id).replace(' ', "-")),
+    };
+    let since = match since {
+        "" => String::new(),
+        since => format!(" · {}", escape(since)),
+    };
     let _ = writeln!(
         html,
-        "<article class=\"{}\">\n<h3>{}</h3>\n<p class=\"meta\">{} · <code>{}</code> · {}</p>",
+        "<article{id} class=\"{}\">\n<h3>{}</h3>\n<p class=\"meta\">{} · <code>{}</code> · {}{since}</p>",
         finding.severity.name(),
         prose(&finding.title),
         finding.severity.name(),

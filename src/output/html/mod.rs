@@ -3,6 +3,7 @@
 //! In: a [`Report`]. Out: HTML 5 with its style inside, readable on a phone and in print, light and dark as the reader's
 //! system is. Its policy forbids whatever is not in it. Pure.
 
+pub mod chart;
 mod finding;
 
 use std::fmt::Write as _;
@@ -11,20 +12,40 @@ use std::io::{self, Write};
 use super::text::table::Table;
 use super::text::tables;
 use super::{clean, unseen};
+use crate::finding::Finding;
 use crate::report::{Report, Status};
+use crate::time::Timestamp;
 
 const STYLE: &str = include_str!("style.css");
 
 /// The policy of a page that is a file: its own style, and nothing else.
 const STILL: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// Writes `report`.
-pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(page(report, STILL, "").as_bytes())
+/// The style that every page shares.
+pub const fn style() -> &'static str {
+    STYLE
 }
 
-/// The page under a Content-Security-Policy, with an inline `script` (none for a page that is still).
-pub fn page(report: &Report, policy: &str, script: &str) -> String {
+/// One finding as a card with an `id`, and what else is known of it over time (`since`, any text).
+pub fn finding(id: &str, since: &str, one: &Finding, explains: &[&str], now: Timestamp, html: &mut String) {
+    finding::write_as(id, since, one, explains, now, html);
+}
+
+/// Tables of measured paths; empty where none was measured.
+pub fn paths(report: &Report) -> String {
+    let mut html = String::new();
+    for one in &tables::paths(report) {
+        table(one, &mut html);
+    }
+    html
+}
+
+/// Writes `report`.
+pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(page(report).as_bytes())
+}
+
+fn page(report: &Report) -> String {
     let mut body = String::new();
     head(report, &mut body);
     body.push_str(&findings(report));
@@ -32,21 +53,22 @@ pub fn page(report: &Report, policy: &str, script: &str) -> String {
     not_observed(report, &mut body);
     let host = report.host.as_ref().map(|host| host.hostname.as_str());
     let title = format!("wgnat: {} {}", host.unwrap_or("report"), verdict(report.status));
-    document(&title, policy, script, &body)
+    document(&title, &body)
 }
 
 /// A whole document with `title` (any text) and `body` (HTML).
-fn document(title: &str, policy: &str, script: &str, body: &str) -> String {
-    let script = match script {
-        "" => String::new(),
-        script => format!("<script>\n{script}</script>\n"),
+fn document(title: &str, body: &str) -> String {
+    let charts = if body.contains("<svg class=\"chart\"") {
+        chart::STYLE
+    } else {
+        ""
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n{body}</main>\n{script}</body>\n</html>\n",
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{STILL}\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n<title>{}</title>\n<style>\n{STYLE}{charts}</style>\n</head>\n\
+         <body>\n<main>\n{body}</main>\n</body>\n</html>\n",
         escape(title)
     )
 }
@@ -100,6 +122,9 @@ fn head(report: &Report, html: &mut String) {
         if let Some(fly) = &h.fly {
             facts.push(format!("Fly {} in {}", escape(&fly.app), escape(&fly.region)));
         }
+    }
+    if let Some(fly_toml) = &report.fly_toml {
+        facts.push(format!("read {}", escape(&fly_toml.path)));
     }
     facts.push(format!(
         "watched {:.1} s until <time>{}</time>",
@@ -159,7 +184,7 @@ fn table(table: &Table, html: &mut String) {
 }
 
 /// What could not be seen, and what that leaves open.
-fn not_observed(report: &Report, html: &mut String) {
+pub fn not_observed(report: &Report, html: &mut String) {
     let gaps = unseen::gaps(report);
     if gaps.is_empty() {
         return;

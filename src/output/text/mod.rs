@@ -6,6 +6,7 @@
 
 mod captured;
 mod finding;
+mod fly;
 mod nat;
 pub mod page;
 mod paths;
@@ -102,6 +103,12 @@ fn verdict(page: &mut Page, report: &Report) {
         if let Some(fly) = &host.fly {
             part(format!("fly {} in {}", fly.app, fly.region));
         }
+    }
+    if let Some(fly_toml) = &report.fly_toml {
+        part(format!(
+            "read {}",
+            clean::elide(&clean::line(&fly_toml.path), HOSTNAME_COLUMNS)
+        ));
     }
     match report.captures.len() {
         0 => part(format!("watched {:.1} s", report.duration.as_secs_f64())),

@@ -45,6 +45,11 @@ pub fn tables(report: &Report, unicode: bool) -> Vec<Table> {
         .collect()
 }
 
+/// Those of measured paths.
+pub fn paths(report: &Report) -> Vec<Table> {
+    super::paths::tables(report)
+}
+
 /// What is told in a line each, by name.
 pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
     let lines = [
@@ -53,6 +58,7 @@ pub fn lines(report: &Report) -> Vec<(&'static str, String)> {
         ("Sockets", sockets(report)),
         ("Conntrack", report.conntrack.as_ref().and_then(table_fill)),
         ("Namespaces", namespaces(report)),
+        ("Fly", super::fly::line(report)),
     ];
     lines
         .into_iter()

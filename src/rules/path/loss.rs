@@ -6,6 +6,7 @@ use super::{PATHS, against, finding, others, paths, told};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix};
 use crate::observation::path::{Failure, Stage};
 use crate::observation::target::Method;
+use crate::rules::fly::sixpn_unreachable;
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::Path;
 use crate::track::stats;
@@ -37,7 +38,12 @@ pub const RULE: Rule = Rule {
 const LEAST: u32 = 2;
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    paths(input).filter_map(|path| judge(input, path)).collect()
+    // Where nobody answers over Fly's private network, that is one finding and not one for each machine.
+    let together = !sixpn_unreachable::silent(input).is_empty();
+    paths(input)
+        .filter(|path| !(together && path.sample.sibling.is_some()))
+        .filter_map(|path| judge(input, path))
+        .collect()
 }
 
 fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {

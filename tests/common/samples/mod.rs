@@ -56,6 +56,8 @@ pub fn empty() -> Report {
         paths: Vec::new(),
         places: None,
         namespaces: Vec::new(),
+        fly_net: None,
+        fly_toml: None,
     }
 }
 
@@ -76,7 +78,7 @@ pub fn host(hostname: &str) -> HostFacts {
 pub fn all_see() -> Vec<(Source, SourceStatus)> {
     Source::ALL
         .into_iter()
-        .filter(|s| !matches!(s, Source::Config | Source::Nat))
+        .filter(|s| !matches!(s, Source::Config | Source::Nat | Source::FlyToml))
         .map(|s| {
             let status = SourceStatus {
                 cost_cpu: Duration::from_millis(4),

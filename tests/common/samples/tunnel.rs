@@ -134,6 +134,10 @@ pub fn tunnel_silent() -> Report {
                 app: "orders".to_owned(),
                 region: "gru".to_owned(),
                 machine: "148e".to_owned(),
+                group: None,
+                private: None,
+                public: None,
+                name_servers: Vec::new(),
             }),
             ..host("gru-1")
         }),

@@ -134,6 +134,13 @@ pub enum Subject {
         /// Its port.
         port: u16,
     },
+    /// A configuration file.
+    File {
+        /// Its path, as it was named or found.
+        path: String,
+        /// The line that the finding is about, from 1.
+        line: u32,
+    },
     /// The host as a whole.
     Host,
 }
@@ -359,6 +366,10 @@ fn subject(s: &model::Subject) -> Subject {
         model::Subject::Resolver { address } => Subject::Resolver {
             address: address.ip().to_string(),
             port: address.port(),
+        },
+        model::Subject::File { path, line } => Subject::File {
+            path: path.clone(),
+            line: *line,
         },
         model::Subject::Host => Subject::Host,
     }

@@ -5,6 +5,7 @@
 
 mod captured;
 mod finding;
+mod fly;
 mod nat;
 mod paths;
 mod places;
@@ -15,6 +16,7 @@ pub use captured::{Capture, Side, Tunnel};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
+pub use fly::{FlyMachine, FlyNet, FlyResolver, FlyService, FlyToml};
 pub use nat::{Nat, NatFamily, NatGateway, NatHop, NatLeftOut, NatQuota, NatServer};
 pub use paths::{Certificate, Hop, Loss, Mtu, Path, Rtt, Usual};
 pub use places::{Link, Mapping, Places, Way};
@@ -83,6 +85,10 @@ pub struct Report {
     /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
     /// `evidence.netns`.
     pub namespaces: Vec<Namespace>,
+    /// A Fly machine's private network; null unless it was asked for (`--fly-checks`). `paths` has what was measured.
+    pub fly_net: Option<FlyNet>,
+    /// The fly.toml that was read; null where there was none.
+    pub fly_toml: Option<FlyToml>,
 }
 
 /// The name of this contract.
@@ -124,10 +130,10 @@ pub struct Host {
     /// The capabilities that wgnat had, of those that matter to it; null where they could not be read.
     pub capabilities: Option<Vec<String>>,
     /// The Fly machine that this is; null elsewhere.
-    pub fly: Option<Fly>,
+    pub fly: Option<FlyMachine>,
 }
 
-/// A Fly machine.
+/// A Fly machine of the same organisation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Fly {
     /// Its app.
@@ -219,6 +225,8 @@ impl From<&report::Report> for Report {
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),
             namespaces: r.namespaces.iter().map(tables::namespace).collect(),
+            fly_net: r.fly_net.as_ref().map(fly::fly_net),
+            fly_toml: r.fly_toml.as_ref().map(fly::fly_toml),
         }
     }
 }
@@ -238,11 +246,7 @@ fn host(r: &report::Report) -> Host {
         cpus: Some(h.cpus),
         memory_bytes: h.memory_bytes,
         capabilities: Some(h.capabilities.clone()),
-        fly: h.fly.as_ref().map(|f| Fly {
-            app: f.app.clone(),
-            region: f.region.clone(),
-            machine: f.machine.clone(),
-        }),
+        fly: h.fly.as_ref().map(fly::machine),
     }
 }
 
