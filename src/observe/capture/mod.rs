@@ -174,7 +174,7 @@ impl Capture {
             && let Some(packet) = self.socket.receive()?
         {
             received += 1;
-            let taken = self.share.take();
+            let taken = self.share.taken();
             let (at, direction, if_index) = (time(&packet), direction(&packet), Some(packet.if_index));
             let Some(frame) = frame::parse(packet.bytes) else {
                 continue;
