@@ -132,6 +132,10 @@ impl Observer for Unhurried {
         self.inner.wakeup()
     }
 
+    fn rest(&self) -> Span {
+        self.inner.rest()
+    }
+
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
         self.inner.look(emit)
     }
