@@ -52,6 +52,7 @@ need_lab() {
     need pgrep procps # kill, for tests that interrupt a child
     need chromium chromium # the agent's page in a real browser
     need promtool prometheus # the agent's metrics, checked and scraped
+    need systemd-analyze systemd # judges the service's unit; nothing of it is run
     need_clients
     need tmux tmux # a terminal for `top`
 }

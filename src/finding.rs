@@ -1,5 +1,6 @@
 //! A finding: one cause, with its evidence, its confidence and what to change.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -113,7 +114,7 @@ pub struct Fix {
 
 /// Named numbers, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evidence(pub Vec<(&'static str, Value)>);
+pub struct Evidence(pub Vec<(Cow<'static, str>, Value)>);
 
 impl Evidence {
     /// None yet.
@@ -124,7 +125,7 @@ impl Evidence {
     /// With one more.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.0.push((name, value.into()));
+        self.0.push((Cow::Borrowed(name), value.into()));
         self
     }
 
@@ -249,6 +250,53 @@ impl Subject {
             Self::Path { address, .. } => *address,
             Self::Resolver { address } => Some(address.ip()),
             _ => None,
+        }
+    }
+
+    /// As one text, without what may change while it is the same thing: with the code it tells whether two findings, found at
+    /// different times, are one.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Peer {
+                device,
+                public_key,
+                endpoint,
+                ..
+            } => {
+                let device = device.as_deref().unwrap_or("-");
+                match (public_key, endpoint) {
+                    (Some(key), _) => format!("peer {device} {key}"),
+                    (None, Some(endpoint)) => format!("peer {device} {endpoint}"),
+                    (None, None) => format!("peer {device}"),
+                }
+            }
+            Self::Device { name } => format!("device {name}"),
+            Self::Destination {
+                proto,
+                source,
+                address,
+                port,
+                ..
+            } => {
+                let source = source.map_or("-".to_owned(), |s| s.to_string());
+                format!("destination {} {source} {address} {port}", proto.name())
+            }
+            Self::Process(process) => format!("process {} {}", process.pid, process.comm),
+            Self::Conntrack => "conntrack".to_owned(),
+            Self::Nat {
+                address,
+                proto,
+                destination,
+            } => {
+                let address = address.map_or("-".to_owned(), |a| a.to_string());
+                let proto = proto.map_or("-", |p| p.name());
+                let destination = destination.map_or("-".to_owned(), |d| d.to_string());
+                format!("nat {address} {proto} {destination}")
+            }
+            Self::Path { target, .. } => format!("path {target}"),
+            Self::Resolver { address } => format!("resolver {address}"),
+            Self::File { path, line } => format!("file {path} {line}"),
+            Self::Host => "host".to_owned(),
         }
     }
 

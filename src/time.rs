@@ -46,6 +46,11 @@ impl Timestamp {
         Span::from_nanos(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
 
+    /// The same moment in whole milliseconds, rounded down: what is told to people and programs needs no more digits.
+    pub const fn millis(self) -> Self {
+        Self(self.0.saturating_sub(self.0.rem_euclid(1_000_000)))
+    }
+
     /// `self` less `span`, saturating.
     pub fn before(self, span: Span) -> Self {
         Self(self.0.saturating_sub(nanos(span)))
@@ -140,6 +145,21 @@ mod tests {
             Timestamp::from_secs(1_700_000_000).to_string(),
             "2023-11-14T22:13:20Z"
         );
+    }
+
+    #[test]
+    fn milliseconds_are_the_last_digits() {
+        let t = Timestamp::from_nanos(1_700_000_000_123_456_789);
+        assert_eq!(t.millis().to_string(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            Timestamp::from_nanos(-1).millis(),
+            Timestamp::from_nanos(-1_000_000)
+        );
+        assert_eq!(
+            Timestamp::from_secs(1).millis().to_string(),
+            "1970-01-01T00:00:01Z"
+        );
+        assert_eq!(Timestamp::from_nanos(i64::MIN + 1).millis().as_nanos(), i64::MIN);
     }
 
     #[test]

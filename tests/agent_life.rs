@@ -7,8 +7,11 @@ mod agent;
 
 use agent::{Agent, PATIENCE, file, refusal};
 use serde_json::Value;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use wgnat::store::{open_readonly, query};
 use wgnat::sys::clock;
@@ -40,6 +43,64 @@ fn it_ends_within_a_second_and_history_is_whole() {
                 .contains(&"wgnat_status".to_owned())
         );
     }
+}
+
+#[test]
+fn it_ends_as_soon_while_many_ask_and_listen_and_dawdle() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("history");
+    let mut agent = Agent::start(&["--store", store.to_str().unwrap()]);
+    let request = |line: &str| {
+        let mut stream = agent.connect();
+        stream.write_all(line.as_bytes()).unwrap();
+        stream
+    };
+    // Requests without an end, and listeners, all of which stay open.
+    let slow: Vec<_> = (0..60)
+        .map(|_| request("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-A: "))
+        .collect();
+    let listening: Vec<_> = (0..10)
+        .map(|_| request("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .collect();
+    let at = agent.at;
+    let over = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // It ends meanwhile: then there is no answer, which is what is waited for.
+                    let Ok(mut stream) = TcpStream::connect(at) else {
+                        continue;
+                    };
+                    let head =
+                        b"GET /api/v1/history HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+                    if stream.write_all(head).is_ok()
+                        && agent::read_answer(&mut stream).is_ok_and(|a| a.status == 200)
+                    {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        agent.until("many have been answered", |_| asked.load(Ordering::Relaxed) > 100);
+        agent.signal("TERM");
+        let status = agent.wait();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(status.code(), Some(0), "{}", agent.log());
+    });
+    drop((slow, listening));
+    let log = agent.log();
+    assert!(!log.contains("not written in time"), "{log}");
+    // Its own measure: a starved machine starves it too, and it may not wait for anybody all the same.
+    let took = log
+        .split("ended within ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(took.is_some_and(|ms| ms < 10_000), "{log}");
+    let reader = open_readonly(&store).unwrap();
+    let events = query::events(&reader, Timestamp::EPOCH).unwrap();
+    assert_eq!(events.last().unwrap().data["what"], "stopping");
 }
 
 #[test]

@@ -342,3 +342,28 @@ fn without_the_capability_its_name_is_the_reason() {
         assert!(out.status.success() && text.contains("1 passed"), "{text}");
     });
 }
+
+#[test]
+fn while_no_data_flows_it_sleeps_and_the_first_message_wakes_it() {
+    in_namespace(|| {
+        let mut capture = Capture::with_data().unwrap();
+        let mut seen = Seen::default();
+        let busy = capture.interval();
+        let mut looks = 0;
+        while capture.interval() == busy {
+            seen.look(&mut capture);
+            looks += 1;
+            assert!(looks < 100, "it never rests");
+        }
+        assert!(capture.interval() >= 10 * busy);
+        assert!(seen.packets().next().is_none());
+        // A data message: type 4, a receiver's index, the counter 0, and 16 bytes that nobody can open.
+        let mut data = vec![4, 0, 0, 0, 0xaa, 0xbb, 0xcc, 0xdd];
+        data.resize(8 + 8 + 16, 0);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.send_to(&data, other.local_addr().unwrap()).unwrap();
+        seen.await_until(&mut capture, |seen| seen.packets().next().is_some());
+        assert_eq!(capture.interval(), busy, "the next ones are fetched by the clock");
+    });
+}

@@ -1,6 +1,6 @@
 //! Findings over time: when each was first and last seen, how often it came back, and when it is over.
 //!
-//! In: each evaluation. Out: what began, came back, grew worse or is over, as [`Change`]s; every finding with its times.
+//! In: each evaluation. Out: what began, came back, grew worse or better, or is over, as [`Change`]s; every finding with its times.
 //! A condition that flaps keeps its entry until it has been absent for a while (by code), so it is one finding and not a
 //! hundred. Bounded.
 
@@ -82,6 +82,8 @@ pub enum What {
     Returned,
     /// Its severity rose.
     Worsened,
+    /// Its severity fell.
+    Eased,
     /// It was absent for long enough.
     Cleared,
 }
@@ -93,6 +95,7 @@ impl What {
             Self::Began => "began",
             Self::Returned => "returned",
             Self::Worsened => "worsened",
+            Self::Eased => "eased",
             Self::Cleared => "cleared",
         }
     }
@@ -158,6 +161,7 @@ impl Ledger {
             None => Some(What::Began),
             Some(entry) if entry.cleared_at.is_some() => Some(What::Returned),
             Some(entry) if finding.severity > entry.finding.severity => Some(What::Worsened),
+            Some(entry) if finding.severity < entry.finding.severity => Some(What::Eased),
             Some(_) => None,
         };
         let (first_seen, count) = match known {
@@ -248,48 +252,7 @@ impl Ledger {
 
 /// What a finding is about, without what may change while it is the same thing.
 pub fn identity(subject: &Subject) -> String {
-    match subject {
-        Subject::Peer {
-            device,
-            public_key,
-            endpoint,
-            ..
-        } => {
-            let device = device.as_deref().unwrap_or("-");
-            match (public_key, endpoint) {
-                (Some(key), _) => format!("peer {device} {key}"),
-                (None, Some(endpoint)) => format!("peer {device} {endpoint}"),
-                (None, None) => format!("peer {device}"),
-            }
-        }
-        Subject::Device { name } => format!("device {name}"),
-        Subject::Destination {
-            proto,
-            source,
-            address,
-            port,
-            ..
-        } => {
-            let source = source.map_or("-".to_owned(), |s| s.to_string());
-            format!("destination {} {source} {address} {port}", proto.name())
-        }
-        Subject::Process(process) => format!("process {} {}", process.pid, process.comm),
-        Subject::Conntrack => "conntrack".to_owned(),
-        Subject::Nat {
-            address,
-            proto,
-            destination,
-        } => {
-            let address = address.map_or("-".to_owned(), |a| a.to_string());
-            let proto = proto.map_or("-", |p| p.name());
-            let destination = destination.map_or("-".to_owned(), |d| d.to_string());
-            format!("nat {address} {proto} {destination}")
-        }
-        Subject::Path { target, .. } => format!("path {target}"),
-        Subject::Resolver { address } => format!("resolver {address}"),
-        Subject::File { path, line } => format!("file {path} {line}"),
-        Subject::Host => "host".to_owned(),
-    }
+    subject.identity()
 }
 
 #[cfg(test)]

@@ -148,6 +148,14 @@ pub trait Notify {
     fn stopping(&mut self);
 }
 
+/// A finding as history keeps it; `report::kept` reads it.
+#[derive(serde::Serialize)]
+struct KeptFinding {
+    #[serde(flatten)]
+    finding: json::v1::Finding,
+    explained: bool,
+}
+
 struct Agent {
     engine: Engine,
     windows: Windows,
@@ -168,6 +176,8 @@ struct Agent {
     /// What was last said of each source, and when.
     states: BTreeMap<Source, (SourceState, Instant)>,
     store_state: &'static str,
+    /// Whether it was said which host this is.
+    told_host: bool,
     stats: AgentStats,
 }
 
@@ -205,6 +215,7 @@ impl Agent {
             next_refresh: begun + REFRESH_EVERY,
             states: BTreeMap::new(),
             store_state: "off",
+            told_host: false,
             stats,
         }
     }
@@ -367,6 +378,8 @@ impl Agent {
         self.note_store(now);
         let stats = self.stats_now();
         let status = report.status.name();
+        // Once it is known; the history may be read on another host.
+        let host = (!self.told_host).then(|| report.host.clone()).flatten();
         let findings: Vec<Entry> = self.ledger.entries().map(|(_, entry)| entry.clone()).collect();
         let snapshot = Snapshot::new(report, stats, findings);
         let due = clock::instant();
@@ -386,11 +399,23 @@ impl Agent {
             }
         }
         self.shared.publish(snapshot);
+        if let Some(host) = host {
+            self.told_host = true;
+            let version = env!("CARGO_PKG_VERSION");
+            self.tell(
+                now,
+                "agent",
+                json!({ "what": "watching", "version": version, "host": host }),
+            );
+        }
         for change in changes {
             self.changed(&change);
         }
-        self.shared
-            .tell(now, "report", json!({ "generated_at": now, "status": status }));
+        self.shared.tell(
+            now,
+            "report",
+            json!({ "generated_at": now.millis(), "status": status }),
+        );
         if !self.shared.is_ready() {
             self.shared.set_ready(true);
             let took = (clock::instant() - self.begun).as_millis();
@@ -421,6 +446,10 @@ impl Agent {
     fn keep(&self, subject: &str, entry: &Entry) {
         let Some(store) = &self.store else { return };
         let finding = &entry.finding;
+        let data = KeptFinding {
+            finding: finding.into(),
+            explained: entry.explained,
+        };
         store.write(Record::Finding(Box::new(FindingRecord {
             code: finding.code.to_owned(),
             subject: subject.to_owned(),
@@ -430,7 +459,7 @@ impl Agent {
             last_seen: entry.last_seen,
             count: entry.count,
             cleared_at: entry.cleared_at,
-            data: serde_json::to_string(&json::v1::Finding::from(finding)).unwrap_or_default(),
+            data: serde_json::to_string(&data).unwrap_or_default(),
         })));
     }
 
@@ -533,7 +562,7 @@ impl Agent {
 
     /// Ends at once: observers hold nothing that must be put in order, history does.
     fn stop(self) {
-        let now = clock::now();
+        let (now, asked) = (clock::now(), clock::instant());
         self.tell(now, "agent", json!({ "what": "stopping" }));
         self.shared.set_ready(false);
         self.server.stop();
@@ -542,6 +571,7 @@ impl Agent {
         {
             tracing::warn!("history: the last seconds were not written in time");
         }
+        tracing::info!("ended within {} ms", (clock::instant() - asked).as_millis());
     }
 }
 

@@ -120,11 +120,11 @@ impl From<&Snapshot> for Findings {
         let row = |entry: &Entry| FindingRow {
             state: entry.state(),
             explained: entry.explained,
-            cleared_at: entry.cleared_at.map(|at| at.to_string()),
+            cleared_at: entry.cleared_at.map(|at| at.millis().to_string()),
             finding: json::v1::Finding::from(&entry.finding),
         };
         Self {
-            generated_at: snapshot.report.generated_at.to_string(),
+            generated_at: snapshot.report.generated_at.millis().to_string(),
             status: snapshot.report.status.name(),
             findings: snapshot.findings.iter().map(row).collect(),
         }

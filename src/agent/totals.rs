@@ -209,6 +209,8 @@ mod tests {
         for failure in [
             Failure::Timeout,
             Failure::Cut("TLS: what the other side said".to_owned()),
+            // The last of them: each has its place.
+            Failure::Local("no route".to_owned()),
         ] {
             let sample = PathSample {
                 sent: 10,
@@ -220,8 +222,15 @@ mod tests {
         }
         let totals = counting.totals().paths;
         assert_eq!(totals.len(), 1);
-        assert_eq!((totals[0].attempts, totals[0].method), (20, "tcp"));
-        assert_eq!(totals[0].failures, [3, 0, 0, 3, 0, 0]);
+        assert_eq!((totals[0].attempts, totals[0].method), (30, "tcp"));
+        for (cause, n) in Failure::CAUSES.into_iter().zip(totals[0].failures) {
+            let expected = if ["timeout", "cut", "local"].contains(&cause) {
+                3
+            } else {
+                0
+            };
+            assert_eq!(n, expected, "{cause}");
+        }
         assert_eq!(totals[0].at, Timestamp::from_secs(5));
         // Beyond the bound targets are not counted.
         for n in 0..MAX_TARGETS * 2 {

@@ -32,6 +32,10 @@ use crate::time::Span;
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
 const GOES_ON: Span = Span::from_secs(600);
 
+/// Verdicts come each five seconds, scrapes each fifteen. What happens between two looks is counted by the kernel: connects,
+/// handshakes, drops, retransmissions.
+const LOOK_EVERY: Span = Span::from_secs(2);
+
 /// Connections that wait in the kernel; net.core.somaxconn, 4,096 by default, cuts it.
 const BACKLOG: i32 = 2048;
 
@@ -99,6 +103,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
     all_observers.extend(fly_toml.map(fly_toml::observer));
     observers::count_steadily(&mut all_observers);
+    observers::unhurried(&mut all_observers, LOOK_EVERY);
     if !settings.agent.bpf {
         all_observers.retain(|(source, _)| *source != Source::Bpf);
     }

@@ -19,7 +19,7 @@ use crate::report::{self, probed};
 use crate::rules::{self, Evaluation, Input, Part, registry};
 use crate::sys::netns::Netns;
 use crate::sys::{clock, random};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 use crate::track::World;
 
 /// Runs the command.
@@ -40,9 +40,17 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
             }
             judged
         }
-        None => live(args, settings, anonymiser, &mut progress)?,
+        None => {
+            let recorder = |started| match &args.record {
+                Some(path) => Recorder::create(path, started, args.anonymise).map(Some),
+                None => Ok(None),
+            };
+            live(args, settings, anonymiser, recorder, &mut progress)?
+        }
     };
-    let Judged { world, record_error } = judged;
+    let Judged {
+        world, record_error, ..
+    } = judged;
     let evaluation = evaluate(&world, settings);
     let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
     probed::add_beside(&mut report, &world);
@@ -59,7 +67,7 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
 }
 
 /// What a probe proves goes before what is seen of the same peer.
-fn evaluate(world: &World, settings: &Settings) -> Evaluation {
+pub(super) fn evaluate(world: &World, settings: &Settings) -> Evaluation {
     let input = Input {
         world,
         thresholds: &settings.thresholds,
@@ -127,10 +135,12 @@ fn as_probe(args: &Doctor, settings: &Settings) -> Probe {
     }
 }
 
-fn live(
+/// Looks at this host; `recorder` makes the record of a look that begins then.
+pub(super) fn live(
     args: &Doctor,
     settings: &Settings,
     anonymiser: Option<Anonymiser>,
+    recorder: impl FnOnce(Timestamp) -> anyhow::Result<Option<Recorder>>,
     progress: &mut Progress,
 ) -> anyhow::Result<Judged> {
     // What was asked for wrongly is said before anything is started.
@@ -150,10 +160,7 @@ fn live(
     );
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     let started = clock::now();
-    let recorder = match &args.record {
-        Some(path) => Some(Recorder::create(path, started, args.anonymise)?),
-        None => None,
-    };
+    let recorder = recorder(started)?;
     if let Some(netns) = &netns {
         // Before any thread is started: each inherits the namespace of the one that starts it.
         netns.enter()?;

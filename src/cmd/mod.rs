@@ -15,6 +15,7 @@ pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod reflect;
+pub mod report;
 pub mod top;
 pub mod watch;
 
@@ -25,7 +26,8 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, ColorWhen, Command, Global};
-use crate::config::{Flags, Settings, file};
+use crate::config::agent::AgentFlags;
+use crate::config::{Flags, ReportFlags, Settings, file};
 use crate::logging;
 use crate::output::{self, Format, Options};
 use crate::report::{Report, exit};
@@ -53,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Doctor(args) => doctor::run(args, &cli.global, &settings),
         Command::Agent(args) => agent::run(args, &cli, settings),
+        Command::Report(args) => report::run(args, &cli.global, &settings),
         Command::Top(args) => top::run(args, &settings),
         Command::Analyze(args) => analyze::run(args, &cli.global, &settings),
         Command::Nat(args) => nat::run(args, &cli.global, &settings),
@@ -137,6 +140,25 @@ fn flags(cli: &Cli) -> Flags {
             wg_config: args.wg_config.clone(),
             fly_toml: args.fly_toml.clone(),
             agent: agent::flags(args),
+            ..common
+        },
+        Command::Report(args) => Flags {
+            duration: args.duration,
+            max_duration: args.max_duration,
+            fail_on: args.fail_on,
+            wg_config: args.wg_config.clone(),
+            stun: args.stun.clone(),
+            agent: AgentFlags {
+                store: args.store.clone(),
+                ..AgentFlags::default()
+            },
+            report: ReportFlags {
+                since: args.since,
+                state: args.state.clone(),
+                webhook: args.webhook.clone(),
+                webhook_secret_file: args.webhook_secret_file.clone(),
+                webhook_ca_file: args.webhook_ca_file.clone(),
+            },
             ..common
         },
         Command::Top(args) => Flags {

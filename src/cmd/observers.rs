@@ -1,5 +1,6 @@
 //! Which observers a command starts.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::input;
-use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
 use crate::observation::host::FlyMachine;
 use crate::observation::nat::Budget as NatBudget;
 use crate::observation::target::Target;
+use crate::observation::{Request, Source, SourceStatus};
 use crate::observe::dump_plan::Budget;
 use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
@@ -20,7 +21,7 @@ use crate::observe::path::{Plan, plan};
 use crate::observe::prober::beside::{Beside, Once};
 use crate::observe::supervisor::Opener;
 use crate::observe::{
-    ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
+    Emit, ObserveError, Observer, bpf, capture, configured, conntrack, counters, host, kernel_log, keys, nat,
     nat_rules, processes, routes, sockets, wg_netlink, wg_uapi,
 };
 use crate::time::Span;
@@ -86,6 +87,65 @@ pub fn all(netns_name: Option<String>, configured: Vec<ConfiguredPeer>) -> Vec<(
 pub fn count_steadily(observers: &mut [(Source, Opener)]) {
     for (_, counting) in observers.iter_mut().filter(|(source, _)| *source == Source::Bpf) {
         *counting = opener(bpf::Bpf::open_steady);
+    }
+}
+
+/// Makes those that look by the clock look no more often than each `least`: for who watches for good, and judges seldom.
+pub fn unhurried(observers: &mut [(Source, Opener)], least: Span) {
+    for (source, open) in observers {
+        if matches!(
+            source,
+            Source::WireguardNetlink
+                | Source::WireguardUapi
+                | Source::Sockets
+                | Source::Conntrack
+                | Source::Counters
+                | Source::Bpf
+        ) {
+            let inner = Arc::clone(open);
+            *open = Arc::new(move || {
+                Ok(Box::new(Unhurried {
+                    inner: inner()?,
+                    least,
+                }))
+            });
+        }
+    }
+}
+
+/// See [`unhurried`].
+struct Unhurried {
+    inner: Box<dyn Observer>,
+    least: Span,
+}
+
+impl Observer for Unhurried {
+    fn source(&self) -> Source {
+        self.inner.source()
+    }
+
+    fn interval(&self) -> Span {
+        self.inner.interval().max(self.least)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.wakeup()
+    }
+
+    fn rest(&self) -> Span {
+        self.inner.rest()
+    }
+
+    fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.inner.look(emit)
+    }
+
+    fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.inner.look_fully(emit)
+    }
+
+    fn ask(&mut self, request: &Request, emit: &mut Emit<'_>) -> Result<(), ObserveError> {
+        self.inner.ask(request, emit)
     }
 }
 

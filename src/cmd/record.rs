@@ -1,7 +1,7 @@
 //! `--record` and `--replay` on files.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, BufReader, BufWriter};
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::track::World;
 /// A record under way. A failure to write (a full disk) ends the record, not the diagnosis.
 pub struct Recorder {
     path: PathBuf,
-    state: Result<log::Writer<BufWriter<File>>, io::Error>,
+    state: Result<log::Writer<Box<dyn Write>>, io::Error>,
 }
 
 impl Recorder {
@@ -36,13 +36,24 @@ impl Recorder {
             file.set_permissions(Permissions::from_mode(0o600))
                 .with_context(doing)?;
         }
+        Self::to(Box::new(BufWriter::new(file)), path, started, anonymised)
+    }
+
+    /// Records to `out`, which is called `path` where it fails.
+    pub fn to(
+        out: Box<dyn Write>,
+        path: &Path,
+        started: Timestamp,
+        anonymised: bool,
+    ) -> anyhow::Result<Self> {
         let header = Header {
             wgnat_record: log::VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started,
             anonymised,
         };
-        let writer = log::Writer::begin(BufWriter::new(file), &header).with_context(doing)?;
+        let writer = log::Writer::begin(out, &header)
+            .with_context(|| format!("cannot write the record {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
             state: Ok(writer),
@@ -98,6 +109,8 @@ pub fn replay(path: &Path, mut anonymiser: Option<Anonymiser>) -> anyhow::Result
     Ok((
         Judged {
             world,
+            original: None,
+            anonymiser: None,
             record_error: None,
         },
         note,

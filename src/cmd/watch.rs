@@ -32,6 +32,10 @@ const DUE_MARGIN: Span = Span::from_millis(300);
 pub struct Judged {
     /// The state to judge.
     pub world: World,
+    /// The same with true names, where those in `world` were replaced while it was watched.
+    pub original: Option<World>,
+    /// What replaced them.
+    pub anonymiser: Option<Anonymiser>,
     /// Why the record is incomplete, where it is.
     pub record_error: Option<anyhow::Error>,
 }
@@ -204,12 +208,20 @@ impl<'a> Watch<'a> {
         // The clock may have been set back since the world's time was last told.
         let end = clock::now().max(self.world.now);
         let record_error = self.recorder.take().and_then(|recorder| recorder.end(end).err());
-        let mut world = match self.shown {
-            Some((_, shown)) => shown,
-            None => self.world,
+        self.world.handle_timeout(end);
+        let (world, original, anonymiser) = match self.shown {
+            Some((anonymiser, mut shown)) => {
+                shown.handle_timeout(end);
+                (shown, Some(self.world), Some(anonymiser))
+            }
+            None => (self.world, None, None),
         };
-        world.handle_timeout(end);
-        Ok(Judged { world, record_error })
+        Ok(Judged {
+            world,
+            original,
+            anonymiser,
+            record_error,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::Thresholds;
 use super::agent::AgentSection;
+use super::report::ReportSection;
 use crate::cli::{ColorWhen, LogFormat};
 use crate::observation::nat::Budget;
 use crate::output::Format;
@@ -29,6 +30,8 @@ pub struct File {
     pub doctor: DoctorSection,
     /// `[agent]`.
     pub agent: AgentSection,
+    /// `[report]`.
+    pub report: ReportSection,
     /// `[thresholds]`.
     pub thresholds: Thresholds,
 }
@@ -134,6 +137,7 @@ pub fn parse(path: &Path, text: &str) -> Result<File, FileError> {
     for (section, checked) in [
         ("thresholds", file.thresholds.check()),
         ("agent", file.agent.check()),
+        ("report", file.report.check()),
     ] {
         checked.map_err(|message| FileError::Value {
             path: path.to_owned(),

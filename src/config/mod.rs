@@ -5,12 +5,14 @@ pub mod agent;
 pub mod defaults;
 pub mod duration;
 pub mod file;
+pub mod report;
 pub mod share;
 
 use std::path::PathBuf;
 
 pub use agent::AgentSettings;
 pub use defaults::Thresholds;
+pub use report::{ReportFlags, ReportSettings};
 
 use crate::cli::{ColorWhen, LogFormat};
 use crate::observation::nat::Budget;
@@ -37,6 +39,8 @@ pub struct Flags {
     pub wg_config: Vec<PathBuf>,
     /// `wgnat agent`'s own.
     pub agent: agent::AgentFlags,
+    /// `wgnat report`'s own.
+    pub report: ReportFlags,
     /// `--cpu-budget`, as a share of a core.
     pub cpu_budget: Option<f64>,
     /// `--stun`.
@@ -68,6 +72,8 @@ pub struct Settings {
     pub wg_config: Vec<PathBuf>,
     /// `wgnat agent`'s own.
     pub agent: AgentSettings,
+    /// `wgnat report`'s own.
+    pub report: ReportSettings,
     /// What reading the conntrack table may cost on average, as a share of a core.
     pub cpu_budget: f64,
     /// STUN servers to ask what the NAT in front does.
@@ -107,6 +113,7 @@ impl Settings {
             fail_on: flags.fail_on.or(file.doctor.fail_on).unwrap_or(FailOn::Warning),
             wg_config,
             agent: AgentSettings::build(&flags.agent, file.agent),
+            report: ReportSettings::build(&flags.report, file.report),
             cpu_budget: flags
                 .cpu_budget
                 .or(file.cpu_budget)

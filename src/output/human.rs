@@ -2,6 +2,7 @@
 //!
 //! In: numbers with their unit. Out: short text. Pure.
 
+use crate::report::Report;
 use crate::time::{Span, Timestamp};
 
 pub use crate::words::{count, counted};
@@ -77,6 +78,35 @@ pub fn ago(now: Timestamp, at: Timestamp) -> String {
         "now".to_owned()
     } else {
         format!("{} ago", span(Span::from_secs(passed.as_secs()))).replace(".0 s", " s")
+    }
+}
+
+/// A moment to the minute, in UTC: `02:00 UTC` where it is less than a day before `now`, else with its date.
+pub fn moment(at: Timestamp, now: Timestamp) -> String {
+    // RFC 3339 in UTC: `2026-11-27T02:00:05Z`.
+    let text = at.millis().to_string();
+    let (date, time) = text.split_once('T').unwrap_or(("", &text));
+    let time = time.get(..5).unwrap_or(time);
+    if now - at < Span::from_secs(86_400) && at <= now {
+        format!("{time} UTC")
+    } else {
+        format!("{date} {time} UTC")
+    }
+}
+
+/// The time that `report` is about, for a heading.
+pub fn stretch(report: &Report) -> String {
+    match &report.period {
+        Some(period) => format!(
+            "the last {} until {}",
+            span(Span::from_secs((period.to - period.from).as_secs())),
+            period.to.millis()
+        ),
+        None => format!(
+            "watched {:.1} s until {}",
+            report.duration.as_secs_f64(),
+            report.generated_at.millis()
+        ),
     }
 }
 
@@ -207,6 +237,15 @@ mod tests {
         assert_eq!(ago_short(now, Timestamp::from_secs(870)), "2 min ago");
         assert_eq!(ago_short(now, Timestamp::from_secs(969)), "31 s ago");
         assert_eq!(seconds(-1.0), "-1 s");
+    }
+
+    #[test]
+    fn moments_have_a_date_where_the_time_of_day_is_not_enough() {
+        let at = Timestamp::from_secs(1_700_000_000);
+        let later = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
+        assert_eq!(moment(at, later(3600)), "22:13 UTC");
+        assert_eq!(moment(at, later(86_400)), "2023-11-14 22:13 UTC");
+        assert_eq!(moment(at, later(-1)), "2023-11-14 22:13 UTC");
     }
 
     #[test]

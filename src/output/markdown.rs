@@ -4,16 +4,21 @@
 
 use std::io::{self, Write};
 
+use super::text::changes::numbers;
 use super::text::table::Table;
 use super::text::tables;
-use super::{clean, evidence, told, unseen};
+use super::{changes as words, clean, evidence, human, told, unseen};
 use crate::finding::{Finding, Fix, Severity};
+use crate::report::changes::Changes;
 use crate::report::{Report, Status};
 use crate::time::Timestamp;
 
 /// Writes `report`.
 pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
+    if let Some(changes) = &report.changes {
+        changed(changes, report.generated_at, out)?;
+    }
     for (index, f) in report.findings.iter().enumerate() {
         let explains: Vec<&str> = report.explained_by(index).map(|f| f.code).collect();
         finding(f, &explains, report.generated_at, out)?;
@@ -32,15 +37,53 @@ pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for (name, text) in lines {
         writeln!(out, "- **{name}:** {}", plain(&text))?;
     }
+    if let Some(period) = &report.period {
+        writeln!(out, "\n## Over this time")?;
+        if let Some(numbers) = numbers(period) {
+            table(&numbers, out)?;
+        }
+        writeln!(out, "\n- **Watched:** {}", plain(&words::watched(period)))?;
+        if let Some(text) = words::unknown_findings(period) {
+            writeln!(out, "- **Unknown:** {}", plain(&text))?;
+        }
+    }
     not_observed(report, out)
+}
+
+/// What changed since the report before.
+fn changed(changes: &Changes, now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
+    let (since, summary) = (words::since(changes, now), words::summary(changes));
+    writeln!(out, "\n**{since}:** {summary}")?;
+    if changes.kinds().iter().any(|(_, list)| !list.is_empty()) {
+        writeln!(out)?;
+    }
+    for (kind, list) in changes.kinds() {
+        for change in list.iter().take(words::TOLD) {
+            let known = &change.known;
+            writeln!(
+                out,
+                "- **{}** ({}) {} · `{}`, {}",
+                words::word(kind),
+                known.severity.name(),
+                prose(&clean::shorten_keys(&known.title)),
+                known.code,
+                words::times(kind, change, now)
+            )?;
+        }
+        let more = list.len().saturating_sub(words::TOLD);
+        if more > 0 {
+            writeln!(out, "- … and {more} more {}", words::word(kind))?;
+        }
+    }
+    Ok(())
 }
 
 fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let verdict = match report.status {
-        Status::Ok => "no problem found",
-        Status::Warning => "warning",
-        Status::Critical => "critical",
-        Status::Unknown => "nothing could be observed",
+        Status::Ok => words::calm(report).to_owned(),
+        Status::Warning => "warning".to_owned(),
+        Status::Critical => "critical".to_owned(),
+        Status::Unknown => words::unknown(report),
     };
     let host = report.host.as_ref();
     let name = host.map_or_else(String::new, |h| format!(" on {}", plain(&h.hostname)));
@@ -58,11 +101,7 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if let Some(fly_toml) = &report.fly_toml {
         facts.push(format!("read {}", plain(&fly_toml.path)));
     }
-    facts.push(format!(
-        "watched {:.1} s until {}",
-        report.duration.as_secs_f64(),
-        report.generated_at
-    ));
+    facts.push(human::stretch(report));
     writeln!(out, "{}", facts.join(" · "))
 }
 

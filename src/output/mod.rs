@@ -5,6 +5,7 @@
 //! in [`Options`].
 
 pub mod catalogue;
+pub mod changes;
 pub mod clean;
 pub mod evidence;
 pub mod explain;
@@ -14,6 +15,7 @@ pub mod json;
 pub mod markdown;
 pub mod nagios;
 pub mod prometheus;
+pub mod slack;
 pub mod text;
 pub mod unseen;
 

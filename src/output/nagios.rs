@@ -9,6 +9,7 @@ use std::io::{self, Write};
 
 use super::clean;
 use crate::finding::Severity;
+use crate::report::period::Period;
 use crate::report::{PeerState, Report, Status};
 
 /// Findings that are named in the line; of the rest only how many there are.
@@ -31,7 +32,7 @@ pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 fn text(report: &Report) -> String {
     if report.status == Status::Unknown {
-        return "nothing could be observed".to_owned();
+        return super::changes::unknown(report);
     }
     let counts: Vec<String> = counts(report)
         .into_iter()
@@ -40,7 +41,7 @@ fn text(report: &Report) -> String {
         .collect();
     let mut text = match (counts.is_empty(), report.not_checked.len()) {
         (false, _) => counts.join(", "),
-        (true, 0) => "no problem found".to_owned(),
+        (true, 0) => super::changes::calm(report).to_owned(),
         (true, n) => format!("no problem seen, {n} not checked"),
     };
     let named = report.findings.iter().take(NAMED);
@@ -51,6 +52,10 @@ fn text(report: &Report) -> String {
     }
     if report.findings.len() > NAMED {
         let _ = write!(text, "; and {} more", report.findings.len() - NAMED);
+    }
+    if let Some(changes) = report.changes.as_ref().filter(|changes| changes.any()) {
+        let since = super::changes::since(changes, report.generated_at).to_lowercase();
+        let _ = write!(text, " ({since}: {})", super::changes::summary(changes));
     }
     text
 }
@@ -71,6 +76,12 @@ fn perfdata(report: &Report) -> String {
             Severity::Info => ";;",
         };
         data.put(severity.name(), n, &format!("{warn_crit};0;"));
+    }
+    for (kind, list) in report.changes.iter().flat_map(|changes| changes.kinds()) {
+        data.put(kind, list.len(), ";;;0;");
+    }
+    if let Some(period) = &report.period {
+        history(period, &mut data);
     }
     if let Some(conntrack) = &report.conntrack {
         let max = conntrack.max.map(|max| max.to_string()).unwrap_or_default();
@@ -97,6 +108,56 @@ fn perfdata(report: &Report) -> String {
         ";;;0;",
     );
     data.0
+}
+
+/// What history knows of now, by the labels that a look has where it is the same.
+fn history(period: &Period, data: &mut Data) {
+    data.put(
+        "watched",
+        format!("{:.0}s", period.watched.as_secs_f64()),
+        ";;;0;",
+    );
+    for (label, metric, state, unit) in [
+        ("conntrack_entries", "wgnat_conntrack_entries", "", ""),
+        ("time_wait", "wgnat_tcp_time_wait_sockets", "", ""),
+        ("peers_up", "wgnat_wireguard_peers", "up", ""),
+        ("peers_failing", "wgnat_wireguard_peers", "failing", ""),
+        (
+            "handshake_rtt_worst",
+            "wgnat_wireguard_peer_handshake_rtt_seconds",
+            "",
+            "s",
+        ),
+        (
+            "ports_busiest_destination_percent",
+            "wgnat_destination_ports_used_ratio",
+            "",
+            "%",
+        ),
+    ] {
+        let own = period.trends.iter().filter(|trend| {
+            let of_state = trend
+                .labels
+                .iter()
+                .any(|(name, value)| name == "state" && value == state);
+            trend.metric == metric && (state.is_empty() || of_state)
+        });
+        let worst = own.filter_map(|trend| Some((trend.last?, trend.limit)));
+        let worst = worst.max_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((value, limit)) = worst {
+            let (scale, digits) = match unit {
+                "%" => (100.0, 1),
+                "s" => (1.0, 6),
+                _ => (1.0, 0),
+            };
+            let max = limit.map_or_else(String::new, |max| format!("{:.0}", max * scale));
+            data.put(
+                label,
+                format!("{:.digits$}{unit}", value * scale),
+                &format!(";;;0;{max}"),
+            );
+        }
+    }
 }
 
 /// `label=value;…` pairs, a space between.

@@ -7,6 +7,7 @@
 //! message that could be checked against a key.
 
 mod addresses;
+mod document;
 mod fly_toml;
 mod names;
 mod probed;

@@ -3,6 +3,7 @@
 use crate::finding::Severity;
 use crate::observation::Source;
 use crate::observation::nat::Family;
+use crate::observation::path::Failure;
 use crate::time::{Span, Timestamp};
 use crate::types::PublicKey;
 
@@ -79,8 +80,8 @@ pub struct PathTotals {
     pub at: Timestamp,
     /// Attempts made.
     pub attempts: u64,
-    /// Attempts without a round trip, by [`crate::observation::path::Failure::CAUSES`].
-    pub failures: [u64; 6],
+    /// Attempts without a round trip, by [`Failure::CAUSES`].
+    pub failures: [u64; Failure::CAUSES.len()],
 }
 
 /// Discoveries of the NAT in front.

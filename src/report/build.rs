@@ -57,6 +57,8 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         paths: paths::section(world),
         places: None,
         namespaces: Vec::new(),
+        changes: None,
+        period: None,
         fly_net: world.fly_net.as_ref().map(|(_, facts)| facts.clone()),
         fly_toml: world.fly_toml.clone(),
     }

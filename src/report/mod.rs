@@ -3,10 +3,14 @@
 pub mod agent;
 pub mod build;
 pub mod captured;
+pub mod changes;
 mod conntrack;
 pub mod exit;
+pub mod kept;
 pub mod namespaces;
+pub mod past;
 pub mod paths;
+pub mod period;
 pub mod places;
 pub mod probed;
 mod proved;
@@ -68,6 +72,10 @@ pub struct Report {
     pub places: Option<places::PlacesRow>,
     /// Other network namespaces of the host, where they were looked at.
     pub namespaces: Vec<namespaces::NamespaceRow>,
+    /// What changed since the report before; `None` for a command that compares with none.
+    pub changes: Option<changes::Changes>,
+    /// The stretch of time that it is about, where it comes from history.
+    pub period: Option<period::Period>,
     /// What was found of a Fly machine's private network.
     pub fly_net: Option<FlyNet>,
     /// The fly.toml that was read.

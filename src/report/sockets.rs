@@ -11,7 +11,7 @@ use crate::track::sockets::{History, Key, Usable};
 use crate::types::Proto;
 
 /// Destinations in a report; the rest holds fewer ports.
-const DESTINATIONS: usize = 50;
+const DESTINATIONS: usize = 200;
 /// Processes in a report; the rest holds fewer sockets.
 const PROCESSES: usize = 50;
 /// Use that would fill the range within this time at its present growth is called rising: long enough to act, and
@@ -249,7 +249,7 @@ mod tests {
             }
         };
         let tally = SocketTally {
-            destinations: (1..=60).map(destination).collect(),
+            destinations: (1..=210).map(destination).collect(),
             left_out: crate::observation::socket::LeftOut {
                 items: 7,
                 members: 70,

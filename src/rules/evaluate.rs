@@ -92,6 +92,37 @@ pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
     settle(&rules, all, not_checked)
 }
 
+/// Findings that were judged before, folded and sorted as when they were made; one whose code is in none of `rules` is left
+/// out. `not_checked` says what could not be judged.
+pub fn fold_again(rules: &[&Rule], findings: Vec<Finding>, not_checked: Vec<NotChecked>) -> Evaluation {
+    let place = |finding: &Finding| rules.iter().position(|rule| rule.code == finding.code);
+    let all = findings
+        .into_iter()
+        .filter_map(|f| Some((place(&f)?, f)))
+        .collect();
+    settle(rules, all, not_checked)
+}
+
+/// The rules that cannot be checked, or not everywhere, as far as `input` knows how its sources fare; whether they found
+/// something is not asked.
+pub fn unseen(rules: &[&Rule], input: &Input<'_>) -> Vec<NotChecked> {
+    let unseen_by = |rule: &&Rule| {
+        let mut missing = missing(rule, input);
+        let not_asked = |s: &Source| s.on_request() && input.world.sources.get(*s).is_none();
+        if missing.iter().any(not_asked) {
+            return None;
+        }
+        if missing.is_empty() {
+            missing = blind(rule, input);
+        }
+        (!missing.is_empty()).then_some(NotChecked {
+            code: rule.code,
+            missing,
+        })
+    };
+    rules.iter().filter_map(unseen_by).collect()
+}
+
 /// What holds, with its rule's place, and what could not be checked.
 fn gather<'a>(
     rules: &[&Rule],

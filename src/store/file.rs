@@ -149,6 +149,12 @@ pub fn open_readonly(path: &Path) -> Result<Connection, StoreError> {
             known: schema::VERSION,
         });
     }
+    if found < schema::VERSION {
+        return Err(StoreError::Older {
+            path: path.to_owned(),
+            found,
+        });
+    }
     Ok(connection)
 }
 

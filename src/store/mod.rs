@@ -62,6 +62,14 @@ pub enum StoreError {
         /// The newest that is known.
         known: i64,
     },
+    /// Made by an older wgnat, and only an agent may change it; of schema 0 is a file to which nothing was written yet.
+    #[error("history {}: it has schema {found}: start an agent of this wgnat on it, which brings it up to date", path.display())]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
     /// The database refused.
     #[error("history {}: {doing}", path.display())]
     Sqlite {

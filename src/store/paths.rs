@@ -126,8 +126,11 @@ mod tests {
 
     const DAY: i64 = 86_400;
 
-    /// A history with points of one metric: step, seconds, value.
-    fn history(of: &[(&str, &str, &[(i64, i64, f64)])]) -> Connection {
+    /// Of one metric: its name, the target, and points of (step, seconds, value).
+    type Series<'a> = (&'a str, &'a str, &'a [(i64, i64, f64)]);
+
+    /// A history that holds these.
+    fn history(of: &[Series<'_>]) -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection).unwrap();
         for (id, (name, target, points)) in (1_i64..).zip(of) {

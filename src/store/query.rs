@@ -70,6 +70,9 @@ pub struct FindingRow {
     pub cleared_at: Option<Timestamp>,
     /// As `wgnat.report/1` has it.
     pub finding: Value,
+    /// The same as the text that was written, in which names keep their order.
+    #[serde(skip)]
+    pub data: String,
 }
 
 /// When an agent was running.
@@ -159,6 +162,29 @@ pub fn newest_events(
     rows.collect()
 }
 
+/// Events of `kind` since `from`, oldest first; the newest `most` where there are too many.
+pub fn events_of(
+    connection: &Connection,
+    kind: &str,
+    from: Timestamp,
+    most: usize,
+) -> rusqlite::Result<Vec<EventRow>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT at, data FROM events WHERE at >= ?1 AND kind = ?2 ORDER BY at DESC, id DESC LIMIT ?3",
+    )?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![from.as_nanos(), kind, most], |row| {
+        Ok(EventRow {
+            at: Timestamp::from_nanos(row.get(0)?),
+            kind: kind.to_owned(),
+            data: serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default(),
+        })
+    })?;
+    let mut events: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    events.reverse();
+    Ok(events)
+}
+
 /// Findings that were seen since `from`, the last seen first.
 pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<FindingRow>> {
     let mut statement = connection.prepare_cached(
@@ -166,6 +192,7 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
          FROM findings WHERE last_seen >= ?1 ORDER BY last_seen DESC, code, subject LIMIT ?2",
     )?;
     let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
+        let data: String = row.get(8)?;
         Ok(FindingRow {
             code: row.get(0)?,
             subject: row.get(1)?,
@@ -175,23 +202,26 @@ pub fn findings(connection: &Connection, from: Timestamp) -> rusqlite::Result<Ve
             last_seen: Timestamp::from_nanos(row.get(5)?),
             count: row.get(6)?,
             cleared_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_nanos),
-            finding: serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default(),
+            finding: serde_json::from_str(&data).unwrap_or_default(),
+            data,
         })
     })?;
     rows.collect()
 }
 
-/// When agents were running since `from`.
+/// When agents were running since `from`, oldest first; the newest where there are too many.
 pub fn runs(connection: &Connection, from: Timestamp) -> rusqlite::Result<Vec<RunRow>> {
-    let mut statement =
-        connection.prepare_cached("SELECT began, last FROM runs WHERE last >= ?1 ORDER BY began LIMIT ?2")?;
+    let mut statement = connection
+        .prepare_cached("SELECT began, last FROM runs WHERE last >= ?1 ORDER BY began DESC LIMIT ?2")?;
     let rows = statement.query_map(params![from.as_nanos(), ROWS as i64], |row| {
         Ok(RunRow {
             began: Timestamp::from_nanos(row.get(0)?),
             last: Timestamp::from_nanos(row.get(1)?),
         })
     })?;
-    rows.collect()
+    let mut runs: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    runs.reverse();
+    Ok(runs)
 }
 
 /// The answer to `/api/v1/series`.

@@ -250,8 +250,8 @@ pub fn attach_tracepoint(program: BorrowedFd<'_>, number: u64) -> io::Result<Own
     /// `PERF_TYPE_TRACEPOINT`, `PERF_EVENT_IOC_SET_BPF`, `PERF_EVENT_IOC_ENABLE`, `PERF_FLAG_FD_CLOEXEC`
     /// (include/uapi/linux/perf_event.h).
     const TYPE: u32 = 2;
-    const SET_BPF: libc::c_ulong = 0x4004_2408;
-    const ENABLE: libc::c_ulong = 0x2400;
+    const SET_BPF: libc::Ioctl = 0x4004_2408;
+    const ENABLE: libc::Ioctl = 0x2400;
     const CLOEXEC: libc::c_ulong = 8;
     /// `struct perf_event_attr`, version 0.
     #[repr(C)]

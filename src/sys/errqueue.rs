@@ -53,7 +53,8 @@ pub fn take(socket: &UdpSocket) -> io::Result<Option<IcmpOffence>> {
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
+    // How wide this is differs between C libraries.
+    message.msg_controllen = size_of_val(&control) as _;
     // SAFETY: `message` points at buffers that outlive the call, with their true lengths.
     let got = unsafe {
         libc::recvmsg(
@@ -81,6 +82,7 @@ pub fn take(socket: &UdpSocket) -> io::Result<Option<IcmpOffence>> {
         if about {
             // SAFETY: `header` is a header as above; its data begin behind it.
             let (start, control_data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(header)) };
+            let length: usize = length as _;
             let bytes = length.saturating_sub(start).min(size_of_val(&control));
             // SAFETY: the kernel wrote `cmsg_len` bytes there, header included, inside the control buffer.
             let bytes = unsafe { std::slice::from_raw_parts(control_data, bytes) };

@@ -137,7 +137,8 @@ impl PacketSocket {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
+        // How wide this is differs between C libraries.
+        message.msg_controllen = size_of_val(&control) as _;
         let length = loop {
             // SAFETY: name, part and control point to live buffers of the lengths given, which nothing else uses
             // during the call.
@@ -221,8 +222,9 @@ unsafe fn timestamp(message: &libc::msghdr) -> Option<Timestamp> {
         let header = unsafe { &*next };
         // SAFETY: `CMSG_LEN` only computes.
         let whole = unsafe { libc::CMSG_LEN(size::<libc::timespec>()) } as usize;
+        let length: usize = header.cmsg_len as _;
         if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
-            && header.cmsg_len >= whole
+            && length >= whole
         {
             // SAFETY: the length says that a whole timespec follows; it may be unaligned.
             let time = unsafe { libc::CMSG_DATA(next).cast::<libc::timespec>().read_unaligned() };

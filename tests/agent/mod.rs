@@ -88,10 +88,23 @@ impl Agent {
         at: SocketAddr,
         connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
     ) -> Self {
+        command.args(["--listen", &at.to_string()]);
+        Self::with(command, at, connect)
+    }
+
+    /// Of a command that listens at `at` by what it is told already; not waited for.
+    pub fn plain(command: Command, at: SocketAddr) -> Self {
+        Self::with(command, at, Box::new(TcpStream::connect))
+    }
+
+    fn with(
+        mut command: Command,
+        at: SocketAddr,
+        connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let child = command
-            .args(["--listen", &at.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

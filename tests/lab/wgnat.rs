@@ -97,6 +97,8 @@ impl Lab {
         command
             .env("HOME", self.dir())
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("STATE_DIRECTORY")
             .env("NO_COLOR", "1");
     }
 

@@ -7,11 +7,11 @@ use super::past::{Key, Past};
 use super::view::View;
 use super::{rest, section, shown, table};
 use crate::agent::shared::Snapshot;
-use crate::finding::{Finding, Subject};
+use crate::finding::{Finding, Severity, Subject};
 use crate::output::html::chart::{Forecast, Limit, Line, Mark, Plot, Point, Times, Unit};
 use crate::output::html::escape;
 use crate::output::human;
-use crate::report::{DestinationRow, SnatRow};
+use crate::report::{DestinationRow, Report, SnatRow};
 use crate::types::Proto;
 use crate::words;
 
@@ -113,9 +113,13 @@ pub(super) fn destinations(snapshot: &Snapshot, past: &Past, view: View, out: &m
             || format!("from {}", row.source),
             |p| format!("{} {} from {}", p.comm, p.pid, row.source),
         );
+        let how = match row.state {
+            "steady" => String::new(),
+            how => format!(" {}", state(how, class(report, row))),
+        };
         card(
             &title,
-            row.state,
+            &how,
             &format!("{owner}: {words}"),
             &plot.svg(snapshot, past, &about),
             &mut inner,
@@ -134,7 +138,11 @@ pub(super) fn destinations(snapshot: &Snapshot, past: &Past, view: View, out: &m
         ("established", true),
         ("TIME_WAIT", true),
     ];
-    let cells: Vec<Vec<String>> = rows.iter().take(shown(view)).map(|row| cells(row)).collect();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .take(shown(view))
+        .map(|row| cells(report, row))
+        .collect();
     inner.push_str(&table(
         "ports-t",
         "Destinations by the share of ports held",
@@ -169,7 +177,7 @@ fn is_about(subject: &Subject, row: &DestinationRow) -> bool {
     }
 }
 
-fn cells(row: &DestinationRow) -> Vec<String> {
+fn cells(report: &Report, row: &DestinationRow) -> Vec<String> {
     let tcp = |n: u32| {
         if row.proto == Proto::Tcp {
             words::count(n)
@@ -185,7 +193,7 @@ fn cells(row: &DestinationRow) -> Vec<String> {
         escape(&format!("{} {}", row.proto.name(), row.destination)),
         escape(&row.source.to_string()),
         escape(&process),
-        state(row.state),
+        state(row.state, class(report, row)),
         words::count(row.held),
         row.available.map_or_else(|| "–".to_owned(), words::count),
         row.available
@@ -197,12 +205,29 @@ fn cells(row: &DestinationRow) -> Vec<String> {
     ]
 }
 
+/// How bad `row` is: what the findings about it say, and else what its state does.
+pub(super) fn class(report: &Report, row: &DestinationRow) -> &'static str {
+    let about = report
+        .findings
+        .iter()
+        .chain(report.suppressed.iter().map(|s| &s.finding));
+    let worst = about
+        .filter(|f| is_about(&f.subject, row))
+        .map(|f| f.severity)
+        .max();
+    match (worst, row.state) {
+        (Some(Severity::Critical), _) | (_, "exhausted") => "critical",
+        (Some(Severity::Warning), _) | (_, "low" | "rising") => "warning",
+        _ => "note",
+    }
+}
+
 /// A state with a sign beside its colour.
-fn state(state: &str) -> String {
-    let (class, sign) = match state {
-        "exhausted" => ("critical", "✗ "),
-        "low" | "rising" => ("warning", "! "),
-        _ => ("note", ""),
+fn state(state: &str, class: &str) -> String {
+    let sign = match class {
+        "critical" => "✗ ",
+        "warning" => "! ",
+        _ => "",
     };
     format!("<span class=\"{class}\">{sign}{}</span>", escape(state))
 }
@@ -223,12 +248,8 @@ fn told(held: u32, available: Option<u32>, inferred: bool) -> String {
     }
 }
 
+/// A picture with its title, `how` it stands (HTML) and words.
 fn card(title: &str, how: &str, words: &str, svg: &str, html: &mut String) {
-    let how = if how.is_empty() || how == "steady" {
-        String::new()
-    } else {
-        format!(" {}", state(how))
-    };
     let _ = writeln!(
         html,
         "<figure class=\"card\">\n<figcaption><b>{}</b>{how}<br>{}</figcaption>\n{svg}</figure>",

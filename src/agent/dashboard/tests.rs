@@ -281,6 +281,10 @@ fn the_rules_own_forecast_is_drawn_and_told() {
     );
     let others = page.split_once("id=\"ports-1\"").map_or("", |(_, rest)| rest);
     assert!(!others.contains("class=\"cone\""), "of that destination alone");
+    assert!(
+        page.contains("<b class=\"warning\">! 75 %</b>"),
+        "as bad as the finding"
+    );
 }
 
 #[test]

@@ -68,11 +68,7 @@ fn ports(report: &Report) -> Option<Tile> {
         .iter()
         .filter_map(|row| Some((row, row.available?)))
         .max_by(|a, b| share(a.0.held, a.1).total_cmp(&share(b.0.held, b.1)))?;
-    let class = match row.state {
-        "exhausted" => "critical",
-        "low" | "rising" => "warning",
-        _ => "plain",
-    };
+    let class = super::ports::class(report, row);
     Some(Tile {
         to: "ports",
         name: "Ports",

@@ -221,7 +221,7 @@ async fn events(
 fn hello(shared: &Shared) -> impl Stream<Item = Result<sse::Event, Infallible>> + use<> {
     let data = match shared.current() {
         Some(snapshot) => json!({
-            "generated_at": snapshot.report.generated_at,
+            "generated_at": snapshot.report.generated_at.millis(),
             "status": snapshot.report.status.name(),
         }),
         None => json!({ "status": null }),

@@ -48,16 +48,25 @@ fn flapping_is_one_finding_and_absence_ends_it() {
             (15, None),
             (20, Some(Warning)),
             (25, Some(Critical)),
+            (27, Some(Warning)),
+            (28, Some(Critical)),
             (30, None),
-            (84, None),
-            (85, None),
+            (87, None),
+            (88, None),
             (90, None),
             (95, Some(Warning)),
         ],
     );
     assert_eq!(
         got,
-        [(5, "began"), (25, "worsened"), (85, "cleared"), (95, "returned")]
+        [
+            (5, "began"),
+            (25, "worsened"),
+            (27, "eased"),
+            (28, "worsened"),
+            (88, "cleared"),
+            (95, "returned")
+        ]
     );
     let (_, entry) = ledger.entries().next().unwrap();
     assert_eq!(entry.count, 3, "at 5, 20 and 95");

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use crate::observation::Body;
 use crate::observation::packet::{Bytes, Direction, IcmpError, WirePacket};
-use crate::types::IfIndex;
+use crate::types::{IfIndex, SessionIndex};
 use crate::wire::frame::{self, Frame, Udp};
-use crate::wire::wireguard::{Class, DATA_HEADER_LEN, INITIATION_LEN, Kind, classify};
+use crate::wire::wireguard::{self, Class, DATA_HEADER_LEN, INITIATION_LEN, Kind, classify};
 
 /// Reads `bytes` (from the network header on). `None` for what is neither a WireGuard message nor an ICMP error
 /// about one.
@@ -14,12 +14,17 @@ pub fn decode(bytes: &[u8], direction: Direction, if_index: Option<IfIndex>) -> 
     body(&frame::parse(bytes)?, direction, if_index)
 }
 
-/// To whom the initiation that `frame` is goes; `None` where it is none.
-pub fn initiation_to(frame: &Frame<'_>) -> Option<SocketAddr> {
+/// To whom the initiation that `frame` is goes, and which one it is; `None` where it is none.
+pub fn initiation(frame: &Frame<'_>) -> Option<(SocketAddr, Option<Id>)> {
     let Frame::Udp(udp) = frame else { return None };
     let class = classify(udp.payload, udp.payload_len).filter(|c| c.is_standard())?;
-    (class.kind == Kind::Initiation).then_some(udp.destination)
+    let whole = udp.payload.first_chunk().and_then(wireguard::Initiation::parse);
+    let id = whole.map(|whole| (whole.sender, *whole.mac1));
+    (class.kind == Kind::Initiation).then_some((udp.destination, id))
 }
+
+/// The sender's index and the first MAC: what tells one initiation from another, also across a NAT.
+pub type Id = (SessionIndex, [u8; 16]);
 
 /// As [`decode`], of a packet that is already read. This copies what is kept of it.
 pub fn body(frame: &Frame<'_>, direction: Direction, if_index: Option<IfIndex>) -> Option<Body> {
@@ -99,18 +104,20 @@ mod tests {
 
     #[test]
     fn an_initiation_is_known_before_it_is_copied() {
-        for (kind, len, initiation) in [(1, 148, true), (1, 147, false), (2, 92, false), (4, 148, false)] {
+        for (kind, len, is_one) in [(1, 148, true), (1, 147, false), (2, 92, false), (4, 148, false)] {
             let packet = build::v4(17, &build::udp(&message(kind, len)));
-            let to = initiation_to(&frame::parse(&packet).unwrap());
+            let known = initiation(&frame::parse(&packet).unwrap());
             let Some(Body::Packet(seen)) = decode(&packet, Direction::In, None) else {
-                assert_eq!(to, None);
+                assert_eq!(known, None);
                 continue;
             };
-            assert_eq!(to, initiation.then_some(seen.destination), "{kind} {len}");
+            let id = (SessionIndex(0x5a5a_5a5a), [0x5a; 16]);
+            let expected = is_one.then_some((seen.destination, Some(id)));
+            assert_eq!(known, expected, "{kind} {len}");
         }
         let inner = build::v4(17, &build::udp(&message(1, 148)));
         let error = build::v4(1, &build::icmp(3, 3, [0; 4], &inner));
-        assert_eq!(initiation_to(&frame::parse(&error).unwrap()), None);
+        assert_eq!(initiation(&frame::parse(&error).unwrap()), None);
     }
 
     #[test]

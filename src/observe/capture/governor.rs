@@ -4,9 +4,10 @@
 //! shown, and once a second how many were not. Asked before anything of a message is copied. Responses, cookie replies and
 //! errors never come here: they answer this host's own attempts, on which verdicts hang.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::decode::Id;
 use crate::observation::packet::{Direction, InitiationTally};
 use crate::time::{Span, Timestamp};
 use crate::types::IfIndex;
@@ -31,6 +32,8 @@ pub struct Initiation {
     pub if_index: Option<IfIndex>,
     /// To whom.
     pub destination: SocketAddr,
+    /// Which one it is; `None` where it is cut.
+    pub id: Option<Id>,
     /// It was taken at random as one in so many, a power of two.
     pub one_in: u32,
 }
@@ -49,6 +52,8 @@ pub struct Governor {
     second: i64,
     shown_in: u32,
     shown_out: u32,
+    /// What came in and was shown, this second and the one before.
+    came_in: [HashSet<Id>; 2],
     counted: HashMap<(Option<IfIndex>, SocketAddr), Counted>,
 }
 
@@ -63,10 +68,22 @@ impl Governor {
         };
         let admitted = *shown < limit;
         *shown += u32::from(admitted);
-        if seen.direction != Direction::Out {
-            self.count(seen, admitted);
+        if seen.direction == Direction::Out {
+            return admitted || self.goes_on(seen);
+        }
+        self.count(seen, admitted);
+        if admitted {
+            let [now, _] = &mut self.came_in;
+            now.extend(seen.id);
         }
         admitted
+    }
+
+    /// Whether what leaves is what was shown as it came in: where this host forwards a flood, one of which it is not shown
+    /// that it went on would look dropped here. Each is shown once more so.
+    fn goes_on(&mut self, seen: &Initiation) -> bool {
+        seen.id
+            .is_some_and(|id| self.came_in.iter_mut().any(|ids| ids.remove(&id)))
     }
 
     fn count(&mut self, seen: &Initiation, is_shown: bool) {
@@ -118,6 +135,9 @@ impl Governor {
         let now = second(at);
         if now != self.second {
             (self.second, self.shown_in, self.shown_out) = (now, 0, 0);
+            // Each holds no more than are shown in a second.
+            self.came_in.swap(0, 1);
+            self.came_in[0].clear();
         }
     }
 }
@@ -132,6 +152,7 @@ fn second(at: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::SessionIndex;
 
     fn initiation(direction: Direction, port: u16, one_in: u32) -> Initiation {
         Initiation {
@@ -139,6 +160,7 @@ mod tests {
             direction,
             if_index: Some(IfIndex(2)),
             destination: ([192, 0, 2, 2], port).into(),
+            id: Some((SessionIndex(7), [7; 16])),
             one_in,
         }
     }
@@ -172,6 +194,44 @@ mod tests {
             at: later,
             ..incoming
         }));
+    }
+
+    #[test]
+    fn what_is_shown_as_it_comes_in_is_shown_as_it_goes_on() {
+        let mut governor = Governor::default();
+        let one = |direction, index: u32, one_in| Initiation {
+            id: Some((SessionIndex(index), [1; 16])),
+            ..initiation(direction, 51820, one_in)
+        };
+        // Strangers' that leave fill the second.
+        for n in 0..OUT_A_SECOND {
+            assert!(governor.admits(&one(Direction::Out, n, 1)));
+        }
+        for n in 10_000..10_000 + SAMPLED_A_SECOND {
+            assert!(!governor.admits(&one(Direction::Out, n, 1)), "not seen coming in");
+            assert!(governor.admits(&one(Direction::In, n, 64)));
+        }
+        assert!(!governor.admits(&one(Direction::In, 20_000, 64)));
+        assert!(!governor.admits(&one(Direction::Out, 20_000, 1)));
+        for n in 10_000..10_000 + SAMPLED_A_SECOND {
+            assert!(governor.admits(&one(Direction::Out, n, 1)));
+            assert!(!governor.admits(&one(Direction::Out, n, 1)), "once");
+        }
+        // Over the second's end too, and then no longer.
+        assert!(governor.admits(&Initiation {
+            at: Timestamp::from_secs(101),
+            ..one(Direction::In, 5, 1)
+        }));
+        let out = |at, index| Initiation {
+            at: Timestamp::from_secs(at),
+            ..one(Direction::Out, index, 1)
+        };
+        for n in 0..OUT_A_SECOND {
+            assert!(governor.admits(&out(102, n + 30_000)));
+        }
+        assert!(governor.admits(&out(102, 5)));
+        assert!(!governor.admits(&out(102, 5)));
+        assert!(governor.came_in.iter().map(HashSet::len).sum::<usize>() <= 2 * IN_A_SECOND as usize);
     }
 
     #[test]

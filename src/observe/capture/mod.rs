@@ -8,7 +8,8 @@
 //!
 //! [`Capture::with_data`] adds a sample of data messages' clear headers ([`sampler`]), by which sessions are told apart,
 //! moves are seen when they happen, and what is large and never answered. What that costs: about ten instructions of the
-//! filter for each packet of the host, at most some 400 copies of 84 bytes a second, and ten wake-ups a second.
+//! filter for each packet of the host, at most some 400 copies of 84 bytes a second, and ten wake-ups a second while data
+//! flows. Where none does it sleeps until the first one.
 
 pub mod data_filter;
 pub mod decode;
@@ -19,6 +20,8 @@ pub mod sampler;
 pub mod share;
 
 use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use self::governor::{Governor, Initiation};
 use self::rhythm::Rhythm;
@@ -44,8 +47,11 @@ const PACKETS_A_LOOK: usize = 4096;
 /// judged.
 const INTERVAL: Span = Span::from_secs(1);
 
-/// Samples wake nobody: they are fetched this often, before their buffer is full at the rate that is wanted.
+/// While samples come they wake nobody: they are fetched this often, before their buffer is full at the rate that is wanted.
 const SAMPLING_INTERVAL: Span = Span::from_millis(100);
+
+/// After so many looks in a row without a sample the next one wakes the observer, which sleeps until then.
+const LULL: u32 = 10;
 
 /// The observer.
 pub struct Capture {
@@ -58,6 +64,10 @@ pub struct Capture {
     /// What was last told of the sample.
     told: Option<Sampling>,
     sampled_at: Option<std::time::Instant>,
+    /// Readable when either socket is; waited for in a lull.
+    both: Option<Epoll>,
+    /// Looks without a sample since the last one.
+    without: u32,
 }
 
 impl Capture {
@@ -76,6 +86,8 @@ impl Capture {
                 sampler: None,
                 told: None,
                 sampled_at: None,
+                both: None,
+                without: 0,
             }),
             Err(error) if error.is_denied() => Err(ObserveError::Denied {
                 doing: "capturing handshakes with a packet socket",
@@ -109,10 +121,19 @@ impl Capture {
     pub fn with_data() -> Result<Self, ObserveError> {
         let mut capture = Self::open()?;
         match Sampler::open() {
-            Ok(sampler) => capture.sampler = Some(sampler),
+            Ok(sampler) => {
+                // Without it samples are fetched by the clock at all times.
+                capture.both = both(&capture.socket, &sampler).ok();
+                capture.sampler = Some(sampler);
+            }
             Err(error) => tracing::warn!(%error, "data messages are not sampled"),
         }
         Ok(capture)
+    }
+
+    /// What to wait for while no data flows.
+    fn in_a_lull(&self) -> Option<&Epoll> {
+        self.both.as_ref().filter(|_| self.without >= LULL)
     }
 
     /// What waits at the sampler. Before the handshakes are fetched: a session's data comes after its handshake, and so
@@ -130,6 +151,10 @@ impl Capture {
             let body = decode::decode(packet.bytes, direction(&packet), Some(packet.if_index));
             into.extend(body.map(|body| (time(&packet), body)));
         }
+        self.without = match taken {
+            0 => self.without.saturating_add(1),
+            _ => 0,
+        };
         let sampling = Sampling {
             one_in: sampler.one_in(),
             lost: sampler.lost()?,
@@ -149,13 +174,13 @@ impl Capture {
             && let Some(packet) = self.socket.receive()?
         {
             received += 1;
-            let taken = self.share.next();
+            let taken = self.share.taken();
             let (at, direction, if_index) = (time(&packet), direction(&packet), Some(packet.if_index));
             let Some(frame) = frame::parse(packet.bytes) else {
                 continue;
             };
             flush(&mut self.governor, at, into);
-            if let Some(destination) = decode::initiation_to(&frame) {
+            if let Some((destination, id)) = decode::initiation(&frame) {
                 let comes_in = direction != Direction::Out;
                 if comes_in {
                     self.share.count(taken);
@@ -165,6 +190,7 @@ impl Capture {
                     direction,
                     if_index,
                     destination,
+                    id,
                     one_in: if comes_in { taken.one_in } else { 1 },
                 });
                 if !admitted {
@@ -205,6 +231,15 @@ fn flush(governor: &mut Governor, now: Timestamp, into: &mut Vec<(Timestamp, Bod
     }
 }
 
+/// What becomes readable when either of them is.
+fn both(socket: &PacketSocket, sampler: &Sampler) -> nix::Result<Epoll> {
+    let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+    both.add(socket, readable)?;
+    both.add(sampler, readable)?;
+    Ok(both)
+}
+
 fn direction(packet: &Received<'_>) -> Direction {
     match packet.passing {
         Passing::In => Direction::In,
@@ -223,13 +258,16 @@ impl Observer for Capture {
 
     fn interval(&self) -> Span {
         match self.sampler {
-            Some(_) => SAMPLING_INTERVAL,
-            None => INTERVAL,
+            Some(_) if self.in_a_lull().is_none() => SAMPLING_INTERVAL,
+            _ => INTERVAL,
         }
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(match self.in_a_lull() {
+            Some(both) => both.0.as_fd(),
+            None => self.socket.as_fd(),
+        })
     }
 
     fn rest(&self) -> Span {

@@ -5,6 +5,8 @@
 //! kernel throws away the rest before it copies anything; and the sample becomes coarser, by a quarter each time, when
 //! more came than `WANTED`. A data flood costs nothing but the filter; handshakes have a socket of their own.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use super::data_filter::{COARSEST, program};
 use crate::sys::packet::{PacketError, PacketSocket, Received};
 use crate::time::Span;
@@ -79,6 +81,12 @@ impl Sampler {
             self.power = next;
             self.coarsest = self.coarsest.max(next);
         }
+    }
+}
+
+impl AsFd for Sampler {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -44,7 +44,7 @@ impl Share {
     }
 
     /// The next packet has come: as one in how many it was taken, were it an incoming initiation.
-    pub fn next(&mut self) -> Taken {
+    pub fn taken(&mut self) -> Taken {
         match self.old {
             (0, _) => Taken {
                 one_in: 1 << self.power,
@@ -175,7 +175,7 @@ mod tests {
             owed += sent;
             let power = share.power;
             for _ in 0..owed >> power {
-                let taken = share.next();
+                let taken = share.taken();
                 told += u64::from(taken.one_in);
                 share.count(taken);
                 handed_out += 1;
@@ -199,7 +199,7 @@ mod tests {
         let later = now + Span::from_secs(2);
         for expected in [1, 1, 1, 64, 64] {
             assert!(expected == 64 || share.better(later).is_none());
-            let taken = share.next();
+            let taken = share.taken();
             assert_eq!(taken.one_in, expected);
             share.count(taken);
         }

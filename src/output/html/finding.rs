@@ -105,7 +105,7 @@ fn pairs(pairs: &[(String, String)], html: &mut String) {
 }
 
 /// Prose, with keys shortened and what stands between backticks as code.
-fn prose(text: &str) -> String {
+pub(super) fn prose(text: &str) -> String {
     let text = clean::shorten_keys(text);
     let escaped = escape(&text);
     let mut out = String::with_capacity(escaped.len());

@@ -3,6 +3,7 @@
 //! In: a [`Report`]. Out: HTML 5 with its style inside, readable on a phone and in print, light and dark as the reader's
 //! system is. Its policy forbids whatever is not in it. Pure.
 
+mod changes;
 pub mod chart;
 mod finding;
 
@@ -11,7 +12,7 @@ use std::io::{self, Write};
 
 use super::text::table::Table;
 use super::text::tables;
-use super::{clean, unseen};
+use super::{changes as words, clean, human, unseen};
 use crate::finding::Finding;
 use crate::report::{Report, Status};
 use crate::time::Timestamp;
@@ -48,11 +49,17 @@ pub fn render(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn page(report: &Report) -> String {
     let mut body = String::new();
     head(report, &mut body);
+    if let Some(changed) = &report.changes {
+        changes::write(changed, report.generated_at, &mut body);
+    }
     body.push_str(&findings(report));
     seen(report, &mut body);
+    if let Some(period) = &report.period {
+        changes::period(period, &mut body);
+    }
     not_observed(report, &mut body);
     let host = report.host.as_ref().map(|host| host.hostname.as_str());
-    let title = format!("wgnat: {} {}", host.unwrap_or("report"), verdict(report.status));
+    let title = format!("wgnat: {} {}", host.unwrap_or("report"), verdict(report));
     document(&title, &body)
 }
 
@@ -79,7 +86,11 @@ fn findings(report: &Report) -> String {
         String::from("<section aria-labelledby=\"findings\">\n<h2 id=\"findings\">Findings</h2>\n");
     if report.findings.is_empty() {
         let words = match (report.status, report.not_checked.len()) {
+            (Status::Unknown, _) if report.period.is_some() => {
+                "Nobody watches, so nothing can be said of now.".to_owned()
+            }
             (Status::Unknown, _) => "Nothing could be observed, so nothing could be judged.".to_owned(),
+            (_, 0) if report.period.is_some() => "No problem now.".to_owned(),
             (_, 0) => "No problem found.".to_owned(),
             (_, n) => format!("No problem seen; {n} findings could not be checked (see below)."),
         };
@@ -94,12 +105,12 @@ fn findings(report: &Report) -> String {
 }
 
 /// The verdict in words.
-const fn verdict(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "no problem found",
-        Status::Warning => "warning",
-        Status::Critical => "critical",
-        Status::Unknown => "nothing could be observed",
+fn verdict(report: &Report) -> String {
+    match report.status {
+        Status::Ok => words::calm(report).to_owned(),
+        Status::Warning => "warning".to_owned(),
+        Status::Critical => "critical".to_owned(),
+        Status::Unknown => words::unknown(report),
     }
 }
 
@@ -111,7 +122,7 @@ fn head(report: &Report, html: &mut String) {
         html,
         "<header>\n<h1>wgnat{name}: <b class=\"{}\">{}</b></h1>",
         report.status.name(),
-        verdict(report.status)
+        verdict(report)
     );
     let mut facts = vec![format!("wgnat {}", escape(&report.version))];
     if let Some(h) = host {
@@ -126,11 +137,14 @@ fn head(report: &Report, html: &mut String) {
     if let Some(fly_toml) = &report.fly_toml {
         facts.push(format!("read {}", escape(&fly_toml.path)));
     }
-    facts.push(format!(
-        "watched {:.1} s until <time>{}</time>",
-        report.duration.as_secs_f64(),
-        report.generated_at
-    ));
+    facts.push(match &report.period {
+        None => format!(
+            "watched {:.1} s until <time>{}</time>",
+            report.duration.as_secs_f64(),
+            report.generated_at.millis()
+        ),
+        Some(_) => human::stretch(report),
+    });
     let _ = writeln!(html, "<p class=\"facts\">{}</p>\n</header>", facts.join(" · "));
 }
 

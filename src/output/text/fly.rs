@@ -28,7 +28,8 @@ pub(super) fn line(report: &Report) -> Option<String> {
             human::counted(u64::from(net.machines), "other machine", "other machines")
         ));
     }
-    Some(parts.join("; "))
+    // Its name alone says nothing that the verdict does not.
+    (parts.len() > 1).then(|| parts.join("; "))
 }
 
 /// What the machine leaves by, each family by its best witness: a STUN server has seen it, the environment has said it.

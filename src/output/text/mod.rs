@@ -5,6 +5,7 @@
 //! broken. Pure.
 
 mod captured;
+pub mod changes;
 mod finding;
 mod fly;
 mod nat;
@@ -42,6 +43,9 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
         ..*options
     });
     verdict(&mut page, report);
+    if let Some(changes) = &report.changes {
+        changes::write(&mut page, changes, report.generated_at);
+    }
     for (index, finding) in report.findings.iter().enumerate().take(IN_FULL) {
         page.gap();
         finding::write(
@@ -55,6 +59,9 @@ pub fn render(report: &Report, options: &Options, out: &mut dyn Write) -> io::Re
     page.gap();
     tables::write(&mut page, report);
     probed::write(&mut page, report);
+    if let Some(period) = &report.period {
+        changes::period(&mut page, period);
+    }
     not_observed(&mut page, report);
     page.write(out)
 }
@@ -110,9 +117,14 @@ fn verdict(page: &mut Page, report: &Report) {
             clean::elide(&clean::line(&fly_toml.path), HOSTNAME_COLUMNS)
         ));
     }
-    match report.captures.len() {
-        0 => part(format!("watched {:.1} s", report.duration.as_secs_f64())),
-        n => part(format!(
+    match (report.captures.len(), &report.period) {
+        (_, Some(period)) => part(format!(
+            "the last {} until {}",
+            human::span(crate::time::Span::from_secs((period.to - period.from).as_secs())),
+            human::moment(period.to, crate::time::Timestamp::EPOCH)
+        )),
+        (0, None) => part(format!("watched {:.1} s", report.duration.as_secs_f64())),
+        (n, None) => part(format!(
             "{} of {}",
             human::counted(n as u64, "capture", "captures"),
             human::span(report.duration)
@@ -143,9 +155,11 @@ fn verdict_words(report: &Report) -> Vec<Piece> {
     let mut out = Vec::new();
     match report.status {
         Status::Unknown => {
-            return vec![whole(Role::Warning, "nothing could be observed")];
+            return vec![whole(Role::Warning, super::changes::unknown(report))];
         }
-        Status::Ok if report.not_checked.is_empty() => out.push(whole(Role::Good, "✓ no problem found")),
+        Status::Ok if report.not_checked.is_empty() => {
+            out.push(whole(Role::Good, format!("✓ {}", super::changes::calm(report))));
+        }
         Status::Ok => out.push(whole(
             Role::Good,
             format!("✓ no problem seen, {} not checked", report.not_checked.len()),

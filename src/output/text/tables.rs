@@ -113,7 +113,8 @@ fn peers(report: &Report) -> Option<Table> {
 
 /// That there is no peer, where that is known.
 fn no_peers(report: &Report) -> Option<String> {
-    if !report.wireguard.peers.is_empty() {
+    // History keeps no tables: that there is no peer in this one tells nothing.
+    if !report.wireguard.peers.is_empty() || report.period.is_some() {
         return None;
     }
     let looked = [Source::WireguardNetlink, Source::WireguardUapi]

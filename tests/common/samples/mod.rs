@@ -56,6 +56,8 @@ pub fn empty() -> Report {
         paths: Vec::new(),
         places: None,
         namespaces: Vec::new(),
+        changes: None,
+        period: None,
         fly_net: None,
         fly_toml: None,
     }

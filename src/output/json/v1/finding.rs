@@ -1,5 +1,6 @@
 //! Findings in version 1.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -206,7 +207,7 @@ pub struct Suppressed {
 
 /// Named values, in their telling order.
 #[derive(Debug)]
-pub struct Evidence(Vec<(&'static str, Value)>);
+pub struct Evidence(Vec<(Cow<'static, str>, Value)>);
 
 impl Serialize for Evidence {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -253,11 +254,7 @@ impl From<&model::Finding> for Finding {
 fn finding(f: &model::Finding, explains: Vec<Explained>) -> Finding {
     Finding {
         code: f.code.to_owned(),
-        severity: match f.severity {
-            model::Severity::Info => Severity::Info,
-            model::Severity::Warning => Severity::Warning,
-            model::Severity::Critical => Severity::Critical,
-        },
+        severity: severity(f.severity),
         confidence: match f.confidence {
             model::Confidence::Possible => Confidence::Possible,
             model::Confidence::Likely => Confidence::Likely,
@@ -295,13 +292,21 @@ fn finding(f: &model::Finding, explains: Vec<Explained>) -> Finding {
     }
 }
 
+pub(super) const fn severity(severity: model::Severity) -> Severity {
+    match severity {
+        model::Severity::Info => Severity::Info,
+        model::Severity::Warning => Severity::Warning,
+        model::Severity::Critical => Severity::Critical,
+    }
+}
+
 /// What was not measured is left out. A name given twice keeps its last value: an object has each name once.
 fn evidence(e: &model::Evidence) -> Evidence {
-    let mut kept: Vec<(&'static str, Value)> = Vec::with_capacity(e.0.len());
+    let mut kept: Vec<(Cow<'static, str>, Value)> = Vec::with_capacity(e.0.len());
     for (name, value) in e.0.iter().filter(|(_, v)| !v.is_null()) {
         match kept.iter_mut().find(|(n, _)| n == name) {
             Some(known) => known.1 = value.clone(),
-            None => kept.push((name, value.clone())),
+            None => kept.push((name.clone(), value.clone())),
         }
     }
     Evidence(kept)

@@ -4,6 +4,7 @@
 //! is its description in the JSON Schema. What is not known is `null`, never zero.
 
 mod captured;
+mod changes;
 mod finding;
 mod fly;
 mod nat;
@@ -13,6 +14,7 @@ mod probed;
 mod tables;
 
 pub use captured::{Capture, Side, Tunnel};
+pub use changes::{Change, Changes, Compared, Gap, Held, Period, Trend};
 pub use finding::{
     Candidate, Confidence, Evidence, Explained, Finding, Fix, Process, Severity, Subject, Suppressed,
 };
@@ -34,9 +36,9 @@ use crate::report;
 use crate::rules::NotChecked as ModelNotChecked;
 use crate::time::Timestamp;
 
-/// A time as RFC 3339 in UTC.
+/// A time as RFC 3339 in UTC, to the millisecond.
 pub(super) fn time(at: Timestamp) -> String {
-    at.to_string()
+    at.millis().to_string()
 }
 
 /// One diagnosis of one host: what wgnat found, what it looked at, and what it could not see.
@@ -85,6 +87,10 @@ pub struct Report {
     /// Other network namespaces of the host; empty unless they were asked for (`--all-netns`). A finding about one names it in
     /// `evidence.netns`.
     pub namespaces: Vec<Namespace>,
+    /// What changed since the report before; null but for `wgnat report`.
+    pub changes: Option<Changes>,
+    /// The stretch of time that it is about, where it was made from history; else null.
+    pub period: Option<Period>,
     /// A Fly machine's private network; null unless it was asked for (`--fly-checks`). `paths` has what was measured.
     pub fly_net: Option<FlyNet>,
     /// The fly.toml that was read; null where there was none.
@@ -207,12 +213,7 @@ impl From<&report::Report> for Report {
                 confinement: r.confined.clone(),
             },
             host: host(r),
-            status: match r.status {
-                report::Status::Ok => Status::Ok,
-                report::Status::Warning => Status::Warning,
-                report::Status::Critical => Status::Critical,
-                report::Status::Unknown => Status::Unknown,
-            },
+            status: status(r.status),
             collectors: r.collectors.iter().map(collector).collect(),
             findings: finding::findings(r),
             suppressed: finding::suppressed(r),
@@ -225,9 +226,20 @@ impl From<&report::Report> for Report {
             captures: r.captures.iter().map(captured::capture).collect(),
             places: r.places.as_ref().map(places::places),
             namespaces: r.namespaces.iter().map(tables::namespace).collect(),
+            changes: r.changes.as_ref().map(changes::changes),
+            period: r.period.as_ref().map(changes::period),
             fly_net: r.fly_net.as_ref().map(fly::fly_net),
             fly_toml: r.fly_toml.as_ref().map(fly::fly_toml),
         }
+    }
+}
+
+const fn status(status: report::Status) -> Status {
+    match status {
+        report::Status::Ok => Status::Ok,
+        report::Status::Warning => Status::Warning,
+        report::Status::Critical => Status::Critical,
+        report::Status::Unknown => Status::Unknown,
     }
 }
 
