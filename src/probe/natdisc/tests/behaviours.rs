@@ -208,7 +208,7 @@ fn a_link_that_goes_down_ends_no_mapping() {
         "{l:?}"
     );
     // Down before any mapping was old enough.
-    let (facts, _) = run(dies(4), longest);
+    let (facts, _) = run(dies(3), longest);
     assert_eq!(family(&facts).lifetime, None);
     let why = family(&facts).left_out.iter().find(|l| l.test == "lifetime");
     assert!(
