@@ -96,7 +96,8 @@ mod tests {
             for text in [rule.holds_when, rule.meaning, rule.detection, rule.fix] {
                 assert!(!text.is_empty() && !text.contains("  "), "{}: {text}", rule.code);
             }
-            for cause in rule.explained_by {
+            // Those of other areas are looked at by the registry's own test.
+            for cause in rule.explained_by.iter().filter(|c| c.starts_with("wg-")) {
                 let cause_at = RULES.iter().position(|r| r.code == *cause);
                 assert!(
                     cause_at.is_some_and(|at| at < place),
