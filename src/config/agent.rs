@@ -33,8 +33,8 @@ pub const WIRE_LOG_KIB: usize = 1024;
 /// It is kept in memory.
 const WIRE_LOG_KIB_MAX: usize = 65_536;
 
-/// More samples than this nobody's Prometheus wants of one target.
-const TOP_MAX: usize = 1_000;
+/// A report holds no more, and more samples nobody's Prometheus wants of one target.
+const TOP_MAX: usize = 200;
 
 /// `[agent]` of the file; `None` is "not said".
 #[derive(Clone, Debug, Default, Deserialize)]
