@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use libfuzzer_sys::fuzz_target;
 use wgnat::observation::packet::{Bytes, Direction, WirePacket};
 use wgnat::observation::{Body, Observation, Source};
-use wgnat::observe::capture::governor::Governor;
+use wgnat::observe::capture::governor::{Governor, Initiation};
 use wgnat::observe::keys;
 use wgnat::observe::keys::inbox::Incoming;
 use wgnat::time::{Span, Timestamp};
@@ -39,9 +39,18 @@ fuzz_target!(|messages: Vec<(u16, u16, Vec<u8>)>| {
                 body,
             });
         };
-        if let Some(tallies) = governor.flush(at) {
+        if let Some((_, tallies)) = governor.flush(at) {
             tallies.for_each(|tally| apply(Source::Capture, Body::Initiations(tally)));
         }
+        let initiation = Initiation {
+            at,
+            direction: Direction::In,
+            if_index: None,
+            destination: here,
+            id: None,
+            one_in: 1 << (port % 8),
+        };
+        let admitted = payload.first() != Some(&1) || governor.admits(&initiation);
         let packet = Body::Packet(WirePacket {
             direction: Direction::In,
             if_index: None,
@@ -51,7 +60,7 @@ fuzz_target!(|messages: Vec<(u16, u16, Vec<u8>)>| {
             payload_len: payload.len() as u32,
             payload: Bytes(payload),
         });
-        if governor.admits(at, &packet) {
+        if admitted {
             apply(Source::Capture, packet);
         }
         if let Some(checked) = keys::check(&ring, &message, Some(reached)) {
