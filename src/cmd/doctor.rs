@@ -15,7 +15,7 @@ use crate::observe::host;
 use crate::observe::prober::Prober;
 use crate::observe::prober::beside::Once;
 use crate::redact::Anonymiser;
-use crate::report::{self, probed};
+use crate::report::{self, Report, probed};
 use crate::rules::{self, Evaluation, Input, Part, registry};
 use crate::sys::netns::Netns;
 use crate::sys::{clock, random};
@@ -51,9 +51,7 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     let Judged {
         world, record_error, ..
     } = judged;
-    let evaluation = evaluate(&world, settings);
-    let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
-    probed::add_beside(&mut report, &world);
+    let mut report = report_of(&world, settings);
     if let Some(namespaces) = namespaces {
         let watched = namespaces.finish(&settings.thresholds);
         report.collectors.push((Source::Namespaces, watched.status));
@@ -66,8 +64,16 @@ pub fn run(args: &Doctor, global: &Global, settings: &Settings) -> anyhow::Resul
     }
 }
 
+/// What is to be said of what was seen and tried.
+pub(super) fn report_of(world: &World, settings: &Settings) -> Report {
+    let evaluation = evaluate(world, settings);
+    let mut report = report::build::build(world, evaluation, env!("CARGO_PKG_VERSION"));
+    probed::add_beside(&mut report, world);
+    report
+}
+
 /// What a probe proves goes before what is seen of the same peer.
-pub(super) fn evaluate(world: &World, settings: &Settings) -> Evaluation {
+fn evaluate(world: &World, settings: &Settings) -> Evaluation {
     let input = Input {
         world,
         thresholds: &settings.thresholds,

@@ -12,10 +12,9 @@ use crate::cmd::record::Recorder;
 use crate::cmd::watch::Judged;
 use crate::config::Settings;
 use crate::redact::Anonymiser;
-use crate::report::{self, Report, probed};
+use crate::report::Report;
 use crate::sys::random;
 use crate::time::Timestamp;
-use crate::track::World;
 
 /// No record is larger; what does not fit ends it, and that is said in it by its missing end.
 const RECORD: usize = 32 * 1024 * 1024;
@@ -86,8 +85,8 @@ pub fn take(
         anonymiser,
         record_error,
     } = judged;
-    let shared = report_of(&world, settings);
-    let report = report_of(original.as_ref().unwrap_or(&world), settings);
+    let shared = doctor::report_of(&world, settings);
+    let report = doctor::report_of(original.as_ref().unwrap_or(&world), settings);
     Ok(Looked {
         report,
         shared: Shared {
@@ -97,13 +96,6 @@ pub fn take(
             incomplete: record_error.map(|error| format!("{error:#}")),
         },
     })
-}
-
-fn report_of(world: &World, settings: &Settings) -> Report {
-    let evaluation = doctor::evaluate(world, settings);
-    let mut report = report::build::build(world, evaluation, env!("CARGO_PKG_VERSION"));
-    probed::add_beside(&mut report, world);
-    report
 }
 
 /// What is written, in memory, up to [`RECORD`].
