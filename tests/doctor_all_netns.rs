@@ -7,11 +7,10 @@
 mod lab;
 mod truth;
 
-use lab::{CtFill, Lab, Namespace, Nat, UdpFlows, UdpReflector};
+use lab::{CtFill, Lab, Namespace, Nat, SOON, UdpFlows, UdpReflector};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 use truth::{Look, Verdict};
 
 /// The findings about this namespace, by code.
@@ -39,7 +38,7 @@ fn a_full_range_in_another_namespace_is_found_and_named() {
     let at = SocketAddr::new(lab.server_ip(), 7000);
     let _reflector = UdpReflector::start(lab.server(), at);
     let flows = UdpFlows::open(lab.client(), at, 100);
-    assert_eq!(flows.answered(Duration::from_secs(5)), 100);
+    assert_eq!(flows.answered(SOON), 100);
     let verdict = Look::at(&lab, lab.client())
         .duration("2s")
         .args(&["--all-netns"])

@@ -3,7 +3,7 @@
 mod lab;
 mod truth;
 
-use lab::{ChurnPlan, Lab, LoadProcess, Namespace, Serve, TcpServer, Work, wait_until};
+use lab::{ChurnPlan, Lab, LoadProcess, Namespace, SOON, Serve, TcpServer, Work, wait_until};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn a_process_that_finds_no_port_is_named_with_destination_and_errno() {
     lab.client().set_port_range(40000, 40049);
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
     let process = churn(&lab, at(&lab), false);
-    wait_until(Duration::from_secs(10), "all ports in TIME_WAIT", || {
+    wait_until(SOON, "all ports in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") >= 50
     });
     let verdict = both(&lab, "2s");
@@ -79,7 +79,7 @@ fn ports_that_bound_sockets_hold_are_missed_by_connect_all_the_same() {
         (40000..40040).map(bind).collect::<Vec<_>>()
     });
     let process = churn(&lab, at(&lab), false);
-    wait_until(Duration::from_secs(10), "the other ports in TIME_WAIT", || {
+    wait_until(SOON, "the other ports in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") >= 10
     });
     let verdict = both(&lab, "2s");
@@ -96,7 +96,7 @@ fn connections_that_the_client_closes_at_once_have_an_owner() {
     let Some(lab) = Lab::pair() else { return };
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
     let process = churn(&lab, at(&lab), false);
-    wait_until(Duration::from_secs(10), "connections in TIME_WAIT", || {
+    wait_until(SOON, "connections in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") > 50
     });
     let verdict = both(&lab, "3s");
@@ -115,7 +115,7 @@ fn connections_that_leave_nothing_behind_are_seen() {
     let Some(lab) = Lab::pair() else { return };
     let _server = TcpServer::start(lab.server(), at(&lab), Serve::CloseFirst);
     let process = churn(&lab, at(&lab), true);
-    wait_until(Duration::from_secs(10), "the server's TIME_WAIT", || {
+    wait_until(SOON, "the server's TIME_WAIT", || {
         lab.server().sockstat("TCP", "tw") > 50
     });
     let verdict = both(&lab, "3s");
@@ -184,10 +184,14 @@ fn connects_that_wait_are_likely_to_time_out() {
     };
     let start = |_| LoadProcess::start(lab.client(), "node", None, work);
     // Doctor must be there before they begin: what began before it counts was not seen to begin.
-    let client = Look::at(&lab, lab.client()).duration("5s").start();
+    let client = Look::at(&lab, lab.client()).until_told().start();
     let client = client.await_watching();
     let _processes: Vec<_> = (0..5).map(start).collect();
-    let verdict = client.finish();
+    let waiting = lab::Watch::start();
+    wait_until(SOON, "the last of them to wait for long enough", || {
+        waiting.elapsed() > Duration::from_secs(5)
+    });
+    let verdict = client.enough();
     verdict
         .says_only(&["connect-timeout"])
         .is("warning", "likely")
@@ -356,7 +360,7 @@ fn without_the_capabilities_the_reason_is_told_and_all_else_is_as_before() {
         server_closes: false,
     };
     let process = LoadProcess::start(lab.client(), "node", None, Work::Churn(plan));
-    wait_until(Duration::from_secs(10), "connections in TIME_WAIT", || {
+    wait_until(SOON, "connections in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") > 50
     });
     let verdict = Look::with(without_bpf(&lab, lab.client()))
@@ -392,7 +396,7 @@ fn out_of_ports(lab: &Lab, command: Command) -> Verdict {
     lab.client().set_port_range(40000, 40049);
     let _server = TcpServer::start(lab.server(), at(lab), Serve::Echo);
     let process = churn(lab, at(lab), false);
-    wait_until(Duration::from_secs(10), "all ports in TIME_WAIT", || {
+    wait_until(SOON, "all ports in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") >= 50
     });
     let verdict = Look::with(command)

@@ -6,12 +6,11 @@
 mod lab;
 mod truth;
 
-use lab::{CtFill, Lab, Namespace, Nat, UdpFlows, UdpReflector, natrace};
+use lab::{CtFill, Lab, Namespace, Nat, SOON, UdpFlows, UdpReflector, natrace};
 use std::net::SocketAddr;
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict};
 
-const SOON: Duration = Duration::from_secs(3);
 const NAT_AT: &str = "203.0.113.1";
 
 fn at(lab: &Lab) -> SocketAddr {
@@ -127,7 +126,7 @@ fn a_nat_range_without_a_free_port_is_exhausted() {
     };
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let flows = UdpFlows::open(lab.client(), at(&lab), 150);
-    assert_eq!(flows.answered(Duration::from_secs(3)), 100);
+    assert_eq!(flows.answered(SOON), 100);
     // Those without a port try again.
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let client = Look::at(&lab, lab.client()).duration("2s").start();
@@ -157,7 +156,7 @@ fn a_used_up_range_towards_one_destination_leaves_others_alone() {
     let _other_reflector = UdpReflector::start(lab.server(), other);
     let flows = UdpFlows::open(lab.client(), at(&lab), 120);
     let few = UdpFlows::open(lab.client(), other, 30);
-    assert_eq!(flows.answered(Duration::from_secs(3)), 100);
+    assert_eq!(flows.answered(SOON), 100);
     assert_eq!(few.answered(SOON), 30);
     let _load = Repeat::every(Duration::from_millis(200), move || flows.send());
     let verdict = router(&lab, "snat-ports-exhausted-one-of-two", "2s");
@@ -174,7 +173,7 @@ fn clashes_without_a_used_up_range_are_failed_insertions() {
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let before = lab.router().conntrack_stats();
     let _race = natrace::start(&lab, at(&lab));
-    lab::wait_until(Duration::from_secs(20), "insertions to fail", || {
+    lab::wait_until(SOON, "insertions to fail", || {
         lab.router().conntrack_stats().insert_failed > before.insert_failed + 10
     });
     let verdict = router(&lab, "conntrack-insert-failed", "3s");

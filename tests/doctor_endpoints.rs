@@ -8,15 +8,11 @@ mod lab;
 mod truth;
 
 use lab::tunnel::{self, CLIENT_IN, SERVER_IN, knock, knock_of};
-use lab::{DnsReply, DnsServer, Fault, Lab, Nat, Toward, Tunnel, UdpReflector, Watch, ask, wait_until};
+use lab::{DnsReply, DnsServer, Fault, Lab, Nat, SOON, Toward, Tunnel, UdpReflector, Watch, ask, wait_until};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use truth::{Look, Repeat, Scenario};
-
-const SOON: Duration = Duration::from_secs(5);
-/// A passive keepalive, and a starved machine.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// A configuration file with thresholds of its own: a test cannot be silent for as long as real tunnels are.
 fn config(lab: &Lab, thresholds: &str) -> String {
@@ -36,7 +32,7 @@ fn forget_soon(lab: &Lab) {
 /// Waits until the router has no UDP flow any more.
 #[track_caller]
 fn await_forgotten(lab: &Lab) {
-    wait_until(KEEPALIVE, "the NAT to forget the flow", || {
+    wait_until(SOON, "the NAT to forget the flow", || {
         !lab.router().conntrack(&["-L", "-p", "udp"]).contains("udp")
     });
 }
@@ -65,7 +61,7 @@ fn a_client_that_roams_is_named_on_both_sides() {
     };
     let tunnel = Tunnel::up(&lab);
     let echo = echo(&lab);
-    let look = |ns| Look::at(&lab, ns).duration("6s").start().await_watching();
+    let look = |ns| Look::at(&lab, ns).until_told().start().await_watching();
     let (client, server, router) = (look(lab.client()), look(lab.server()), look(lab.router()));
     talk(&lab, &echo);
     lab.roam();
@@ -77,20 +73,20 @@ fn a_client_that_roams_is_named_on_both_sides() {
         tunnel.server.dump().peer().endpoint == Some(moved)
     });
     talk(&lab, &echo);
-    let client = client.finish();
+    let client = client.enough();
     client.nothing_wrong();
     client
         .finding("wg-roamed")
         .evidence("moved", "this host")
         .evidence("new_local_address", moved.to_string());
-    let server = server.finish();
+    let server = server.enough();
     server.nothing_wrong();
     server
         .finding("wg-roamed")
         .about_peer_of(&tunnel.server)
         .evidence("changed", "address")
         .evidence("new_endpoint", moved.to_string());
-    let router = router.finish();
+    let router = router.enough();
     router.nothing_wrong();
     Scenario::of("roams", "The initiator roams to another network")
         .with_info()
@@ -107,10 +103,7 @@ fn an_endpoint_that_keeps_changing_is_unstable_and_no_second_host() {
     };
     let tunnel = Tunnel::up(&lab);
     let echo = echo(&lab);
-    let server = Look::at(&lab, lab.server())
-        .duration("9s")
-        .start()
-        .await_watching();
+    let server = Look::at(&lab, lab.server()).until_told().start().await_watching();
     let mut endpoint = tunnel.server.dump().peer().endpoint;
     for round in 0..4u16 {
         let first = 30000 + round * 1000;
@@ -122,7 +115,7 @@ fn an_endpoint_that_keeps_changing_is_unstable_and_no_second_host() {
         endpoint = tunnel.server.dump().peer().endpoint;
         talk(&lab, &echo);
     }
-    let server = server.finish();
+    let server = server.enough();
     server
         .says_only(&["wg-roaming-unstable"])
         .is("warning", "certain")
@@ -148,7 +141,7 @@ fn a_nat_that_forgets_is_named_by_the_peer_and_by_the_nat() {
     let look = |ns| {
         Look::with(lab.wgnat(ns))
             .args(&["-v", "--config", &thresholds, "doctor", "--json"])
-            .duration("14s")
+            .until_told()
             .start()
             .await_watching()
     };
@@ -158,9 +151,7 @@ fn a_nat_that_forgets_is_named_by_the_peer_and_by_the_nat() {
     let silence = Watch::start();
     await_forgotten(&lab);
     // The silence is the fault.
-    wait_until(KEEPALIVE, "a silence", || {
-        silence.elapsed() > Duration::from_secs(4)
-    });
+    wait_until(SOON, "a silence", || silence.elapsed() > Duration::from_secs(4));
     wait_until(SOON, "the endpoint to change", || {
         tunnel.knock();
         tunnel.server.dump().peer().endpoint != old
@@ -168,7 +159,7 @@ fn a_nat_that_forgets_is_named_by_the_peer_and_by_the_nat() {
     talk(&lab, &echo);
     let new = tunnel.server.dump().peer().endpoint.expect("it has one");
     let old = old.expect("it had one");
-    let (server, router, client) = (server.finish(), router.finish(), client.finish());
+    let (server, router, client) = (server.enough(), router.enough(), client.enough());
     server
         .says_only(&["wg-nat-rebinding"])
         .is("warning", "likely")
@@ -201,9 +192,7 @@ fn a_mapping_shorter_than_the_silence_cuts_the_server_off() {
     talk(&lab, &echo);
     let silence = Watch::start();
     await_forgotten(&lab);
-    wait_until(KEEPALIVE, "a silence", || {
-        silence.elapsed() > Duration::from_secs(2)
-    });
+    wait_until(SOON, "a silence", || silence.elapsed() > Duration::from_secs(2));
     let look = |ns| Look::at(&lab, ns).duration("3s").start().await_watching();
     let (client, server, router) = (look(lab.client()), look(lab.server()), look(lab.router()));
     let ns = lab.server().clone();
@@ -236,7 +225,7 @@ fn a_mapping_shorter_than_the_silence_cuts_the_server_off() {
     .holds();
     // With the client's next word all is well.
     let old = tunnel.server.dump().peer().endpoint;
-    wait_until(KEEPALIVE, "the endpoint to change", || {
+    wait_until(SOON, "the endpoint to change", || {
         tunnel.knock();
         tunnel.server.dump().peer().endpoint != old
     });
@@ -255,7 +244,7 @@ fn a_keepalive_below_the_mapping_keeps_it() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.client.peers[0].keepalive = Some(1);
     tunnel.start_both();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     let thresholds = config(&lab, "rebinding_after = 3.0");
     let server = Look::with(lab.wgnat(lab.server()))
         .args(&["-v", "--config", &thresholds, "doctor", "--json"])
@@ -275,8 +264,8 @@ fn one_key_on_two_hosts_is_named_by_their_peer_and_on_the_way() {
     let tunnel = Tunnel::up(&lab);
     let twin = tunnel.clone_client(&lab);
     knock(twin.namespace(), SERVER_IN);
-    twin.await_handshake(Duration::from_secs(12));
-    let look = |ns| Look::at(&lab, ns).duration("12s").start().await_watching();
+    twin.await_handshake(SOON);
+    let look = |ns| Look::at(&lab, ns).duration("15s").start().await_watching();
     let (server, router, client) = (look(lab.server()), look(lab.router()), look(lab.client()));
     // Each for a while: turns shorter than packets may overtake each other prove nothing.
     let hosts = [lab.client().clone(), lab.host("client2").clone()];
@@ -314,7 +303,7 @@ fn a_path_that_swallows_large_packets_is_a_black_hole() {
     let echo = echo(&lab);
     let look = |ns| {
         Look::at(&lab, ns)
-            .args(&["--duration", "21s", "--max-duration", "30s"])
+            .args(&["--duration", "21s", "--max-duration", "60s"])
             .start()
             .await_watching()
     };
@@ -460,7 +449,7 @@ fn a_keepalive_that_no_nat_waits_for_is_too_long() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.client.peers[0].keepalive = Some(300);
     tunnel.start_both();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     let client = Look::at(&lab, lab.client()).duration("1s").run();
     client
         .says_only(&["wg-keepalive-missing"])
@@ -488,17 +477,14 @@ fn a_peer_that_speaks_first_needs_a_keepalive() {
         return;
     };
     let tunnel = Tunnel::start(&lab);
-    let client = Look::at(&lab, lab.client())
-        .args(&["--duration", "40s", "--max-duration", "40s"])
-        .start()
-        .await_watching();
+    let client = Look::at(&lab, lab.client()).until_told().start().await_watching();
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     // The keepalives that end the exchange, 10 s later; then nobody says a word.
     let quiet = Watch::start();
     let mut last = (tunnel.client.dump().peer().tx, tunnel.client.dump().peer().rx);
     let mut since = quiet.elapsed();
-    wait_until(Duration::from_secs(36), "a silence of 13 s", || {
+    wait_until(SOON * 2, "a silence of 13 s", || {
         let now = (tunnel.client.dump().peer().tx, tunnel.client.dump().peer().rx);
         if now != last {
             (last, since) = (now, quiet.elapsed());
@@ -509,7 +495,7 @@ fn a_peer_that_speaks_first_needs_a_keepalive() {
     wait_until(SOON, "the client to hear it", || {
         tunnel.client.dump().peer().rx > last.1
     });
-    let client = client.finish();
+    let client = client.enough();
     client
         .says_only(&["wg-keepalive-missing"])
         .is("warning", "likely")
@@ -530,14 +516,11 @@ fn a_tunnel_that_only_asks_needs_no_keepalive() {
         return;
     };
     let tunnel = Tunnel::start(&lab);
-    let client = Look::at(&lab, lab.client())
-        .duration("4s")
-        .start()
-        .await_watching();
+    let client = Look::at(&lab, lab.client()).until_told().start().await_watching();
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     talk(&lab, &echo(&lab));
-    let client = client.finish();
+    let client = client.enough();
     client.nothing_wrong();
     assert!(client.codes().is_empty(), "{}", client.everything());
 }

@@ -8,18 +8,13 @@ mod lab;
 mod truth;
 
 use lab::tunnel::PORT;
-use lab::{Fault, Hook, Lab, Message, Namespace, Nat, Reject, Toward, Tunnel, wait_until, wg_faults};
+use lab::{Fault, Hook, Lab, Message, Namespace, Nat, Reject, SOON, Toward, Tunnel, wait_until, wg_faults};
 use std::time::Duration;
-use truth::everywhere::{masqueraded, wants};
+use truth::everywhere::{await_initiations, masqueraded, wants};
 use truth::{Everywhere, Look, Scenario, Seen, Verdict};
-
-const SOON: Duration = Duration::from_secs(5);
 
 const TIMEOUT: &str = "wg-handshake-timeout";
 const LOCAL_DROP: &str = "wg-local-drop";
-
-/// An initiator tries every five seconds and a third: three tries, and the time of the second is over.
-const THREE_TRIES: &str = "13s";
 
 /// The client's attempts ran out and nothing narrower can be said there.
 #[track_caller]
@@ -57,9 +52,9 @@ fn udp_dropped_by_the_router_is_the_routers_doing() {
     let Some(lab) = masqueraded() else { return };
     let _fault = lab.inflict(&Fault::drop_udp());
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-udp-dropped", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-udp-dropped");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     timed_out(&seen, &tunnel);
     seen.server.nothing_wrong();
     silent_side(&seen, "this-host-forward");
@@ -74,9 +69,9 @@ fn responses_dropped_by_the_router_are_lost_to_the_server() {
     let Some(lab) = masqueraded() else { return };
     let _fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-responses-dropped", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-responses-dropped");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     timed_out(&seen, &tunnel);
     seen.server
         .says_only(&["wg-response-lost"])
@@ -97,9 +92,9 @@ fn udp_dropped_beyond_the_router_is_silence_on_the_servers_side() {
     let fault = Fault::new(&format!("udp dport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.server(), Hook::Input, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-responder-input", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-responder-input");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     assert!(dropping.hits() >= 2);
     timed_out(&seen, &tunnel);
     seen.server
@@ -124,9 +119,9 @@ fn a_closed_port_is_told_to_all_on_the_way() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.client.start();
     // The host itself says a word only when it is called again: anybody may call once.
-    let watch = Everywhere::start(&lab, "wire-port-closed", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-port-closed");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     seen.client
         .says_only(&["wg-endpoint-unreachable"])
         .is("critical", "certain")
@@ -145,11 +140,12 @@ fn a_closed_port_is_told_to_all_on_the_way() {
 #[test]
 fn a_firewall_that_rejects_is_told_to_all_on_the_way() {
     let Some(lab) = masqueraded() else { return };
-    let _fault = lab.inflict(&Fault::reject_udp(Reject::Admin));
+    let fault = lab.inflict(&Fault::reject_udp(Reject::Admin));
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-rejected", "2s");
+    let watch = Everywhere::start(&lab, "wire-rejected");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    wait_until(SOON, "a rejection", || fault.hits() >= 1);
+    let seen = watch.enough();
     seen.client
         .says_only(&["wg-endpoint-unreachable"])
         .is("critical", "certain")
@@ -167,9 +163,10 @@ fn what_this_hosts_own_firewall_keeps_in_is_a_local_drop() {
     let fault = Fault::new(&format!("udp dport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.client(), Hook::Output, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-egress-drop", "7s");
+    let watch = Everywhere::start(&lab, "wire-egress-drop");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    wait_until(SOON, "two tries", || dropping.hits() >= 2);
+    let seen = watch.enough();
     assert!(dropping.hits() >= 1);
     assert_eq!(
         tunnel.client.dump().peer().tx,
@@ -199,9 +196,9 @@ fn answers_that_this_hosts_own_firewall_drops_are_a_local_drop() {
     let fault = Fault::new(&format!("udp sport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.client(), Hook::Input, &fault);
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-input-drop", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-input-drop");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     assert!(dropping.hits() >= 2);
     seen.client
         .says_only(&[LOCAL_DROP])
@@ -241,9 +238,9 @@ fn answers_that_reverse_path_filtering_drops_are_a_local_drop() {
         lab.client()
             .sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "1");
     }
-    let watch = Everywhere::start(&lab, "wire-rp-filter", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-rp-filter");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     seen.client
         .says_only(&[LOCAL_DROP])
         .is("critical", "certain")
@@ -265,9 +262,9 @@ fn a_wrong_server_key_is_proven_at_the_server() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.give_client_wrong_server_key();
     tunnel.start_both();
-    let watch = Everywhere::start(&lab, "wire-wrong-peer-key", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-wrong-peer-key");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-wrong-peer-key"]);
     seen.server
@@ -297,13 +294,11 @@ fn a_key_of_another_device_here_is_named() {
     second.port = Some(51999);
     second.start();
     tunnel.start_both();
-    let server = Look::at(&lab, lab.server())
-        .duration(THREE_TRIES)
-        .start()
-        .await_watching();
+    let server = Look::at(&lab, lab.server()).until_told().start().await_watching();
     let _load = wants(&tunnel);
+    await_initiations(&tunnel.client, 3);
     server
-        .finish()
+        .enough()
         .says_only(&["wg-wrong-peer-key"])
         .is("critical", "certain")
         .evidence("made_for", second.keys.public());
@@ -315,9 +310,9 @@ fn an_unknown_initiator_is_named_at_the_server() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.make_client_unknown();
     tunnel.start_both();
-    let watch = Everywhere::start(&lab, "wire-unknown-initiator", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-unknown-initiator");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-unknown-initiator"]);
     seen.server
@@ -341,9 +336,9 @@ fn a_clock_put_back_is_told_at_the_server() {
     let tunnel = Tunnel::start(&lab);
     // Before anybody looks, so the server's device alone knows the later time.
     tunnel.put_client_clock_back(&lab);
-    let watch = Everywhere::start(&lab, "wire-clock-back", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-clock-back");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     timed_out(&seen, &tunnel);
     seen.client.finding(TIMEOUT).candidates(&["wg-clock-replay"]);
     seen.server
@@ -363,10 +358,10 @@ fn a_clock_put_back_is_told_at_the_server() {
 fn a_clock_that_goes_back_while_watched_is_certain() {
     let Some(lab) = masqueraded() else { return };
     let tunnel = Tunnel::start(&lab);
-    let watch = Everywhere::start(&lab, "wire-clock-goes-back", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-clock-goes-back");
     tunnel.put_client_clock_back(&lab);
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     seen.server
         .finding("wg-clock-replay")
         .is("critical", "certain")
@@ -383,9 +378,9 @@ fn a_differing_psk_is_a_response_rejected() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.make_psk_differ();
     tunnel.start_both();
-    let watch = Everywhere::start(&lab, "wire-psk-differs", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-psk-differs");
     let _load = wants(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.client);
     seen.client
         .says_only(&["wg-response-rejected"])
         .is("critical", "likely")
@@ -421,7 +416,7 @@ fn a_flood_is_a_storm_and_its_cookies_are_under_load() {
     };
     let tunnel = Tunnel::start(&lab);
     let cookies = lab.inflict(&Fault::count_message(Message::Cookie).toward(Toward::Client));
-    let watch = Everywhere::start(&lab, "wire-flood", "8s");
+    let watch = Everywhere::start(&lab, "wire-flood");
     // A second of load after each burst, and the client's attempt falls into it.
     let (flooder, server) = (lab.host("client2").clone(), &tunnel.server);
     wg_faults::flood_from(&flooder, &lab, server, 4000);
@@ -430,7 +425,7 @@ fn a_flood_is_a_storm_and_its_cookies_are_under_load() {
         tunnel.knock();
         cookies.hits() > 0
     });
-    let seen = watch.finish();
+    let seen = watch.enough();
     seen.server
         .finding("wg-handshake-storm")
         .is("warning", "certain")
@@ -470,13 +465,13 @@ fn a_cookie_is_under_load_at_the_initiator() {
     );
     let cookies = lab.inflict(&ours.toward(Toward::Client));
     let client = Look::at(&lab, lab.client())
-        .duration("8s")
+        .until_told()
         .case("wire-under-load-initiator")
         .start()
         .await_watching();
     let flooder = lab.host("client2").clone();
     let peer = tunnel.client.peers[0].clone();
-    wait_until(Duration::from_secs(15), "a cookie reply to the client", || {
+    wait_until(SOON, "a cookie reply to the client", || {
         wg_faults::flood_from(&flooder, &lab, &tunnel.server, 3000);
         // A new peer begins a handshake at once, where the old one would wait five seconds.
         tunnel
@@ -487,7 +482,7 @@ fn a_cookie_is_under_load_at_the_initiator() {
         wg_faults::flood_from(&flooder, &lab, &tunnel.server, 1000);
         cookies.hits() > 0
     });
-    let client = client.finish();
+    let client = client.enough();
     client
         .says_only(&["wg-under-load"])
         .is("warning", "certain")
@@ -510,7 +505,7 @@ fn random_loss_of_thirty_percent_is_handshake_loss() {
     tunnel.start_both();
     let look = |ns: &Namespace, place: &str| {
         Look::at(&lab, ns)
-            .args(&["--duration", "55s", "--max-duration", "55s"])
+            .until_told()
             .case(&format!("wire-loss-{place}"))
             .start()
             .await_watching()
@@ -528,7 +523,7 @@ fn random_loss_of_thirty_percent_is_handshake_loss() {
     let (mut round, mut retried) = (begin(), 0);
     let done = || tunnel.client.dump().peer().latest_handshake.is_some();
     wait_until(
-        Duration::from_secs(50),
+        Duration::from_secs(100),
         "two handshakes that took a retry",
         || {
             let took = round.elapsed();
@@ -579,14 +574,14 @@ fn handshakes_that_succeed_are_nothing_to_anybody() {
     let mut tunnel = Tunnel::prepare(&lab);
     tunnel.share_psk();
     tunnel.start_both();
-    let watch = Everywhere::start(&lab, "wire-healthy", "6s");
+    let watch = Everywhere::start(&lab, "wire-healthy");
     let _load = wants(&tunnel);
     tunnel.client.await_handshake(SOON);
     // A restart of the client makes another at once, from another port.
     tunnel.client.restart();
     tunnel.knock();
     tunnel.client.await_handshake(SOON);
-    let seen = watch.finish();
+    let seen = watch.enough();
     for verdict in [&seen.client, &seen.server, &seen.router] {
         verdict.nothing_wrong();
     }

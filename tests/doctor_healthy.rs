@@ -8,13 +8,11 @@ mod truth;
 
 use lab::tunnel::{SERVER_IN, knock_of};
 use lab::{
-    CtFill, Keys, Lab, Nat, Peer, Serve, TcpServer, Tunnel, UdpReflector, WgDevice, ask, hold, tunnel,
+    CtFill, Keys, Lab, Nat, Peer, SOON, Serve, TcpServer, Tunnel, UdpReflector, WgDevice, ask, hold, tunnel,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict};
-
-const SOON: Duration = Duration::from_secs(3);
 
 /// Doctors at these hosts, at the same time, each of which finds nothing.
 #[track_caller]
@@ -77,13 +75,13 @@ fn a_handshake_while_watched() {
     };
     let tunnel = Tunnel::start(&lab);
     let client = Look::at(&lab, lab.client())
-        .duration("3s")
+        .until_told()
         .case("healthy-handshake")
         .start()
         .await_watching();
     tunnel.knock();
     tunnel.client.await_handshake(SOON);
-    let client = client.finish();
+    let client = client.enough();
     client.nothing_wrong();
     assert_eq!(client.peer()["state"], "up", "{}", client.everything());
     let handshakes = client.report["wireguard"]["handshakes"]

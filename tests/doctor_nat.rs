@@ -6,13 +6,12 @@
 mod lab;
 mod truth;
 
-use lab::{CtFill, Lab, Nat, UdpFlows, UdpReflector};
+use lab::{CtFill, Lab, Nat, SOON, UdpFlows, UdpReflector};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use truth::{Look, Repeat, Verdict};
 
-const SOON: Duration = Duration::from_secs(5);
 const NAT_AT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 fn at(lab: &Lab) -> SocketAddr {

@@ -6,7 +6,9 @@
 mod lab;
 mod truth;
 
-use lab::{ChurnPlan, Lab, LoadProcess, Serve, TcpServer, Work, exhaust, fill_time_wait, hold, wait_until};
+use lab::{
+    ChurnPlan, Lab, LoadProcess, SOON, Serve, TcpServer, Work, exhaust, fill_time_wait, hold, wait_until,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 use truth::{Look, Verdict};
@@ -174,7 +176,7 @@ fn churn_is_named_with_its_process_and_a_pool() {
         server_closes: false,
     };
     let process = LoadProcess::start(lab.client(), "node", None, Work::Churn(plan));
-    wait_until(Duration::from_secs(5), "connections in TIME_WAIT", || {
+    wait_until(SOON, "connections in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") > 50
     });
     let verdict = both(&lab, "connection-churn", "4s");
@@ -201,7 +203,7 @@ fn churn_whose_server_closes_is_churn_too() {
         server_closes: true,
     };
     let _process = LoadProcess::start(lab.client(), "node", None, Work::Churn(plan));
-    wait_until(Duration::from_secs(5), "the server's TIME_WAIT", || {
+    wait_until(SOON, "the server's TIME_WAIT", || {
         lab.server().sockstat("TCP", "tw") > 50
     });
     // TIME_WAIT is the server's, which it costs no port.

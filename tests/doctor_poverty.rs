@@ -9,7 +9,7 @@ mod truth;
 
 use lab::exec::{self, Output};
 use lab::tunnel::SERVER_IN;
-use lab::{Lab, Namespace, Nat, Serve, TcpServer, Tunnel, exhaust};
+use lab::{Lab, Namespace, Nat, SOON, Serve, TcpServer, Tunnel, exhaust};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use truth::{Look, Verdict};
 
 /// How long a doctor that is asked to watch for a second may take at the very most, whatever hangs.
-const BOUND: Duration = Duration::from_secs(8);
+const BOUND: Duration = Duration::from_secs(20);
 
 fn path_of(lab: &Lab, name: &str) -> (PathBuf, String) {
     let path = lab.dir().join(name);
@@ -560,7 +560,7 @@ fn no_key_that_is_secret_is_told() {
     tunnel.share_psk();
     tunnel.start_both();
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(3));
+    tunnel.client.await_handshake(SOON);
     let (record, path) = path_of(&lab, "case.jsonl");
     let mut command = lab.wgnat(lab.client());
     command.args(["-vvv", "doctor", "--json", "--duration", "1s", "--record", &path]);

@@ -55,10 +55,7 @@ fn a_peer_that_answers_is_nothing_wrong() {
     let (tunnel, key) = server_alone(&lab);
     let file = config(&lab, "wg7.conf", &key.keys, tunnel.server.keys.public());
     let file = file.to_str().expect("a path in UTF-8");
-    let server = Look::at(&lab, lab.server())
-        .duration("8s")
-        .start()
-        .await_watching();
+    let server = Look::at(&lab, lab.server()).until_told().start().await_watching();
     let verdict = doctor(&lab, &["--wg-config", file]);
     verdict.nothing_wrong();
     let target = probed(&verdict);
@@ -72,7 +69,7 @@ fn a_peer_that_answers_is_nothing_wrong() {
         .expect("a list");
     assert_eq!(rows.len(), 3, "{}", verdict.everything());
     // Who is asked for the answer alone must not look like an initiator that does not get it.
-    server.finish().nothing_wrong();
+    server.enough().nothing_wrong();
     // By options it is the same.
     let at = format!("{}:{}", lab.server_ip(), tunnel::PORT);
     let private = key.file.to_str().expect("a path in UTF-8");

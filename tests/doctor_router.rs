@@ -8,7 +8,7 @@ mod lab;
 mod truth;
 
 use lab::tunnel::{CLIENT_IN, PORT, knock};
-use lab::{Fault, Hook, Lab, Tunnel};
+use lab::{Fault, Hook, Lab, SOON, Tunnel};
 use std::net::SocketAddr;
 use std::time::Duration;
 use truth::everywhere::masqueraded;
@@ -16,8 +16,6 @@ use truth::{Everywhere, Repeat};
 
 const UNREACHABLE: &str = "wg-endpoint-unreachable";
 const TIMEOUT: &str = "wg-handshake-timeout";
-const THREE_TRIES: &str = "13s";
-
 /// What a host outside calls: the router's own address.
 fn outside() -> SocketAddr {
     (lab::addresses::ROUTER_WAN.v4, PORT).into()
@@ -43,9 +41,9 @@ fn wants_in(tunnel: &Tunnel) -> Repeat {
 fn a_port_that_is_not_forwarded_is_named_by_the_router() {
     let Some(lab) = masqueraded() else { return };
     let tunnel = called_from_outside(&lab);
-    let watch = Everywhere::start(&lab, "wire-not-forwarded", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-not-forwarded");
     let _load = wants_in(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.server);
     seen.server
         .says_only(&[UNREACHABLE])
         .is("critical", "certain")
@@ -71,9 +69,9 @@ fn a_port_that_the_routers_firewall_drops_is_addressed_to_it() {
     let fault = Fault::new(&format!("udp dport {PORT}"), "drop");
     let dropping = lab.inflict_at(lab.router(), Hook::Input, &fault);
     let tunnel = called_from_outside(&lab);
-    let watch = Everywhere::start(&lab, "wire-not-forwarded-dropped", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-not-forwarded-dropped");
     let _load = wants_in(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.server);
     assert!(dropping.hits() >= 2);
     seen.server
         .says_only(&[TIMEOUT])
@@ -102,10 +100,10 @@ fn a_port_that_is_forwarded_is_nothing_to_anybody() {
         lab.client_at().v4
     ));
     let tunnel = called_from_outside(&lab);
-    let watch = Everywhere::start(&lab, "wire-forwarded", "4s");
+    let watch = Everywhere::start(&lab, "wire-forwarded");
     let _load = wants_in(&tunnel);
-    let seen = watch.finish();
-    tunnel.server.await_handshake(Duration::from_secs(5));
+    tunnel.server.await_handshake(SOON);
+    let seen = watch.enough();
     for verdict in [&seen.client, &seen.server, &seen.router] {
         verdict.nothing_wrong();
     }
@@ -120,9 +118,9 @@ fn a_forwarded_port_on_which_nothing_listens_is_the_host_behinds() {
         lab.client_at().v4
     ));
     let tunnel = called_from_outside(&lab);
-    let watch = Everywhere::start(&lab, "wire-forwarded-wrong", THREE_TRIES);
+    let watch = Everywhere::start(&lab, "wire-forwarded-wrong");
     let _load = wants_in(&tunnel);
-    let seen = watch.finish();
+    let seen = watch.after_three_tries(&tunnel.server);
     seen.server
         .says_only(&[UNREACHABLE])
         .is("critical", "certain")

@@ -127,8 +127,12 @@ fn a_full_nat_upstream_is_inferred() {
     let _talk = talk(&mut held);
     let _dials = dial(&lab, &SERVERS);
     let mut few: Vec<TcpStream> = held.iter_mut().flat_map(|h| h.streams.drain(..4)).collect();
+    let look = Look::at(&lab, lab.client())
+        .duration("10s")
+        .start()
+        .await_watching();
     let _closing = Repeat::every(Duration::from_millis(700), move || drop(few.pop()));
-    let verdict = Look::at(&lab, lab.client()).duration("8s").run();
+    let verdict = look.finish();
     verdict
         .says_only(&["upstream-nat-exhausted"])
         .is("critical", "likely")

@@ -7,13 +7,14 @@ mod lab;
 mod truth;
 
 use lab::tunnel::{self, SERVER_IN, knock_of};
-use lab::{Fault, Lab, Message, Nat, Peer, Reject, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until};
+use lab::{
+    Fault, Lab, Message, Nat, Peer, Reject, SOON, Toward, Tunnel, UdpReflector, WgDevice, ask, wait_until,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use truth::everywhere::await_initiations;
 use truth::{Look, Repeat, Verdict, cases};
 use wgnat::observation::{Body, Observation};
-
-const SOON: Duration = Duration::from_secs(3);
 
 /// Codes of later issues that narrow a time-out down. They may replace it where they are true, and must not elsewhere.
 const TIMEOUT: &str = "wg-handshake-timeout";
@@ -91,7 +92,6 @@ fn udp_dropped_both_ways_is_a_timeout() {
     // The second attempt is what the verdict hangs on, and it comes after the second that was asked for.
     assert!(client.stderr.contains("waiting"), "{}", client.everything());
     assert!(client.took > Duration::from_secs(2), "{}", client.everything());
-    assert!(client.took < Duration::from_secs(21), "{}", client.everything());
     assert!(fault.hits() >= 2);
     server.nothing_wrong();
 }
@@ -107,7 +107,7 @@ fn an_impatient_look_judges_no_sooner() {
         .run();
     // One attempt without an answer yet is no time-out.
     verdict.nothing_wrong();
-    assert!(verdict.took < Duration::from_secs(4), "{}", verdict.everything());
+    assert!(!verdict.stderr.contains("waiting"), "{}", verdict.everything());
 }
 
 #[test]
@@ -170,7 +170,19 @@ fn a_differing_psk_is_a_response_rejected() {
     tunnel.start_both();
     begin(&tunnel);
     // tests/doctor_handshakes.rs looks from the start, and at all hosts.
-    let (client, server) = both(&lab, "wg-handshake-timeout-psk-differs", "12s");
+    let look = |ns, case: &str| {
+        Look::at(&lab, ns)
+            .until_told()
+            .case(case)
+            .start()
+            .await_watching()
+    };
+    let case = "wg-handshake-timeout-psk-differs";
+    let client = look(lab.client(), case);
+    let server = look(lab.server(), &format!("{case}-at-server"));
+    let so_far = tunnel.client.dump().peer().tx / 148;
+    await_initiations(&tunnel.client, so_far + 3);
+    let (client, server) = (client.enough(), server.enough());
     client
         .says_only(&["wg-response-rejected"])
         .is("critical", "likely")
@@ -190,14 +202,14 @@ fn a_session_that_dies_is_a_timeout_and_expires_in_the_end() {
     let record = lab.dir().join("record.jsonl");
     let path = record.to_str().expect("the lab's paths are text");
     let client = Look::at(&lab, lab.client())
-        .args(&["--duration", "27s", "--max-duration", "30s", "--record", path])
+        .args(&["--duration", "27s", "--max-duration", "60s", "--record", path])
         .start()
         .await_watching();
     let _load = send_always(&tunnel.client, SERVER_IN, 100);
     let client = client.finish();
     let found = client.says_only(&[TIMEOUT]);
     found.is("critical", "certain").about_peer_of(&tunnel.client);
-    found.measures("last_handshake_age_seconds", 25.0..40.0);
+    found.measures("last_handshake_age_seconds", 25.0..75.0);
 
     // Nobody waits three minutes for a test. In the record the last handshake is put back by them.
     let old = lab.dir().join("old.jsonl");
@@ -207,7 +219,7 @@ fn a_session_that_dies_is_a_timeout_and_expires_in_the_end() {
     let verdict = replayed(&lab, &old, "wg-session-expired-folded");
     verdict
         .says_only(&[TIMEOUT])
-        .measures("last_handshake_age_seconds", 225.0..240.0);
+        .measures("last_handshake_age_seconds", 225.0..275.0);
     assert_eq!(
         verdict.suppressed(),
         ["wg-session-expired"],
@@ -307,7 +319,7 @@ fn a_daemon_that_dies_is_unreachable() {
         .case("wg-endpoint-unreachable-died")
         .run();
     // Data is what is answered with ICMP, so there is no need to wait for the handshake that follows it.
-    assert!(client.took < Duration::from_secs(10), "{}", client.everything());
+    assert!(!client.stderr.contains("waiting"), "{}", client.everything());
     client
         .says_only(&["wg-endpoint-unreachable"])
         .is("critical", "certain")
@@ -597,28 +609,25 @@ fn a_nat_that_rebinds_is_seen_as_roaming_at_the_server() {
     let tunnel = Tunnel::up(&lab);
     let old = tunnel.server.dump().peer().endpoint.expect("it has one");
     let server = Look::at(&lab, lab.server())
-        .duration("4s")
+        .until_told()
         .case("wg-roamed-nat")
         .start()
         .await_watching();
-    let client = Look::at(&lab, lab.client())
-        .duration("2s")
-        .start()
-        .await_watching();
+    let client = Look::at(&lab, lab.client()).until_told().start().await_watching();
     lab.rebind(Nat::Range(30000, 30099));
     tunnel.knock();
     wait_until(SOON, "the endpoint to change", || {
         tunnel.server.dump().peer().endpoint != Some(old)
     });
     let new = tunnel.server.dump().peer().endpoint.expect("it has one");
-    let server = server.finish();
+    let server = server.enough();
     server.nothing_wrong();
     server
         .finding("wg-roamed")
         .field("/severity", "info")
         .about_peer_of(&tunnel.server)
         .tells("/evidence", &[&old.to_string(), &new.to_string()]);
-    let client = client.finish();
+    let client = client.enough();
     client.nothing_wrong();
     assert!(client.codes().is_empty(), "{}", client.everything());
 }
@@ -630,7 +639,7 @@ fn a_client_that_moves_is_seen_as_roaming_at_the_server() {
     };
     let tunnel = Tunnel::up(&lab);
     let server = Look::at(&lab, lab.server())
-        .duration("4s")
+        .until_told()
         .case("wg-roamed-client")
         .start()
         .await_watching();
@@ -641,7 +650,7 @@ fn a_client_that_moves_is_seen_as_roaming_at_the_server() {
     wait_until(SOON, "the endpoint to move", || {
         tunnel.server.dump().peer().endpoint == Some(moved)
     });
-    let server = server.finish();
+    let server = server.enough();
     server.nothing_wrong();
     server
         .finding("wg-roamed")

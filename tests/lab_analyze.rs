@@ -3,15 +3,11 @@
 
 mod lab;
 
-use lab::{Doctor, Fault, Keys, Lab, Namespace, Tunnel, Watch, tunnel, wait_until};
+use lab::{Doctor, Fault, Keys, Lab, Namespace, SOON, Tunnel, Watch, tunnel, wait_until, wg_faults};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(5);
-/// Three initiations leave within it.
-const RETRIES: Duration = Duration::from_secs(20);
 
 /// tcpdump at work.
 struct Capture {
@@ -24,7 +20,9 @@ impl Capture {
         let file = lab.dir().join(name);
         let mut command = ns.command("tcpdump");
         command
-            .args(["--immediate-mode", "-Z", "root", "-U", "-n", "-i", "any", "-w"])
+            .args(["--immediate-mode", "-Z", "root", "-U", "-n", "-i", "any"])
+            // Room for thousands of packets: it has one slot of the snap length for each.
+            .args(["-s", "2048", "-B", "8192", "-w"])
             .arg(&file)
             .arg("udp or icmp");
         let child = command
@@ -39,10 +37,7 @@ impl Capture {
     }
 
     fn stop(mut self, lab: &Lab, extra: &[&str]) -> Doctor {
-        let pid = self.child.id().to_string();
-        let mut kill = Command::new("kill");
-        kill.args(["-INT", &pid]);
-        lab::run(kill);
+        lab::exec::interrupt(self.child.id());
         self.child.wait().expect("it ends");
         let mut command = lab.wgnat(lab.client());
         command.args(["analyze", "--json"]).args(extra).arg(&self.file);
@@ -86,7 +81,7 @@ fn dropped_udp_is_a_timeout_and_a_dead_daemon_is_unreachable() {
     let capture = Capture::start(&lab, lab.client(), "dropped.pcap");
     let mut tunnel = Tunnel::start(&lab);
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     let report = capture.stop(&lab, &[]);
@@ -101,7 +96,7 @@ fn dropped_udp_is_a_timeout_and_a_dead_daemon_is_unreachable() {
     tunnel.server.kill();
     let capture = Capture::start(&lab, lab.client(), "dead.pcap");
     let before = tunnel.client.dump().peer().tx;
-    wait_until(RETRIES, "one more initiation", || {
+    wait_until(SOON, "one more initiation", || {
         tunnel.client.dump().peer().tx > before
     });
     wait_until(SOON, "ICMP at the client", || {
@@ -182,7 +177,7 @@ fn keys_name_strangers_replays_and_wrong_keys() {
     tunnel.start_both();
     let capture = Capture::start(&lab, lab.server(), "stranger.pcap");
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     let keys = server_config(&lab, &tunnel, stranger.public());
@@ -194,7 +189,7 @@ fn keys_name_strangers_replays_and_wrong_keys() {
     tunnel.client.restart();
     let capture = Capture::start(&lab, lab.server(), "wrong.pcap");
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     let keys = server_config(&lab, &tunnel, &listed);
@@ -212,7 +207,7 @@ fn a_clock_that_went_back_is_named_with_keys() {
     let capture = Capture::start(&lab, lab.server(), "clock.pcap");
     tunnel.put_client_clock_back(&lab);
     tunnel.knock();
-    wait_until(RETRIES, "two initiations", || {
+    wait_until(SOON, "two initiations", || {
         tunnel.client.dump().peer().tx >= 2 * 148
     });
     let report = capture.stop(&lab, &["--keys", &keys]);
@@ -223,4 +218,54 @@ fn a_clock_that_went_back_is_named_with_keys() {
             .is_some_and(|s| s > 20.0),
         "{finding}"
     );
+}
+
+/// A capture at the router of a flood of so many initiations to the server, beside a tunnel that lives, as `analyze` sees it.
+fn flooded(lab: &Lab, count: usize) -> Doctor {
+    let capture = Capture::start(lab, lab.router(), &format!("flood-of-{count}.pcap"));
+    let tunnel = Tunnel::up(lab);
+    wg_faults::flood_from(lab.host("client2"), lab, &tunnel.server, count);
+    // It takes note of each twice, as it comes in and as it goes out, and does not read on when it is told to end.
+    let least = (count * 2 * 200) as u64;
+    wait_until(SOON, "the flood to be in the file", || {
+        fs::metadata(&capture.file).is_ok_and(|m| m.len() >= least)
+    });
+    let report = capture.stop(lab, &[]);
+    let initiations = &report.report["wireguard"]["messages"]["initiation"];
+    assert_eq!(initiations, count + 1, "{}", report.everything());
+    report
+}
+
+#[test]
+fn a_flood_of_initiations_is_a_storm_and_names_who_sends_it() {
+    let Some(lab) = Lab::builder().second_client().build() else {
+        return;
+    };
+    let report = flooded(&lab, 600);
+    let storm = report.finding("wg-handshake-storm");
+    assert_eq!(
+        (&storm["severity"], &storm["confidence"]),
+        (&"warning".into(), &"certain".into()),
+        "{}",
+        report.everything()
+    );
+    // The tunnel's own is one of those that came.
+    let number = |name: &str| storm["evidence"][name].as_u64().expect("a number");
+    assert_eq!(number("initiations"), 601, "{}", report.everything());
+    assert!(number("from_busiest_at_least") >= 600, "{}", report.everything());
+    assert_eq!(storm["evidence"]["listen_port"], tunnel::PORT, "{storm}");
+    let from = storm["evidence"]["busiest_source"].as_str().unwrap_or_default();
+    assert!(from.starts_with("10.78.0.2"), "{storm}");
+    // The tunnel beside it works, and nothing else is wrong but that its responder is under load, if it is.
+    assert_eq!(report.codes(), ["wg-handshake-storm"], "{}", report.everything());
+    assert_eq!(report.code, 1);
+}
+
+#[test]
+fn a_few_initiations_too_many_are_no_storm() {
+    let Some(lab) = Lab::builder().second_client().build() else {
+        return;
+    };
+    // With the tunnel's own, one less than the least that is a storm.
+    flooded(&lab, 48).lacks("wg-handshake-storm");
 }

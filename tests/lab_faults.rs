@@ -3,15 +3,11 @@
 mod lab;
 
 use lab::{
-    DnsReply, DnsServer, Fault, Hook, Lab, Message, Nat, PeerDump, Reject, Toward, Tunnel, UdpFlows,
+    DnsReply, DnsServer, Fault, Hook, Lab, Message, Nat, PeerDump, Reject, SOON, Toward, Tunnel, UdpFlows,
     UdpReflector, UdpRelay, Watch, ask, tunnel, wait_until,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(3);
-/// Initiations repeat after five seconds, with some jitter.
-const RETRY: Duration = Duration::from_secs(8);
 
 /// Lets the client begin a handshake and waits until its initiation has left the device.
 fn knock(tunnel: &Tunnel) -> (PeerDump, PeerDump) {
@@ -68,7 +64,7 @@ fn dropped_udp_leaves_the_server_untouched() {
     assert_eq!((server.rx, server.tx, server.endpoint), (0, 0, None));
     wait_until(SOON, "the fault to count it", || fault.hits() == 1);
     fault.lift();
-    tunnel.client.await_handshake(RETRY);
+    tunnel.client.await_handshake(SOON);
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn random_loss_takes_its_share() {
     let server = SocketAddr::new(lab.server_ip(), 7000);
     let _reflector = UdpReflector::start(lab.server(), server);
     let fault = lab.inflict(&Fault::lose_udp(30).toward(Toward::Server));
-    let answered = UdpFlows::open(lab.client(), server, 1000).answered(Duration::from_secs(3));
+    let answered = UdpFlows::open(lab.client(), server, 1000).answered(SOON);
     // Seven standard deviations either way.
     assert!(
         (600..=800).contains(&answered),
@@ -247,7 +243,7 @@ fn own_firewall_and_missing_route_send_nothing() {
         "persistent-keepalive",
         "25",
     ]);
-    wait_until(RETRY, "OutNoRoutes to move", || {
+    wait_until(SOON, "OutNoRoutes to move", || {
         lab.client().counter("Ip", "OutNoRoutes") > no_routes
     });
     assert_eq!(tunnel.client.dump().peer().tx, 0);
@@ -280,7 +276,7 @@ fn roaming_moves_the_endpoint_at_the_first_data() {
     tunnel.client.wg(&["set", "wg0", "listen-port", "40000"]);
     tunnel.knock();
     let moved: SocketAddr = (lab::addresses::CLIENT_ROAMED.v4, 40000).into();
-    wait_until(RETRY, "the endpoint to move", || {
+    wait_until(SOON, "the endpoint to move", || {
         tunnel.server.dump().peer().endpoint == Some(moved)
     });
 }
@@ -306,7 +302,7 @@ fn one_key_on_two_hosts_makes_the_endpoint_flap() {
     let tunnel = Tunnel::up(&lab);
     let twin = tunnel.clone_client(&lab);
     let at = |ip: Ipv4Addr| {
-        wait_until(RETRY, &format!("the endpoint to be {ip}"), || {
+        wait_until(SOON, &format!("the endpoint to be {ip}"), || {
             tunnel.server.dump().peer().endpoint.is_some_and(|e| e.ip() == ip)
         });
     };

@@ -3,13 +3,11 @@
 mod lab;
 
 use lab::{
-    Churn, ChurnPlan, CtFill, Lab, LoadProcess, Nat, Serve, TcpServer, UdpFlows, UdpReflector, Watch, Work,
-    exhaust, fill_time_wait, hold, wait_until,
+    Churn, ChurnPlan, CtFill, Lab, LoadProcess, Nat, SOON, Serve, TcpServer, UdpFlows, UdpReflector, Watch,
+    Work, exhaust, fill_time_wait, hold, wait_until,
 };
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(3);
 
 fn at(lab: &Lab) -> SocketAddr {
     SocketAddr::new(lab.server_ip(), 8080)
@@ -73,7 +71,7 @@ fn churn_keeps_its_rate_and_leaves_time_wait_where_it_should() {
         let before = waits.sockstat("TCP", "tw");
         let start = Watch::start();
         let churn = Churn::start(lab.client(), plan);
-        wait_until(Duration::from_secs(10), "400 connections", || churn.done() >= 400);
+        wait_until(SOON, "400 connections", || churn.done() >= 400);
         assert!(
             start.elapsed() >= Duration::from_millis(900),
             "400 in {:?}",
@@ -127,7 +125,7 @@ fn a_port_range_of_100_carries_100_flows() {
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let before = lab.router().conntrack_stats();
     let flows = UdpFlows::open(lab.client(), at(&lab), 150);
-    assert_eq!(flows.answered(Duration::from_secs(3)), 100);
+    assert_eq!(flows.answered(SOON), 100);
     let after = lab.router().conntrack_stats();
     assert_eq!(after.insert_failed - before.insert_failed, 50);
     assert_eq!(after.drop - before.drop, 50);
@@ -221,7 +219,7 @@ fn a_race_inside_the_nat_fails_insertions_with_ports_to_spare() {
     let _reflector = UdpReflector::start(lab.server(), at(&lab));
     let before = lab.router().conntrack_stats();
     let _race = lab::natrace::start(&lab, at(&lab));
-    wait_until(Duration::from_secs(20), "insertions to fail", || {
+    wait_until(SOON, "insertions to fail", || {
         lab.router().conntrack_stats().insert_failed > before.insert_failed + 10
     });
     let after = lab.router().conntrack_stats();

@@ -2,11 +2,8 @@
 
 mod lab;
 
-use lab::{Lab, Nat, Tunnel, UdpReflector, ask, sweep};
+use lab::{Lab, Nat, SOON, Tunnel, UdpReflector, ask, sweep};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(3);
 
 #[test]
 fn masquerade_shows_the_routers_address() {

@@ -6,19 +6,16 @@ mod lab;
 mod truth;
 
 use lab::{
-    Doctor, Fault, Lab, Message, Namespace, Nat, Toward, Tunnel, UdpReflector, Watch, ask, tunnel, wait_until,
+    Doctor, Fault, Lab, Message, Namespace, Nat, SOON, Toward, Tunnel, UdpReflector, Watch, ask, tunnel,
+    wait_until,
 };
 use serde_json::Value;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 use truth::Scenario;
-
-const SOON: Duration = Duration::from_secs(5);
-/// Three initiations leave within it.
-const RETRIES: Duration = Duration::from_secs(20);
 
 /// tcpdump at work in one place.
 struct Capture {
@@ -70,9 +67,7 @@ impl Capture {
         wait_until(SOON, "the capture's last packet", || {
             fs::metadata(&self.file).is_ok_and(|m| m.len() > before)
         });
-        let mut kill = Command::new("kill");
-        kill.args(["-INT", &self.child.id().to_string()]);
-        lab::run(kill);
+        lab::exec::interrupt(self.child.id());
         self.child.wait().expect("it ends");
         self.file
     }
@@ -211,7 +206,7 @@ fn responses_lost_on_the_way_back_are_certain() {
     let captures = Both::start(&lab);
     let tunnel = Tunnel::start(&lab);
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     wait_until(SOON, "the last response to be lost", || fault.hits() >= 3);
@@ -234,11 +229,11 @@ fn initiations_lost_on_the_way_there_are_told_from_refused_ones() {
     let mut tunnel = Tunnel::start(&lab);
     let captures = Both::start(&lab);
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     let fault = lab.inflict(&Fault::drop_message(Message::Initiation).toward(Toward::Server));
     tunnel.client.restart();
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     let report = captures.analyze(&lab, &[]);
@@ -262,7 +257,7 @@ fn initiations_lost_on_the_way_there_are_told_from_refused_ones() {
     tunnel.client.restart();
     let captures = Both::start(&lab);
     tunnel.knock();
-    wait_until(RETRIES, "three initiations", || {
+    wait_until(SOON, "three initiations", || {
         tunnel.client.dump().peer().tx >= 3 * 148
     });
     let report = captures.analyze(&lab, &[]);
@@ -372,12 +367,10 @@ fn a_nat_that_rebinds_between_is_certain() {
     try_to_talk(&lab, &echo, 5);
     let old = tunnel.server.dump().peer().endpoint.expect("it has one");
     let silence = Watch::start();
-    wait_until(RETRIES, "the NAT to forget the flow", || {
+    wait_until(SOON, "the NAT to forget the flow", || {
         !lab.router().conntrack(&["-L", "-p", "udp"]).contains("udp")
     });
-    wait_until(RETRIES, "a silence", || {
-        silence.elapsed() > Duration::from_secs(4)
-    });
+    wait_until(SOON, "a silence", || silence.elapsed() > Duration::from_secs(4));
     wait_until(SOON, "the endpoint to change", || {
         tunnel.knock();
         tunnel.server.dump().peer().endpoint != Some(old)
@@ -407,7 +400,7 @@ fn captures_of_one_interface_with_nothing_in_common_are_one_capture() {
     let first = Capture::start(&lab, lab.client(), "eth0", "first.pcap");
     lab.client().ip(&["link set lo up"]);
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     let before = fs::metadata(&first.file).map_or(0, |m| m.len());
     wait_until(SOON, "the capture to have it", || {
         fs::metadata(&first.file).is_ok_and(|m| m.len() >= before && m.len() > 300)
@@ -430,9 +423,7 @@ fn captures_of_one_interface_with_nothing_in_common_are_one_capture() {
 }
 
 fn stop_quietly(mut capture: Capture) -> PathBuf {
-    let mut kill = Command::new("kill");
-    kill.args(["-INT", &capture.child.id().to_string()]);
-    lab::run(kill);
+    lab::exec::interrupt(capture.child.id());
     capture.child.wait().expect("it ends");
     capture.file
 }
@@ -449,7 +440,15 @@ fn two_records_of_doctor_are_two_places_too() {
         .zip(&files)
         .map(|(ns, file)| {
             lab.wgnat(ns)
-                .args(["doctor", "--json", "--duration", "6s", "--record"])
+                .args([
+                    "doctor",
+                    "--json",
+                    "--duration",
+                    "100s",
+                    "--max-duration",
+                    "100s",
+                    "--record",
+                ])
                 .arg(file)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -458,17 +457,17 @@ fn two_records_of_doctor_are_two_places_too() {
         })
         .collect();
     // Each has opened its tap when its record has the first word of it.
-    wait_until(Duration::from_secs(20), "both to capture", || {
+    wait_until(SOON, "both to capture", || {
         files
             .iter()
             .all(|file| fs::read_to_string(file).is_ok_and(|text| text.contains("\"capture\"")))
-            || tunnel.client.dump().peer().tx > 0
     });
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     let echo = echo(&lab);
     try_to_talk(&lab, &echo, 10);
     for mut doctor in doctors {
+        lab::exec::interrupt(doctor.id());
         doctor.wait().expect("it ends");
     }
     let report = analyze(&lab, &[], &files);

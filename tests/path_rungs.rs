@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lab::tls::{self, Authority, Wish};
-use lab::{DnsReply, DnsServer, Fault, Lab, Serve, TcpServer, UdpReflector, wait_until};
+use lab::{DnsReply, DnsServer, Fault, Lab, SOON, Serve, TcpServer, UdpReflector, wait_until};
 use serde_json::Value;
 use truth::{Look, Verdict};
 
@@ -161,9 +161,7 @@ fn a_link_that_goes_down_meanwhile_is_this_host_s_and_said() {
     ]);
     command.arg(&target);
     let running = Look::with(command).start();
-    wait_until(Duration::from_secs(20), "some echoes to leave", || {
-        seen.hits() >= 5
-    });
+    wait_until(SOON, "some echoes to leave", || seen.hits() >= 5);
     lab.client().ip(&["link set eth0 down"]);
     let verdict = running.finish();
     verdict.says_at_most(&["path-loss"]);

@@ -133,8 +133,7 @@ fn the_advice_holds(client: &Client) {
         failures["errors"]["EADDRNOTAVAIL"].as_u64() >= Some(1),
         "{failures}"
     );
-    interrupt(doctor.pid());
-    let verdict = doctor.finish();
+    let verdict = doctor.enough();
     drop(churning);
     let finding = advice(&verdict, to);
     let everything = verdict.everything();
@@ -266,8 +265,7 @@ fn processes_that_end_at_once_are_not_told_to_pool() {
         );
         server.accepted() >= 100 && watch.elapsed() >= Duration::from_secs(5)
     });
-    interrupt(doctor.pid());
-    let verdict = doctor.finish();
+    let verdict = doctor.enough();
     let finding = advice(&verdict, to);
     let everything = verdict.everything();
     assert_eq!(finding["code"], "connection-churn", "{everything}");
@@ -294,11 +292,4 @@ impl Drop for Script {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Told to end, doctor looks a last time.
-fn interrupt(pid: u32) {
-    let mut kill = Command::new("kill");
-    kill.args(["-INT", &pid.to_string()]);
-    exec::run(kill);
 }

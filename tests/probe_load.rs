@@ -6,14 +6,11 @@
 mod lab;
 
 use lab::prober::{BoringPeer, ProbeKey};
-use lab::{Doctor, Fault, Keys, Lab, Toward, Tunnel, tunnel, wait_until, wg_faults};
+use lab::{Doctor, Fault, Keys, Lab, SOON, Toward, Tunnel, tunnel, wait_until, wg_faults};
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 const UNDER_LOAD: &str = "wg-under-load";
-const SOON: Duration = Duration::from_secs(20);
-
 /// Answers to initiations that carried a cookie, by the record of what was observed.
 fn answered_with_cookie(lab: &Lab, record: &str) -> usize {
     let text = fs::read_to_string(lab.dir().join(record)).expect("it was written");

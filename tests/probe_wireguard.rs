@@ -8,12 +8,11 @@ mod truth;
 
 use lab::prober::{BoringPeer, preshared_file};
 use lab::wait::holds_for;
-use lab::{Fault, Keys, Lab, Message, Nat, PresharedKey, Toward, Tunnel, tunnel, wait_until};
+use lab::{Fault, Keys, Lab, Message, Nat, PresharedKey, SOON, Toward, Tunnel, tunnel, wait_until};
 use std::net::SocketAddr;
 use std::time::Duration;
 use truth::Scenario;
 
-const SOON: Duration = Duration::from_secs(8);
 /// Enough for what is answered at once.
 const QUICK: &[&str] = &["--count", "3", "--interval", "100ms", "--timeout", "4s"];
 
@@ -286,7 +285,7 @@ fn a_probe_does_not_blind_the_peer_to_the_same_keys_handshakes() {
     assert_eq!(probe.attempts("answered"), 3, "{}", probe.everything());
     tunnel.client.start();
     tunnel.knock();
-    tunnel.client.await_handshake(Duration::from_secs(12));
+    tunnel.client.await_handshake(SOON);
     // What boringtun's own initiation would have done.
     tunnel.client.kill();
     tunnel.put_client_clock_back(&lab);

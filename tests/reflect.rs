@@ -98,20 +98,20 @@ fn a_prefix_that_floods_is_limited_and_others_are_not() {
     let args = ["--address", "198.51.100.9", "--rate-limit", "1", "--burst", "10"];
     let _server = StunServer::reflect(&lab, lab.server(), &args);
     let flood = lab.client().run(|| UdpSocket::bind("198.51.100.2:0")).unwrap();
-    flood.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let answered = (0..30)
-        .filter(|_| {
-            flood.send_to(&request(100), "198.51.100.9:3478").unwrap();
-            flood.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            flood.recv_from(&mut [0; 500]).is_ok()
-        })
-        .count();
-    assert!((5..=20).contains(&answered), "{answered}");
+    for _ in 0..30 {
+        flood.send_to(&request(100), "198.51.100.9:3478").unwrap();
+    }
     lab.client().ip(&["address add 192.0.2.2/24 dev eth0"]);
     lab.server().ip(&["address add 192.0.2.9/24 dev eth0"]);
     let other = lab.client().run(|| UdpSocket::bind("192.0.2.2:0")).unwrap();
-    other.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    other.set_read_timeout(Some(lab::SOON)).unwrap();
     assert!(ask(&other, "198.51.100.9:3478", &request(100)).is_some());
+    // It answers in order, so what it answered of the flood is there.
+    flood.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let answered = (0..30)
+        .take_while(|_| flood.recv_from(&mut [0; 500]).is_ok())
+        .count();
+    assert!((5..=20).contains(&answered), "{answered}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn it_listens_on_loopback_unless_told_and_refuses_what_it_cannot_serve() {
     assert!(
         lab::stun::answers(lab.server(), "127.0.0.1:3478".parse().unwrap()) || {
             // 20 bytes are too short for an answer; ask as `nat` does.
-            ask(&socket(&lab, 3000), "127.0.0.2:3479", &request(100)).is_some()
+            ask(&socket(&lab, 40_000), "127.0.0.2:3479", &request(100)).is_some()
         }
     );
     let outside = lab.client().run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();

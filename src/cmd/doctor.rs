@@ -92,7 +92,7 @@ fn evaluate(world: &World, settings: &Settings) -> Evaluation {
 
 /// Peers to try beside the watch, and what tries them.
 fn tries(args: &Doctor, settings: &Settings, progress: &mut Progress) -> anyhow::Result<Option<Once>> {
-    if args.peers.no_probe {
+    if args.no_probe {
         return Ok(None);
     }
     let (jobs, notes) = probe::targets::beside(&as_probe(args, settings))?;
@@ -107,7 +107,6 @@ fn tries(args: &Doctor, settings: &Settings, progress: &mut Progress) -> anyhow:
 
 /// The peers that are named as `wgnat probe` takes them, tried as often as the watch has time for.
 fn as_probe(args: &Doctor, settings: &Settings) -> Probe {
-    let peers = args.peers.clone();
     let one_look = settings.duration.is_zero();
     // With the time of the first two initiations, which are sent in any case, silence ends within it.
     let (interval, longest) = match one_look {
@@ -116,12 +115,7 @@ fn as_probe(args: &Doctor, settings: &Settings) -> Probe {
     };
     Probe {
         wg_config: settings.wg_config.clone(),
-        fly: peers.fly,
-        fly_config: peers.fly_config,
-        peer_public_key: peers.peer_public_key,
-        endpoint: peers.endpoint,
-        private_key_file: peers.private_key_file,
-        preshared_key_file: peers.preshared_key_file,
+        peers: args.peers.clone(),
         count: if one_look { 2 } else { 3 },
         interval,
         timeout: longest.min(settings.max_duration.max(Span::from_secs(1))),

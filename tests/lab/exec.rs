@@ -111,3 +111,11 @@ fn drain(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     });
     result
 }
+
+/// Asks a process to end now, as a person does with Ctrl-C.
+#[track_caller]
+pub fn interrupt(pid: u32) {
+    let kill = format!("kill -INT {pid}");
+    let done = Command::new("sh").args(["-c", &kill]).status();
+    assert!(done.is_ok_and(|s| s.success()), "process {pid} has ended");
+}

@@ -1,6 +1,7 @@
 //! Load that clients make: connections held, churned, left in TIME_WAIT, opened until no port is left; UDP flows.
 
 use super::Namespace;
+use super::SOON;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -69,11 +70,9 @@ pub fn fill_time_wait(ns: &Namespace, to: SocketAddr, count: u64) {
             exchange(to, false).unwrap_or_else(|e| panic!("connection {number} of {count} failed: {e}"));
         }
     });
-    super::wait_until(
-        Duration::from_secs(5),
-        "all closed connections to be in TIME_WAIT",
-        || ns.sockstat("TCP", "tw") >= before + count,
-    );
+    super::wait_until(SOON, "all closed connections to be in TIME_WAIT", || {
+        ns.sockstat("TCP", "tw") >= before + count
+    });
 }
 
 /// One short connection: some bytes, their echo, and the end; to the server's end, or else to ours.

@@ -71,7 +71,7 @@ pub use terminal::Terminal;
 pub use topology::Lab;
 pub use tunnel::Tunnel;
 pub use udp::{UdpReflector, ask, external_of};
-pub use wait::{Watch, wait_until};
+pub use wait::{SOON, Watch, wait_until};
 pub use wg_dump::{DeviceDump, PeerDump};
 pub use wgnat::Doctor;
 pub use wireguard::{Peer, WgDevice};

@@ -1,5 +1,6 @@
 //! A tunnel between a lab's client and its server, the usual start of a WireGuard test.
 
+use super::SOON;
 use super::{Keys, Lab, Namespace, Peer, WgDevice, ask};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -48,8 +49,8 @@ impl Tunnel {
     pub fn up(lab: &Lab) -> Self {
         let tunnel = Self::start(lab);
         tunnel.knock();
-        tunnel.client.await_handshake(Duration::from_secs(12));
-        tunnel.server.await_handshake(Duration::from_secs(12));
+        tunnel.client.await_handshake(SOON);
+        tunnel.server.await_handshake(SOON);
         tunnel
     }
 

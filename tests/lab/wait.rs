@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 /// How often a condition is looked at: often enough not to slow a test, seldom enough for two cores.
 const INTERVAL: Duration = Duration::from_millis(10);
 
+/// How long a test waits for what comes at once, or after WireGuard's retries, where the machine has time for it. It is the
+/// same for all and long, for it costs nothing where the event comes: a limit near the expected time is what fails when
+/// eight tests share two cores. None may be longer than what nextest allows a test, less a doctor's run.
+pub const SOON: Duration = Duration::from_secs(40);
+
 /// Measures how long something took. Tests have no clock of their own: clippy keeps clocks out of the crate.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch(Instant);

@@ -1,5 +1,6 @@
 //! Faults of WireGuard's configuration and of its hosts. Network faults are in faults.rs.
 
+use super::SOON;
 use super::{Keys, Lab, Namespace, Peer, PresharedKey, Tunnel, WgDevice, tunnel};
 use std::net::{SocketAddr, UdpSocket};
 
@@ -83,11 +84,9 @@ impl Tunnel {
                 .send_to(&initiation, SocketAddr::new(lab.server_ip(), tunnel::PORT))
                 .expect("it can be sent");
         });
-        super::wait_until(
-            std::time::Duration::from_secs(3),
-            "the server to accept an initiation",
-            || self.server.dump().peer().rx >= before + 148,
-        );
+        super::wait_until(SOON, "the server to accept an initiation", || {
+            self.server.dump().peer().rx >= before + 148
+        });
     }
 }
 

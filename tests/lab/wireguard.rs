@@ -1,5 +1,6 @@
 //! WireGuard devices by wireguard-go, one daemon each, configured with `wg`.
 
+use super::SOON;
 use super::wait::wait_for;
 use super::wg_dump::DeviceDump;
 use super::{Keys, Namespace, PresharedKey, exec};
@@ -143,7 +144,7 @@ impl WgDevice {
             .stderr(log);
         let mut daemon = command.spawn().expect("wireguard-go starts");
         let socket = self.socket();
-        wait_for(Duration::from_secs(10), "wireguard-go's control socket", || {
+        wait_for(SOON, "wireguard-go's control socket", || {
             if let Ok(Some(status)) = daemon.try_wait() {
                 let said = std::fs::read_to_string(&log_file).unwrap_or_default();
                 panic!("wireguard-go ended at its start with {status}; it said:\n{said}");

@@ -2,7 +2,8 @@
 
 use super::{Look, Repeat, Running, Scenario, Verdict};
 use crate::lab::tunnel::{self, SERVER_IN};
-use crate::lab::{Lab, Namespace, Nat, Tunnel};
+use crate::lab::wait::holds_for;
+use crate::lab::{Lab, Namespace, Nat, SOON, Tunnel, WgDevice, wait_until};
 use std::time::Duration;
 
 /// client — masquerading router — server.
@@ -17,6 +18,12 @@ pub fn wants(tunnel: &Tunnel) -> Repeat {
     Repeat::every(Duration::from_secs(1), move || tunnel::knock(&ns, SERVER_IN))
 }
 
+/// Waits until a device, which sends nothing else, has sent so many initiations since it was started.
+#[track_caller]
+pub fn await_initiations(device: &WgDevice, count: u64) {
+    wait_until(SOON, "initiations", || device.dump().peer().tx >= count * 148);
+}
+
 /// Doctors that look already.
 #[derive(Debug)]
 pub struct Everywhere {
@@ -28,10 +35,10 @@ pub struct Everywhere {
 impl Everywhere {
     /// Starts them; `case` names the records that are kept where the environment asks for it.
     #[track_caller]
-    pub fn start(lab: &Lab, case: &str, duration: &str) -> Self {
+    pub fn start(lab: &Lab, case: &str) -> Self {
         let at = |ns: &Namespace, place: &str| {
             Look::at(lab, ns)
-                .duration(duration)
+                .until_told()
                 .case(&format!("{case}-{place}"))
                 .start()
         };
@@ -47,14 +54,31 @@ impl Everywhere {
         }
     }
 
-    /// Waits for their reports.
+    /// Ends them now and reads their reports.
     #[track_caller]
-    pub fn finish(self) -> Seen {
+    pub fn enough(self) -> Seen {
+        for running in [&self.client, &self.server, &self.router] {
+            running.interrupt();
+        }
         Seen {
             client: self.client.finish(),
             server: self.server.finish(),
             router: self.router.finish(),
         }
+    }
+
+    /// Ends them when the initiator, which never had an answer, has sent its third initiation: the time of the
+    /// second is over then, about eleven seconds after the first.
+    #[track_caller]
+    pub fn after_three_tries(self, initiator: &WgDevice) -> Seen {
+        await_initiations(initiator, 3);
+        // Each observer looks a last time, and what comes in while they do is seen by some and not by others.
+        holds_for(
+            Duration::from_secs(1),
+            "the third initiation to be the last",
+            || initiator.dump().peer().tx < 4 * 148,
+        );
+        self.enough()
     }
 }
 

@@ -1,14 +1,17 @@
 //! A run of doctor, in the foreground or while the test goes on.
 
 use super::{Verdict, cases};
-use crate::lab::{Lab, Namespace, Watch, exec, wait};
+use crate::lab::{Lab, Namespace, SOON, Watch, exec, wait};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// Beyond `--max-duration` and all time-outs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Longer than a test waits for anything.
+const LONG: &str = "150s";
 
 /// What doctor says with `-v` when each of its observers has looked once: a change from then on is one that it sees.
 const WATCHING: &str = "watching";
@@ -42,6 +45,13 @@ impl Look {
     #[must_use]
     pub fn duration(self, time: &str) -> Self {
         self.args(&["--duration", time])
+    }
+
+    /// For so long as the test wants, which ends it by [`Running::enough`]. What a test makes happen takes its time on a
+    /// busy machine, and a watch of so many seconds may be over before.
+    #[must_use]
+    pub fn until_told(self) -> Self {
+        self.args(&["--duration", LONG, "--max-duration", LONG])
     }
 
     /// With a case of this name for tests/replays, where cases are being recorded.
@@ -122,9 +132,7 @@ impl Running {
 
     /// Asks it to end now, as a person does with Ctrl-C.
     pub fn interrupt(&self) {
-        let kill = format!("kill -INT {}", self.pid());
-        let done = Command::new("sh").args(["-c", &kill]).status();
-        assert!(done.is_ok_and(|s| s.success()), "{} has ended", self.what);
+        exec::interrupt(self.pid());
     }
 
     /// Waits until every observer has looked once.
@@ -139,7 +147,7 @@ impl Running {
         let what = format!("`{}` to say {words:?}", self.what);
         let stderr = Arc::clone(&self.stderr);
         let child = &mut self.child;
-        wait::wait_until(Duration::from_secs(25), &what, || {
+        wait::wait_until(SOON, &what, || {
             if stderr.lock().expect("no panic while locked").contains(words) {
                 return true;
             }
@@ -152,6 +160,13 @@ impl Running {
             false
         });
         self
+    }
+
+    /// Ends it now and reads the report. Its observers look once more before it does.
+    #[track_caller]
+    pub fn enough(self) -> Verdict {
+        self.interrupt();
+        self.finish()
     }
 
     /// Waits for its end and reads the report, which must be one.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::cli::{Doctor, DoctorPeers, ReportArgs};
+use crate::cli::{Doctor, ReportArgs};
 use crate::cmd::doctor;
 use crate::cmd::progress::Progress;
 use crate::cmd::record::Recorder;
@@ -51,15 +51,8 @@ pub fn take(
         netns: args.netns.clone(),
         target: args.target.clone(),
         no_bpf: args.no_bpf,
-        peers: DoctorPeers {
-            fly: args.fly,
-            fly_config: args.fly_config.clone(),
-            peer_public_key: args.peer_public_key.clone(),
-            endpoint: args.endpoint.clone(),
-            private_key_file: args.private_key_file.clone(),
-            preshared_key_file: args.preshared_key_file.clone(),
-            no_probe: args.no_probe,
-        },
+        peers: args.peers.clone(),
+        no_probe: args.no_probe,
         // What lies where cron happens to run is no part of this host's health.
         no_fly_toml: true,
         ..Doctor::default()
