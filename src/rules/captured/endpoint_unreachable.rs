@@ -20,7 +20,11 @@ pub const RULE: Rule = Rule {
 fn check(input: &Input<'_>) -> Vec<Finding> {
     let conversations = input.world.handshakes.conversations();
     conversations
-        .filter_map(|c| Some(report(c, standing(input.world, c)?)))
+        .filter_map(|c| {
+            let tally = standing(input.world, c)?;
+            // A cookie reply goes to whoever seems to call, for nothing is known of it: a flood's source is no peer.
+            (tally.kind != Some(Kind::CookieReply)).then(|| report(c, tally))
+        })
         .collect()
 }
 
