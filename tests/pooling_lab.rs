@@ -296,7 +296,7 @@ fn python(ns: &lab::Namespace, file: &str, args: &[&str]) -> Script {
 
 /// What doctor says of a pool of connections, each wanted each `pause` seconds, to a server that closes what is idle for 2.5 s.
 #[track_caller]
-fn idle_pool(connections: &str, pause: &str) {
+fn idle_pool(connections: &str, pause: &str, watched: u64) {
     let Some(lab) = Lab::pair() else { return };
     let to = SocketAddr::new(lab.server_ip(), 8080);
     let (host, port) = (to.ip().to_string(), to.port().to_string());
@@ -313,7 +313,7 @@ fn idle_pool(connections: &str, pause: &str) {
     // Connections have been closed and opened anew, over enough looks to be a habit.
     let watch = lab::Watch::start();
     wait::wait_until(PATIENCE, "the pool to go round", || {
-        watch.elapsed() >= Duration::from_secs(20)
+        watch.elapsed() >= Duration::from_secs(watched)
     });
     interrupt(doctor.pid());
     let verdict = doctor.finish();
@@ -338,12 +338,12 @@ fn idle_pool(connections: &str, pause: &str) {
 
 #[test]
 fn a_pool_whose_server_closes_idle_connections_is_told_to_fit_the_time_outs() {
-    idle_pool("50", "3.5");
+    idle_pool("50", "3.5", 20);
 }
 
 #[test]
 fn a_pool_that_notices_late_that_its_connections_were_closed_is_no_leak() {
-    idle_pool("100", "7");
+    idle_pool("100", "7", 40);
 }
 
 /// Destinations of the fan-out.
