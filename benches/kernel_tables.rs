@@ -6,6 +6,8 @@
 //! is the machine's, raised: it is for the run and set back at its end, by a signal too.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "tables/limit.rs"]
+mod limit;
 #[path = "../tests/kernel_tables/namespace.rs"]
 mod namespace;
 
@@ -14,6 +16,7 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use limit::Limit;
 use namespace::{NewEntry, in_namespace, insert, look};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket, SocketAddr};
@@ -49,51 +52,6 @@ fn main() {
     in_namespace(move || time_wait(sockets, rounds, program.as_deref()));
     if let Some(program) = wgnat {
         in_namespace(move || first_finding(&program, rounds));
-    }
-}
-
-/// `nf_conntrack_max`, as it is to be again.
-struct Limit(Option<String>);
-
-impl Limit {
-    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
-
-    /// Room for `entries`, where there is too little.
-    fn raise(entries: u32) -> Self {
-        let before = std::fs::read_to_string(Self::PATH)
-            .expect("conntrack is there")
-            .trim()
-            .to_owned();
-        let wanted = entries + entries / 20;
-        if before.parse().is_ok_and(|now: u32| now == 0 || now >= wanted) {
-            return Self(None);
-        }
-        // First the signals, so that there is no moment in which one would leave it raised.
-        let mut signals = signal_hook::iterator::Signals::new([
-            signal_hook::consts::SIGINT,
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGHUP,
-        ])
-        .unwrap();
-        let restored = before.clone();
-        std::thread::spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                let _ = std::fs::write(Self::PATH, restored);
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-        });
-        std::fs::write(Self::PATH, wanted.to_string())
-            .expect("root in the initial namespace may raise the limit");
-        println!("nf_conntrack_max is {wanted} for this run, and {before} again after it\n");
-        Self(Some(before))
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = std::fs::write(Self::PATH, before);
-        }
     }
 }
 

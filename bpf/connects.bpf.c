@@ -13,6 +13,10 @@ const volatile __u32 only_netns = 0;
 // The observer's PID namespace, by its inode; 0 where it is the initial one. Set at load.
 const volatile __u32 own_pidns = 0;
 
+// Whether the kernel gives pointers to tasks and TCP sockets that a program may follow by itself (Linux 5.11). Set at load; what
+// is not for this kernel is cut out by its verifier.
+const volatile __u32 follows = 0;
+
 typedef const struct sock *source_t;
 
 static __always_inline void fact_addresses(void *to, source_t sk);
@@ -50,8 +54,14 @@ static __always_inline struct task_struct *leader(void)
 
 static __always_inline __u64 fact_started(void)
 {
+	if (follows)
+		return bpf_get_current_task_btf()->group_leader->start_boottime;
 	return read_kernel(&leader()->start_boottime);
 }
+
+// Entries are allocated when they are needed, off a cache of each processor (Linux 6.1; by kmalloc before): taking them off a list
+// that all share costs more.
+#define SOCKETS_FLAGS BPF_F_NO_PREALLOC
 
 #include "connects.h"
 
@@ -90,18 +100,29 @@ static __always_inline void fact_process(struct tally *tally)
 		tally->tgid_here = id_in(first, own_pidns);
 }
 
-static __always_inline void fact_bytes(struct tally *tally, source_t sk)
+static __always_inline void add_bytes(struct tally *tally, __u64 acked, __u64 received, __u32 under_way)
 {
-	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
-	__u64 acked = read_kernel(&tcp->bytes_acked);
-	// What was written and is not acknowledged yet: the process may close at once after it has written.
-	__u32 under_way = read_kernel(&tcp->write_seq) - read_kernel(&tcp->snd_una);
-
 	// The SYN is acknowledged as one byte.
 	if (acked)
 		acked -= 1;
+	// What was written and is not acknowledged yet is under way: the process may close at once after it has written.
 	add(tally->bytes_sent, acked + under_way);
-	add(tally->bytes_received, read_kernel(&tcp->bytes_received));
+	add(tally->bytes_received, received);
+}
+
+static __always_inline void fact_bytes(struct tally *tally, source_t sk)
+{
+	if (follows) {
+		const struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+		if (tcp)
+			add_bytes(tally, tcp->bytes_acked, tcp->bytes_received, tcp->write_seq - tcp->snd_una);
+	} else {
+		const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
+
+		add_bytes(tally, read_kernel(&tcp->bytes_acked), read_kernel(&tcp->bytes_received),
+			  read_kernel(&tcp->write_seq) - read_kernel(&tcp->snd_una));
+	}
 }
 
 static __always_inline int elsewhere(const struct sock *sk)
@@ -119,7 +140,7 @@ int connects(__u64 *ctx)
 
 	if (!matters(old, new) || elsewhere(sk))
 		return 0;
-	count_change(sk, (__u64)sk, new);
+	count_change(sk, (__u64)sk, old, new);
 	return 0;
 }
 

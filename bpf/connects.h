@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What connects.bpf.c and plain.bpf.c share: the maps, and what a change of a socket's state counts as. Each includes this
- * after it has said how a socket's facts are read there: `source_t` and the functions named fact_….
+ * after it has said how a socket's facts are read there (`source_t` and the functions named fact_…) and how the map of sockets is
+ * allocated (SOCKETS_FLAGS).
  *
  * The layouts of `key`, `tally` and `losses` are read by src/wire/bpf_records.rs.
  */
@@ -80,9 +81,8 @@ struct opened {
 	__u16 port_before;
 	__u8 bound;
 	__u8 established;
-	__u8 closed_there;
 	__u8 retransmits;
-	__u8 zero[2];
+	__u8 zero[3];
 };
 
 struct {
@@ -95,6 +95,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
+	__uint(map_flags, SOCKETS_FLAGS);
 	__type(key, __u64);
 	__type(value, struct opened);
 } sockets SEC(".maps");
@@ -237,7 +238,7 @@ static __always_inline __u32 log2_class(__u64 ns)
 }
 
 // The process lets the connection go, or it ended under it.
-static __always_inline void end(source_t from, __u64 id, struct opened *opened, int new)
+static __always_inline void end(source_t from, __u64 id, struct opened *opened, int old, int new)
 {
 	struct tally *tally = bpf_map_lookup_elem(&tallies, &opened->key);
 	struct losses *l;
@@ -253,7 +254,7 @@ static __always_inline void end(source_t from, __u64 id, struct opened *opened, 
 			__u64 lived = bpf_ktime_get_ns() - opened->at;
 			__u32 class = log2_class(lived);
 
-			if (opened->closed_there)
+			if (old == TCP_CLOSE_WAIT)
 				add(tally->closed_there, 1);
 			else if (new == TCP_CLOSE && fact_error(from))
 				add(tally->reset_there, 1);
@@ -268,25 +269,27 @@ static __always_inline void end(source_t from, __u64 id, struct opened *opened, 
 	bpf_map_delete_elem(&sockets, &id);
 }
 
-// Whether a change of state is of interest: what follows the process's own close is not, nor the answering side before its
-// own.
+// Whether a change of state is of interest. What follows the process's own close is not; neither is the answering side before its
+// own close: its states until then are others, so it costs no look-up. A connection that both ends open passes SYN_RECV. That
+// the other side has closed is told by the state in which this side does.
 static __always_inline int matters(int old, int new)
 {
 	switch (new) {
 	case TCP_SYN_SENT:
-	case TCP_ESTABLISHED:
 	case TCP_FIN_WAIT1:
-	case TCP_CLOSE_WAIT:
 	case TCP_LAST_ACK:
 		return 1;
+	case TCP_ESTABLISHED:
+	case TCP_SYN_RECV:
+		return old == TCP_SYN_SENT;
 	case TCP_CLOSE:
-		return old == TCP_SYN_SENT || old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT;
+		return old == TCP_SYN_SENT || old == TCP_SYN_RECV || old == TCP_ESTABLISHED || old == TCP_CLOSE_WAIT;
 	default:
 		return 0;
 	}
 }
 
-static __always_inline void count_change(source_t from, __u64 id, int new)
+static __always_inline void count_change(source_t from, __u64 id, int old, int new)
 {
 	struct opened *opened;
 
@@ -297,19 +300,13 @@ static __always_inline void count_change(source_t from, __u64 id, int new)
 	opened = bpf_map_lookup_elem(&sockets, &id);
 	if (!opened)
 		return;
-	switch (new) {
-	case TCP_ESTABLISHED: {
+	if (new == TCP_ESTABLISHED || new == TCP_SYN_RECV) {
 		struct tally *tally = bpf_map_lookup_elem(&tallies, &opened->key);
 
 		opened->established = 1;
 		if (tally)
 			add(tally->established, 1);
-		break;
+		return;
 	}
-	case TCP_CLOSE_WAIT:
-		opened->closed_there = 1;
-		break;
-	default:
-		end(from, id, opened, new);
-	}
+	end(from, id, opened, old, new);
 }

@@ -59,6 +59,9 @@ static __always_inline __u64 fact_started(void)
 	return 0;
 }
 
+// Kernels before 6.1 warn of programs of this kind that allocate.
+#define SOCKETS_FLAGS 0
+
 #include "connects.h"
 
 static __always_inline void fact_addresses(void *to, source_t at)
@@ -87,6 +90,6 @@ int connects(const struct plain *at)
 {
 	if (!matters(at->oldstate, at->newstate) || at->protocol != IPPROTO_TCP)
 		return 0;
-	count_change(at, at->skaddr, at->newstate);
+	count_change(at, at->skaddr, at->oldstate, at->newstate);
 	return 0;
 }

@@ -284,6 +284,125 @@ fn processes_that_end_at_once_are_not_told_to_pool() {
     );
 }
 
+/// A program of the lab's own in Python, with arguments.
+fn python(ns: &lab::Namespace, file: &str, args: &[&str]) -> Script {
+    let mut command = ns.command("python3");
+    command.arg(clients().join(file)).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Script(command.spawn().expect("there is Python"))
+}
+
+/// What doctor says of a pool of connections, each wanted each `pause` seconds, to a server that closes what is idle for 2.5 s.
+#[track_caller]
+fn idle_pool(connections: &str, pause: &str, watched: u64) {
+    let Some(lab) = Lab::pair() else { return };
+    let to = SocketAddr::new(lab.server_ip(), 8080);
+    let (host, port) = (to.ip().to_string(), to.port().to_string());
+    let _server = python(lab.server(), "idle_server.py", &[&host, &port, "2.5"]);
+    wait::wait_until(PATIENCE, "the server to listen", || {
+        lab.client().run(|| std::net::TcpStream::connect(to)).is_ok()
+    });
+    let doctor = Look::at(&lab, lab.client())
+        .args(&["--count-connects"])
+        .duration("120s")
+        .start()
+        .await_watching();
+    let _pool = python(lab.client(), "idle_pool.py", &[&host, &port, connections, pause]);
+    // Connections have been closed and opened anew, over enough looks to be a habit.
+    let watch = lab::Watch::start();
+    wait::wait_until(PATIENCE, "the pool to go round", || {
+        watch.elapsed() >= Duration::from_secs(watched)
+    });
+    interrupt(doctor.pid());
+    let verdict = doctor.finish();
+    let finding = advice(&verdict, to);
+    let everything = verdict.everything();
+    assert_eq!(finding["code"], "connection-churn", "{everything}");
+    assert_eq!(
+        finding["evidence"]["closed_first_by"], "the other side",
+        "{everything}"
+    );
+    // The pool is there already: what is wrong is that two time-outs do not fit.
+    let fix = &finding["fixes"][0];
+    assert!(
+        fix["title"]
+            .as_str()
+            .is_some_and(|title| title.contains("idle time-outs")),
+        "{everything}"
+    );
+    let texts = finding.to_string();
+    assert!(!texts.contains("leak"), "{everything}");
+}
+
+#[test]
+fn a_pool_whose_server_closes_idle_connections_is_told_to_fit_the_time_outs() {
+    idle_pool("50", "3.5", 20);
+}
+
+#[test]
+fn a_pool_that_notices_late_that_its_connections_were_closed_is_no_leak() {
+    idle_pool("100", "7", 40);
+}
+
+/// Destinations of the fan-out.
+const PLACES: u8 = 48;
+
+#[track_caller]
+fn fan_out(hot: bool) -> Option<(Verdict, SocketAddr)> {
+    let lab = Lab::pair()?;
+    let addresses: Vec<String> = (1..=PLACES).map(|n| format!("10.66.0.{n}")).collect();
+    for address in &addresses {
+        lab.server().ip(&[&format!("addr add {address}/32 dev lo")]);
+    }
+    lab.client()
+        .ip(&[&format!("route add 10.66.0.0/24 via {}", lab.server_ip())]);
+    let server = TcpServer::start(lab.server(), "0.0.0.0:8080".parse().unwrap(), Serve::Echo);
+    let doctor = Look::at(&lab, lab.client())
+        .args(&["--count-connects"])
+        .duration("120s")
+        .start()
+        .await_watching();
+    let mut args = vec!["8080", "40", if hot { "1" } else { "0" }];
+    args.extend(addresses.iter().map(String::as_str));
+    let _program = python(lab.client(), "fan_out.py", &args);
+    let watch = lab::Watch::start();
+    wait::wait_until(PATIENCE, "each place to be called a few times", || {
+        server.accepted() >= 300 && watch.elapsed() >= Duration::from_secs(6)
+    });
+    interrupt(doctor.pid());
+    Some((
+        doctor.finish(),
+        SocketAddr::new(addresses[0].parse().unwrap(), 8080),
+    ))
+}
+
+#[test]
+fn a_fan_out_with_one_busy_place_is_told_both() {
+    let Some((verdict, busy)) = fan_out(true) else {
+        return;
+    };
+    let finding = advice(&verdict, busy);
+    let everything = verdict.everything();
+    assert_eq!(finding["code"], "connection-churn", "{everything}");
+    let fixes = finding["fixes"].as_array().unwrap();
+    let titled = |words: &str| {
+        fixes
+            .iter()
+            .any(|f| f["title"].as_str().is_some_and(|t| t.contains(words)))
+    };
+    assert!(titled("Reuse connections"), "{everything}");
+    assert!(titled("fan-out"), "{everything}");
+    assert!(finding.to_string().contains("48 destinations"), "{everything}");
+}
+
+#[test]
+fn a_fan_out_that_calls_each_place_now_and_then_is_not_told_to_pool() {
+    let Some((verdict, _)) = fan_out(false) else {
+        return;
+    };
+    verdict.nothing_wrong();
+}
+
 /// A script that ends with its handle.
 struct Script(Child);
 

@@ -44,6 +44,9 @@ const FIELDS: [(&str, u32); 11] = [
     ("daddr_v6", 56),
 ];
 
+/// What gives pointers that a program may follow without a call for each field (Linux 5.9 and 5.11).
+const FOLLOWS: [&str; 2] = ["bpf_skc_to_tcp_sock", "bpf_get_current_task_btf"];
+
 const NEEDS: &str = "CAP_BPF and CAP_PERFMON (or root)";
 
 /// How connects are counted.
@@ -99,7 +102,7 @@ pub fn load(here: NetnsId, pidns: Option<u32>) -> Result<Loaded, ObserveError> {
     })?;
     let scope = Scope { netns, pidns };
     raise_memlock();
-    typed(scope).or_else(|why_not| {
+    typed(scope, true).or_else(|why_not| {
         plain(&why_not).map_err(|no_plain| absent(format!("{why_not}; without that: {no_plain}")))
     })
 }
@@ -109,9 +112,13 @@ pub fn raise_memlock() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }
 
-fn typed(scope: Scope) -> Result<Loaded, String> {
+/// `follow`: as newer kernels allow it, where this is one; a test has it as on older ones.
+pub(super) fn typed(scope: Scope, follow: bool) -> Result<Loaded, String> {
     with_types(|types| {
-        let object = Object::open(&TYPED.0, &scope.globals(), Some(types))?;
+        let follows = follow && types.helpers(&FOLLOWS);
+        let [netns, pidns] = scope.globals();
+        let globals = [netns, pidns, ("follows", u32::from(follows))];
+        let object = Object::open(&TYPED.0, &globals, Some(types))?;
         let mut attached = vec![object.attach_typed("connects", types, "inet_sock_set_state")?];
         let mut missing = Vec::new();
         match object.attach_typed("retransmits", types, "tcp_retransmit_skb") {

@@ -43,6 +43,13 @@ impl Types<'_> {
         self.id(Kind::Typedef, &format!("btf_trace_{name}"))
     }
 
+    /// Whether the kernel has these helpers for programs.
+    pub fn helpers(&self, names: &[&str]) -> bool {
+        names
+            .iter()
+            .all(|name| self.btf.id_of(Kind::Func, name).is_some())
+    }
+
     /// The id by which an iterator's program is loaded.
     pub fn iterator(&self, name: &str) -> Result<u32, String> {
         self.id(Kind::Func, &format!("bpf_iter_{name}"))

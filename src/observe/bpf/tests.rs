@@ -124,6 +124,46 @@ fn bytes_are_counted_whoever_closes() {
 }
 
 #[test]
+fn kernels_whose_pointers_are_not_followed_are_told_the_same() {
+    in_loopback(|bpf| {
+        use std::io::Write as _;
+        let netns = u32::try_from(bpf.here.0).unwrap();
+        bpf.loaded = load::typed(load::Scope { netns, pidns: None }, false).unwrap();
+        bpf.since = clock::now();
+        let server = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let to = server.local_addr().unwrap();
+        TcpStream::connect(to).unwrap().write_all(&[1; 100]).unwrap();
+        server.accept().unwrap().0.read_to_end(&mut Vec::new()).unwrap();
+        let row = one(bpf);
+        assert_eq!((row.attempts, row.closed_here, row.bytes_sent), (1, 1, 100));
+        assert_eq!(row.process.pid, std::process::id());
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(row.process.exe.as_deref(), exe.to_str());
+    });
+}
+
+#[test]
+fn a_connection_that_both_ends_open_is_established_and_no_failure() {
+    in_loopback(|bpf| {
+        // A socket that connects to its own address: its SYN meets itself.
+        let own = SocketAddr::from(([127, 0, 0, 1], 41_000));
+        for _ in 0..3 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            socket.bind(&own.into()).unwrap();
+            socket.connect(&own.into()).unwrap();
+            assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(own));
+        }
+        let row = one(bpf);
+        assert_eq!(
+            (row.attempts, row.established, row.failed),
+            (3, 3, Failures::default())
+        );
+        assert_eq!((row.open, row.lifetimes.iter().sum::<u32>()), (0, 3));
+    });
+}
+
+#[test]
 fn bursts_are_told_from_a_trickle() {
     in_loopback(|bpf| {
         let server = TcpListener::bind("127.0.0.1:8080").unwrap();
