@@ -179,11 +179,10 @@ impl<'a> Watch<'a> {
         });
     }
 
-    /// The last look of each observer; one that hangs is left behind and said to be.
-    fn finish(mut self, progress: &mut Progress) -> anyhow::Result<Judged> {
-        self.engine.stop();
+    /// Takes in what is seen while one of `these` is still at its last look, within the limit.
+    fn while_running(&mut self, these: impl Fn(Source) -> bool) {
         let stopped = clock::instant();
-        while self.engine.running().next().is_some() {
+        while self.engine.running().any(&these) {
             let left = LOOK_LIMIT.saturating_sub(clock::instant() - stopped);
             match self.engine.wait(left) {
                 Step::Seen(observation) => self.see(&observation),
@@ -191,6 +190,15 @@ impl<'a> Watch<'a> {
                 Step::Quiet | Step::Over => break,
             }
         }
+    }
+
+    /// The last look of each observer; one that hangs is left behind and said to be.
+    fn finish(mut self, progress: &mut Progress) -> anyhow::Result<Judged> {
+        // The tap ends last: what the others count in their last look has passed it before it ends.
+        self.engine.stop_all_but(Source::Capture);
+        self.while_running(|source| source != Source::Capture);
+        self.engine.stop();
+        self.while_running(|source| source == Source::Capture);
         let hanging: Vec<Source> = self.engine.running().collect();
         for source in hanging {
             let hung = format!(

@@ -309,6 +309,12 @@ impl Engine {
         self.restarts = None;
         self.supervisor.stop();
     }
+
+    /// As [`Engine::stop`], but for the observer of `last`, which goes on.
+    pub fn stop_all_but(&mut self, last: Source) {
+        self.restarts = None;
+        self.supervisor.stop_all_but(last);
+    }
 }
 
 #[cfg(test)]

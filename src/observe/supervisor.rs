@@ -114,9 +114,7 @@ impl Supervisor {
 
     /// Tells the observer of `source` to look a last time and end.
     pub fn stop_one(&self, source: Source) {
-        for one in self.running.iter().filter(|one| one.source == source) {
-            one.send(Command::Stop);
-        }
+        self.stop_those(|one| one == source);
     }
 
     /// Observers whose look under way has lasted longer than `limit`, and for how long.
@@ -176,7 +174,16 @@ impl Supervisor {
 
     /// Tells all to look fully a last time and end; their [`Event::Ended`] follow.
     pub fn stop(&self) {
-        for one in &self.running {
+        self.stop_those(|_| true);
+    }
+
+    /// As [`Supervisor::stop`], but for the observer of `last`.
+    pub fn stop_all_but(&self, last: Source) {
+        self.stop_those(|source| source != last);
+    }
+
+    fn stop_those(&self, chosen: impl Fn(Source) -> bool) {
+        for one in self.running.iter().filter(|one| chosen(one.source)) {
             one.send(Command::Stop);
         }
     }

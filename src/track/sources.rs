@@ -8,9 +8,16 @@ use crate::time::Timestamp;
 /// The newest status of every source that was started.
 #[derive(Debug, Default)]
 pub struct Sources {
-    by_source: BTreeMap<Source, (Timestamp, SourceStatus)>,
+    by_source: BTreeMap<Source, Watched>,
     /// Those that told a fact.
     told: BTreeSet<Source>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    first: Timestamp,
+    newest: Timestamp,
+    status: SourceStatus,
 }
 
 impl Sources {
@@ -20,22 +27,18 @@ impl Sources {
         let entry = self
             .by_source
             .entry(source)
-            .or_insert_with(|| (at, status.clone()));
-        let keep_reason = entry.1.state > status.state;
-        let (state, reason) = if keep_reason {
-            (entry.1.state, entry.1.reason.clone())
-        } else {
-            (status.state, status.reason.clone())
-        };
-        *entry = (
-            at,
-            SourceStatus {
-                state,
-                reason,
-                cost_cpu: entry.1.cost_cpu.max(status.cost_cpu),
-                lost: entry.1.lost.max(status.lost),
-            },
-        );
+            .or_insert_with(|| Watched {
+                first: at,
+                newest: at,
+                status: status.clone(),
+            });
+        let known = &mut entry.status;
+        if known.state <= status.state {
+            (known.state, known.reason) = (status.state, status.reason.clone());
+        }
+        known.cost_cpu = known.cost_cpu.max(status.cost_cpu);
+        known.lost = known.lost.max(status.lost);
+        entry.newest = at;
         self.soften(source);
     }
 
@@ -47,11 +50,11 @@ impl Sources {
     }
 
     fn soften(&mut self, source: Source) {
-        if let Some((_, status)) = self.by_source.get_mut(&source)
-            && status.state == SourceState::Unavailable
+        if let Some(entry) = self.by_source.get_mut(&source)
+            && entry.status.state == SourceState::Unavailable
             && self.told.contains(&source)
         {
-            status.state = SourceState::Degraded;
+            entry.status.state = SourceState::Degraded;
         }
     }
 
@@ -63,7 +66,12 @@ impl Sources {
 
     /// The status of `source`; `None` where it was never started.
     pub fn get(&self, source: Source) -> Option<&SourceStatus> {
-        self.by_source.get(&source).map(|(_, s)| s)
+        self.by_source.get(&source).map(|entry| &entry.status)
+    }
+
+    /// The end of the first and of the newest look of `source`: what happened between them it can have seen.
+    pub fn watched(&self, source: Source) -> Option<(Timestamp, Timestamp)> {
+        self.by_source.get(&source).map(|entry| (entry.first, entry.newest))
     }
 
     /// Whether `source` sees at least a part.
@@ -76,6 +84,6 @@ impl Sources {
     pub fn iter(&self) -> impl Iterator<Item = (Source, &SourceStatus)> {
         self.by_source
             .iter()
-            .map(|(source, (_, status))| (*source, status))
+            .map(|(source, entry)| (*source, &entry.status))
     }
 }

@@ -100,9 +100,13 @@ fn outward(view: &View<'_>) -> Option<Outward> {
         return None;
     }
     let counted = view.peer.traffic.initiations;
-    let seen_leaving = view.silence.counted.is_some_and(|c| c.seen_leaving);
     if view.implementation() == Implementation::Kernel {
-        return (counted > 0 && seen_leaving).then_some(Outward {
+        // One that left before the tap was open, or after its last look, proves nothing.
+        let (from, to) = view.world.sources.watched(Source::Capture)?;
+        let traffic = &view.peer.traffic;
+        let mut seen = traffic.initiation.iter().chain(&traffic.initiation_before);
+        let tapped = seen.any(|between| between.after >= from && between.until <= to);
+        return tapped.then_some(Outward {
             wanted: "the device counts attempts as sent",
             counted,
             responses: false,

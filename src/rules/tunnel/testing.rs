@@ -417,7 +417,11 @@ impl Host {
         self
     }
 
+    /// The tap, where there is one, looks a last time.
     pub fn until(&mut self, secs: f64) -> &mut Self {
+        if self.world.sources.sees(Source::Capture) {
+            self.see(secs, Source::Capture, Body::Status(SourceStatus::ok()));
+        }
         self.world.handle_timeout(at(secs));
         self
     }

@@ -22,20 +22,27 @@ const WORTH_WAITING: Span = Span::from_secs(2);
 /// After a new handshake data flows within a round trip; this is ample.
 pub const AFTER_HANDSHAKE: Span = Span::from_secs(3);
 
-/// What is due for `peer`, after `now`.
-pub fn of(device: &DeviceTrack, peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> Option<Due> {
+/// What is due for `peer`, after `now`, where the wire is watched since `tapped`.
+pub fn of(
+    device: &DeviceTrack,
+    peer: &PeerTrack,
+    wire: &PeerWire,
+    tapped: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Due> {
     let endpoint = peer.newest.endpoint?;
     let name = &device.info.name;
     let silence = Silence::of(peer, device.info.implementation, wire, now);
     if refused(peer, wire, now) {
         return None;
     }
-    let (at, what) = handshake(peer, &silence, now)
+    let (at, what) = handshake(peer, &silence, tapped, now)
         .or_else(|| one_way(peer, &silence, now))
         .or_else(|| called(peer, wire, now))?;
     let what = match what {
         What::Retry => format!("{name}'s next handshake attempt to {endpoint}"),
         What::Answer => format!("{endpoint} to answer {name}'s handshake attempt"),
+        What::Accepted => format!("{name} to take {endpoint}'s response, or not"),
         What::Call => format!("{endpoint} to call {name} again, or to go on"),
         What::Data => format!("{endpoint} to send anything back over {name}"),
     };
@@ -52,15 +59,26 @@ fn refused(peer: &PeerTrack, wire: &PeerWire, now: Timestamp) -> bool {
 enum What {
     Retry,
     Answer,
+    Accepted,
     Data,
     Call,
 }
 
-fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Timestamp, What)> {
+fn handshake(
+    peer: &PeerTrack,
+    silence: &Silence,
+    tapped: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<(Timestamp, What)> {
     // The retry comes when the time for the answer is over.
     let over = |last: Timestamp| last + REKEY_TIMEOUT + REKEY_TIMEOUT_JITTER + MARGIN;
     let retry = |last: Timestamp| (over(last), What::Retry);
     let answer = |last: Timestamp| (over(last), What::Answer);
+    // A refused response and a lost one are different verdicts, and look alike to the counters.
+    let judged = silence.judged_from.map(|from| from + MARGIN);
+    if let Some(judged) = judged.filter(|at| *at > now) {
+        return Some((judged, What::Accepted));
+    }
     if silence.failed >= ENOUGH && silence.unanswered > 0 && (1..ENOUGH).contains(&silence.rejected) {
         // Lost or refused? One of each does not tell.
         return Some(match silence.pending {
@@ -69,10 +87,11 @@ fn handshake(peer: &PeerTrack, silence: &Silence, now: Timestamp) -> Option<(Tim
         });
     }
     if silence.failed >= ENOUGH {
-        // Settled, but for one question: do attempts still leave, or did it give up before we looked?
-        let counted = silence
-            .counted
-            .filter(|c| !c.seen_leaving && silence.on_wire == 0)?;
+        // Settled, but for two questions: do attempts still leave, or did it give up before we looked? And where the wire
+        // is watched: what becomes of them there?
+        let seen = peer.traffic.initiation;
+        let seen = seen.is_some_and(|between| tapped.is_none_or(|since| between.after >= since));
+        let counted = silence.counted.filter(|_| !seen && silence.on_wire == 0)?;
         return Some((counted.newest_before + RETRY_SEEN, What::Retry));
     }
     if let Some(pending) = silence.pending {

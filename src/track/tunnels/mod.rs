@@ -238,14 +238,21 @@ impl Tunnels {
 
     /// The next event on which a verdict hangs. None where `routes` tell the verdict already: what cannot leave is not
     /// answered either.
-    pub fn due(&self, handshakes: &Handshakes, routes: &RouteState, now: Timestamp) -> Option<Due> {
+    /// `tapped`: since when the wire is watched, where it is.
+    pub fn due(
+        &self,
+        handshakes: &Handshakes,
+        routes: &RouteState,
+        tapped: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Due> {
         self.devices()
             .filter(|device| device.vanished_at.is_none())
             .flat_map(|device| device.present_peers().map(move |(_, peer)| (device, peer)))
             .filter(|(device, peer)| !cannot_leave(device, peer, routes))
             .filter_map(|(device, peer)| {
                 let wire = self.wire_of(handshakes, device, peer, now);
-                due::of(device, peer, &wire, now)
+                due::of(device, peer, &wire, tapped, now)
             })
             .min_by_key(|due| due.at)
     }

@@ -216,8 +216,8 @@ impl PeerTrack {
         if sent == 0 {
             return None;
         }
-        let seen_leaving = self.traffic.initiation_at.is_some();
-        let newest_before = self.traffic.initiation_at.unwrap_or(self.first_at);
+        let seen_leaving = self.traffic.initiation.is_some();
+        let newest_before = self.traffic.initiation.map_or(self.first_at, |seen| seen.until);
         // The newest may still be answered; the ones before it were, or they would not have been repeated.
         let pending = u64::from(self.newest_at - newest_before < REKEY_TIMEOUT);
         Some(CountedAttempts {

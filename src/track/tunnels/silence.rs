@@ -31,6 +31,8 @@ pub struct Silence {
     pub counted: Option<CountedAttempts>,
     /// The attempt still under way.
     pub pending: Option<Timestamp>,
+    /// From then on the device's handshake time tells whether it took the response to its newest attempt.
+    pub judged_from: Option<Timestamp>,
     /// The first failed attempt on the wire.
     pub since: Option<Timestamp>,
     /// The newest attempt (by counters: at the latest).
@@ -63,6 +65,10 @@ impl Silence {
                 Outcome::Answered(at) if after_good(SLACK) && peer.newest_at > at + ACCEPTED_WITHIN => {
                     silence.rejected += 1;
                     true
+                }
+                Outcome::Answered(at) if after_good(SLACK) => {
+                    silence.judged_from = Some(at + ACCEPTED_WITHIN);
+                    continue;
                 }
                 _ => continue,
             };

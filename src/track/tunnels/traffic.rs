@@ -30,12 +30,23 @@ pub struct Traffic {
     pub undelivered_bytes: u64,
     /// Initiations that the sent bytes show since anything was last received.
     pub initiations: u64,
-    /// When the newest of these was seen.
-    pub initiation_at: Option<Timestamp>,
+    /// Between which snapshots the newest of these left.
+    pub initiation: Option<Between>,
+    /// The same for the ones before it.
+    pub initiation_before: Option<Between>,
     /// Initiations that the received bytes show: the peer calls us.
     pub called: u64,
     /// What was sent and may have been keepalives, counted as such.
     keepalives_sent: u64,
+}
+
+/// The time between two snapshots that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// When the first was taken.
+    pub after: Timestamp,
+    /// When the second was taken.
+    pub until: Timestamp,
 }
 
 /// One difference between two snapshots.
@@ -84,7 +95,7 @@ impl Traffic {
         if back != Kind::Nothing {
             self.received_at = Some(at);
             self.initiations = 0;
-            self.initiation_at = None;
+            (self.initiation, self.initiation_before) = (None, None);
             self.called += arithmetic::initiations(received, implementation).unwrap_or(0);
         }
         if out != Kind::Nothing {
@@ -111,7 +122,11 @@ impl Traffic {
             && let Some(n) = arithmetic::initiations(sent, implementation)
         {
             self.initiations += n;
-            self.initiation_at = Some(at);
+            let between = Between {
+                after: at.before(span),
+                until: at,
+            };
+            self.initiation_before = self.initiation.replace(between);
         }
     }
 }

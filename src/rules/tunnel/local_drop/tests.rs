@@ -2,6 +2,7 @@ use super::super::testing::*;
 use super::*;
 use crate::observation::device::Implementation::{Kernel, WireguardGo};
 use crate::observation::device::PeerSnapshot;
+use crate::observation::{Body, SourceStatus};
 
 fn kept_alive(rx: u64, tx: u64) -> PeerSnapshot {
     PeerSnapshot {
@@ -49,6 +50,33 @@ fn what_the_kernel_counts_and_nobody_sees_is_likely() {
 }
 
 #[test]
+fn what_left_before_the_tap_was_open_or_after_its_last_look_proves_nothing() {
+    // (opened, last look, expected): attempts are counted between 0.0 and 1.0, and between 6.0 and 6.5.
+    for (opened, last, expected) in [
+        (0.0, 7.0, true),
+        (0.5, 6.4, false),
+        (0.5, 6.5, true),
+        (0.0, 6.4, true),
+        (6.1, 7.0, false),
+    ] {
+        let mut host = Host::blind(Kernel);
+        host.see(0.0, Source::Counters, status());
+        host.peer(0.0, peer_with(0, 0, None)).routed(0.1);
+        host.see(opened, Source::Capture, status());
+        host.peer(1.0, peer_with(0, 148, None))
+            .peer(6.0, peer_with(0, 148, None))
+            .peer(6.5, peer_with(0, 296, None));
+        host.see(last, Source::Capture, status());
+        host.world.handle_timeout(at(7.0));
+        assert_eq!(host.find(RULE.code).is_some(), expected, "{opened} {last}");
+    }
+}
+
+fn status() -> Body {
+    Body::Status(SourceStatus::ok())
+}
+
+#[test]
 fn without_a_way_out_it_is_no_firewall() {
     let mut host = Host::new(Kernel);
     host.peer(0.0, peer_with(0, 0, None)).tables(0.0, tables());
@@ -67,7 +95,7 @@ fn answered(datagrams: u64, filtered: u64) -> Host {
             ("Udp.InDatagrams".to_owned(), 10 + datagrams),
             ("TcpExt.IPReversePathFilter".to_owned(), filtered),
         ];
-        let body = crate::observation::Body::Counters(crate::observation::host::Counters(values.into()));
+        let body = Body::Counters(crate::observation::host::Counters(values.into()));
         host.see(secs, Source::Counters, body);
     };
     counters(&mut host, 0.0, 0, 0);

@@ -77,14 +77,25 @@ fn due(
     wire: &PeerWire,
     now: i64,
 ) -> Option<(i64, &'static str)> {
+    due_with_tap(implementation, snapshots, wire, None, now)
+}
+
+/// The same, where the wire is watched since `tapped`.
+fn due_with_tap(
+    implementation: Implementation,
+    snapshots: &[(i64, PeerSnapshot)],
+    wire: &PeerWire,
+    tapped: Option<i64>,
+    now: i64,
+) -> Option<(i64, &'static str)> {
     let (first_at, first) = &snapshots[0];
     let mut peer = PeerTrack::new(at(*first_at), first);
     for (millis, snapshot) in &snapshots[1..] {
         peer.apply(at(*millis), snapshot, implementation);
     }
-    of(&device(implementation), &peer, wire, at(now)).map(|due| {
+    of(&device(implementation), &peer, wire, tapped.map(at), at(now)).map(|due| {
         let millis = (due.at.as_nanos() - at(0).as_nanos()) / 1_000_000;
-        let what = ["next handshake attempt", "to answer", "to send anything"]
+        let what = ["next handshake attempt", "to answer", "to send anything", "to take"]
             .into_iter()
             .find(|words| due.what.contains(words));
         (millis, what.unwrap_or("something else"))
@@ -118,7 +129,13 @@ fn attempts_on_the_wire() {
             None,
         ),
         (vec![(1_000, Unanswered), (6_200, Unreachable)], 7_000, None),
-        (vec![(1_000, Answered(at(1_030)))], 1_100, None),
+        // Answered: whether it was taken shows in the device a moment later.
+        (
+            vec![(1_000, Answered(at(1_030)))],
+            1_100,
+            Some((1_030 + 800, "to take")),
+        ),
+        (vec![(1_000, Answered(at(1_030)))], 2_000, None),
     ] {
         assert_eq!(
             due(Implementation::Boringtun, &never, &wire(&attempts), now),
@@ -152,6 +169,27 @@ fn attempts_in_the_counters() {
             expected,
             "{snapshots:?}"
         );
+    }
+}
+
+#[test]
+fn an_attempt_from_before_the_tap_was_open_is_followed_by_one_that_it_sees() {
+    let seen = |millis, tx| (millis, snapshot(0, tx, None, None));
+    let snapshots = [seen(0, 296), seen(1_000, 444), seen(5_000, 444), seen(6_200, 444)];
+    for (tapped, now, expected) in [
+        (None, 6_200, None),
+        (Some(0), 6_200, None),
+        (Some(500), 6_200, Some((7_000, "next handshake attempt"))),
+        (Some(500), 7_100, None),
+    ] {
+        let due = due_with_tap(
+            Implementation::Kernel,
+            &snapshots,
+            &PeerWire::default(),
+            tapped,
+            now,
+        );
+        assert_eq!(due, expected, "{tapped:?} {now}");
     }
 }
 
