@@ -159,3 +159,94 @@ fn another_namespace_is_observed_and_http_stays_where_it_was_asked_for() {
     let report = agent.get("/api/v1/report").json();
     assert_eq!(report["host"]["netns"], lab.router().name());
 }
+
+/// An agent that holds a finding is killed, and the next one may not look: nothing says that the fault is gone.
+#[test]
+fn a_fault_is_not_told_as_gone_by_an_agent_that_may_not_look() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let dir = lab.dir().join("kept");
+    std::fs::create_dir(&dir).unwrap();
+    let store = dir.join("history");
+    let args = ["--store", store.to_str().unwrap()];
+    let mut agent = agent_in(&lab, lab.client(), &args);
+    let _fault = lab.inflict(&Fault::drop_message(Message::Response).toward(Toward::Client));
+    let tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    agent.finding("wg-handshake-timeout");
+    agent.until("it is written down", |agent| {
+        agent.get("/api/v1/history").json()["findings"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty())
+    });
+    agent.signal("KILL");
+    agent.wait();
+    let owned = std::process::Command::new("chown")
+        .arg("-R")
+        .arg("65534:65534")
+        .arg(&dir)
+        .status();
+    assert!(owned.unwrap().success());
+    // Nor may it see devices, nor the wire.
+    let mut command = lab.wgnat_as_nobody(lab.client());
+    command.arg("agent").args(args);
+    let inside = lab.client().clone();
+    let connect = move |at| inside.run(move || TcpStream::connect(at));
+    let mut agent = Agent::begun(command, "127.0.0.1:9986".parse().unwrap(), Box::new(connect));
+    agent.until_ready();
+    let row = |agent: &Agent| {
+        let all = agent.get("/api/v1/findings").json();
+        let rows = all["findings"].as_array().unwrap().clone();
+        rows.into_iter()
+            .find(|row| row["finding"]["code"] == "wg-handshake-timeout")
+    };
+    agent.until("it is unknown", |agent| {
+        row(agent).is_some_and(|row| row["state"] == "unknown")
+    });
+    let row = row(&agent).unwrap();
+    assert!(
+        row["missing"].as_array().unwrap().contains(&"capture".into()),
+        "{row:#}"
+    );
+    assert!(row["not_checked_since"].is_string(), "{row:#}");
+    let labels = "{code=\"wg-handshake-timeout\",severity=\"critical\"";
+    assert_eq!(
+        agent.metric(&format!("wgnat_findings_unconfirmed{labels}}}")),
+        Some(1.0)
+    );
+    assert_eq!(
+        agent.metric(&format!("wgnat_findings{labels},explained=\"false\"}}")),
+        Some(1.0)
+    );
+    assert_eq!(agent.metric("wgnat_status{status=\"critical\"}"), Some(1.0));
+    let told = agent.finding("wg-handshake-timeout");
+    assert!(told["evidence"]["not_checked_since"].is_string(), "{told:#}");
+    agent.until("that is written down", |agent| {
+        let history = agent.get("/api/v1/history").json();
+        let unseen = |e: &serde_json::Value| e["data"]["what"] == "unseen";
+        history["events"].as_array().unwrap().iter().any(unseen)
+            && history["findings"][0]["finding"]["unseen"].is_object()
+    });
+    // Cron's report says the same.
+    let mut command = lab.wgnat(lab.client());
+    command.args(["report", "--json"]).args(args);
+    let report = lab.json(command);
+    let told = report.finding("wg-handshake-timeout");
+    assert!(
+        told["evidence"]["not_checked_for_want_of"].is_string(),
+        "{told:#}"
+    );
+    let gone = &report.report["changes"]["gone"];
+    assert!(gone.as_array().is_none_or(Vec::is_empty), "{gone:#}");
+    agent.signal("TERM");
+    agent.wait();
+    // Whoever may look knows again.
+    let agent = agent_in(&lab, lab.client(), &args);
+    tunnel.knock();
+    agent.until("it is found again", |agent| {
+        let all = agent.get("/api/v1/findings").json();
+        let mut rows = all["findings"].as_array().unwrap().iter();
+        rows.any(|row| row["finding"]["code"] == "wg-handshake-timeout" && row["state"] == "active")
+    });
+}

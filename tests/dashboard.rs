@@ -12,6 +12,13 @@ use browser::{Browser, checks};
 use lab::{CtFill, Fault, Lab, LoadProcess, Message, Namespace, Nat, Serve, TcpServer, Toward, Tunnel, Work};
 use serde_json::json;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use wgnat::agent::access::Access;
+use wgnat::agent::confine::Confinement;
+use wgnat::agent::http::Server;
+use wgnat::agent::shared::{Shared, Snapshot};
+use wgnat::agent::wire_log::WireLog;
+use wgnat::report::agent::AgentStats;
 
 const PHONE: (u32, u32) = (420, 900);
 const DESK: (u32, u32) = (1280, 900);
@@ -298,4 +305,35 @@ fn an_agent_that_goes_away_and_comes_back_is_said_and_the_page_lives_on() {
         browser.eval("getComputedStyle(document.querySelector('h1')).color"),
         "rgb(1, 2, 3)"
     );
+}
+
+/// The server without an agent, so that the first verdict comes when the test says so.
+#[test]
+fn before_the_first_verdict_a_page_says_so_and_becomes_the_whole_one_by_itself() {
+    if !browser::there() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let now = wgnat::sys::clock::now();
+    let access = Access::new(at, None, &[]);
+    let shared = Arc::new(Shared::new(access, None, WireLog::new(now, 0)));
+    let server = Server::start(listener, Arc::clone(&shared), Confinement::off()).unwrap();
+    let page = format!("http://{at}/");
+    let browser = Browser::here();
+    browser.look(PHONE, "light");
+    browser.open(&page);
+    browser.until("document.querySelector('#link').textContent.startsWith('Live')");
+    let verdict = browser.eval("document.querySelector('#verdict').textContent");
+    assert_eq!(verdict, "The first look is under way");
+    let wide = browser.eval("document.documentElement.scrollWidth > innerWidth");
+    assert_eq!(wide, false, "it fits a phone");
+    let world = wgnat::track::World::new(now);
+    let report = wgnat::report::build::build(&world, wgnat::rules::Evaluation::default(), "test");
+    shared.publish(Snapshot::new(report, AgentStats::default(), Vec::new()));
+    shared.tell(now, "report", json!({ "status": "unknown" }));
+    browser.until("document.querySelector('#findings') && document.querySelector('nav li')");
+    let title = browser.eval("document.title");
+    assert!(!title.as_str().unwrap().contains("first look"), "{title}");
+    server.stop();
 }

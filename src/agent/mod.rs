@@ -24,21 +24,23 @@ use serde_json::json;
 use self::access::Access;
 use self::confine::{Confinement, Reach};
 use self::http::Server;
-use self::ledger::{Change as LedgerChange, Entry, Ledger, identity};
+use self::ledger::{Change as LedgerChange, Entry, Former, Ledger, What, identity};
 use self::pace::Budget;
 use self::shared::{Shared, Snapshot};
 use self::totals::Counting;
 use self::windows::{Step as ClockStep, Windows};
 use crate::config::Settings;
 use crate::engine::{Engine, Step};
+use crate::finding::Finding;
 use crate::observation::{Body, Observation, Source, SourceState, SourceStatus};
 use crate::observe::supervisor::Opener;
 use crate::output::json;
 use crate::report::agent::{AgentStats, BudgetStats, StoreStats};
-use crate::report::{self, Report};
+use crate::report::unseen::Unseen;
+use crate::report::{self, Report, kept as kept_finding};
 use crate::rules::upstream::flows::{Flows, flows};
-use crate::rules::{self, Input};
-use crate::store::{FindingRecord, Record, Writer};
+use crate::rules::{self, Evaluation, Input, Rule};
+use crate::store::{FindingRecord, FindingRow, Record, Writer};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 
@@ -52,6 +54,9 @@ const SAMPLE_EVERY: Span = Span::from_secs(10);
 const SAY_EVERY: Span = Span::from_secs(10);
 /// A finding that goes on is written down again this often.
 const REFRESH_EVERY: Span = Span::from_secs(60);
+
+/// A finding that was open when the agent before ended, no longer ago than this, goes on.
+const GOES_ON: Span = Span::from_secs(600);
 
 /// What a new reading of the configuration gives.
 pub struct Reloaded {
@@ -88,7 +93,7 @@ pub struct Plan {
     /// The history.
     pub store: Option<Writer>,
     /// Findings that were open when the agent before ended.
-    pub open_findings: Vec<(String, String, Timestamp, u32)>,
+    pub open_findings: Vec<FindingRow>,
     /// What the process is confined to.
     pub confinement: Confinement,
     /// Reads the configuration anew.
@@ -150,10 +155,15 @@ pub trait Notify {
 
 /// A finding as history keeps it; `report::kept` reads it.
 #[derive(serde::Serialize)]
-struct KeptFinding {
+struct KeptFinding<'a> {
     #[serde(flatten)]
     finding: json::v1::Finding,
     explained: bool,
+    /// The sources by which it was found.
+    seen_by: Vec<&'static str>,
+    /// Why nobody can tell whether it still holds, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen: Option<&'a Unseen>,
 }
 
 struct Agent {
@@ -185,8 +195,22 @@ impl Agent {
     fn start(plan: Plan) -> Self {
         let begun = clock::instant();
         let mut ledger = Ledger::default();
-        for (code, subject, first_seen, count) in plan.open_findings {
-            ledger.remember(code, subject, first_seen, count);
+        for row in plan.open_findings {
+            let Some(kept) = kept_finding::read(&row.data) else {
+                continue;
+            };
+            let finding = Finding {
+                first_seen: row.first_seen,
+                last_seen: row.last_seen,
+                count: row.count,
+                ..kept.finding
+            };
+            let left = if plan.started - row.last_seen < GOES_ON {
+                Former::JustNow
+            } else {
+                Former::LongAgo
+            };
+            ledger.take_up(finding, kept.explained, kept.seen_by, left, plan.started);
         }
         let stats = AgentStats {
             started: plan.started,
@@ -364,7 +388,8 @@ impl Agent {
                 .max()
                 .unwrap_or(0),
         });
-        let changes = self.ledger.update(&mut evaluation, now);
+        let changes = self.ledger.update(&mut evaluation, &self.windows.sight(), now);
+        evaluation = with_unseen(&catalogue, evaluation, self.ledger.unseen());
         let mut report = report::build::build_windows(near, far, evaluation, env!("CARGO_PKG_VERSION"));
         let in_force = self.stats.confined.iter().filter(|(_, holds)| *holds);
         report.confined = Some(in_force.map(|(name, _)| *name).collect());
@@ -394,7 +419,7 @@ impl Agent {
         }
         if due >= self.next_refresh {
             self.next_refresh = due + REFRESH_EVERY;
-            for (key, entry) in self.ledger.entries().filter(|(_, e)| e.present) {
+            for (key, entry) in self.ledger.entries().filter(|(_, e)| e.cleared_at.is_none()) {
                 self.keep(&key.1, entry);
             }
         }
@@ -429,7 +454,7 @@ impl Agent {
         let (severity, subject) = (finding.severity.name(), identity(&finding.subject));
         tracing::info!(code, severity, subject, "finding {what}: {}", finding.title);
         self.keep(&change.key.1, &change.entry);
-        let data = json!({
+        let mut data = json!({
             "what": what,
             "code": code,
             "severity": severity,
@@ -439,6 +464,9 @@ impl Agent {
             "first_seen": change.entry.first_seen,
             "count": change.entry.count,
         });
+        if let (What::Unseen, Some(unseen)) = (change.what, &change.entry.unseen) {
+            data["missing"] = json!(unseen.missing);
+        }
         self.tell(change.at, "finding", data);
     }
 
@@ -449,6 +477,8 @@ impl Agent {
         let data = KeptFinding {
             finding: finding.into(),
             explained: entry.explained,
+            seen_by: entry.seen_by.iter().map(|source| source.name()).collect(),
+            unseen: entry.unseen.as_ref().filter(|_| entry.state() == "unknown"),
         };
         store.write(Record::Finding(Box::new(FindingRecord {
             code: finding.code.to_owned(),
@@ -573,6 +603,21 @@ impl Agent {
         }
         tracing::info!("ended within {} ms", (clock::instant() - asked).as_millis());
     }
+}
+
+/// With what held and cannot be looked for now: it is told as it was, and that this is so.
+fn with_unseen(
+    catalogue: &[&Rule],
+    evaluation: Evaluation,
+    unseen: impl Iterator<Item = Finding>,
+) -> Evaluation {
+    let unseen: Vec<Finding> = unseen.collect();
+    if unseen.is_empty() {
+        return evaluation;
+    }
+    let folded = evaluation.suppressed.into_iter().map(|s| s.finding);
+    let all = evaluation.findings.into_iter().chain(folded).chain(unseen);
+    rules::evaluate::fold_again(catalogue, all.collect(), evaluation.not_checked)
 }
 
 const fn state_name(state: SourceState) -> &'static str {

@@ -112,12 +112,19 @@ struct FindingRow {
     state: &'static str,
     explained: bool,
     cleared_at: Option<String>,
+    /// Since when nobody can tell whether it still holds, where the state is `unknown`.
+    not_checked_since: Option<String>,
+    /// The sources that would tell.
+    missing: Vec<String>,
     finding: json::v1::Finding,
 }
 
 impl From<&Snapshot> for Findings {
     fn from(snapshot: &Snapshot) -> Self {
+        let unseen = |entry: &Entry| entry.unseen.clone().filter(|_| entry.state() == "unknown");
         let row = |entry: &Entry| FindingRow {
+            not_checked_since: unseen(entry).map(|u| u.since.millis().to_string()),
+            missing: unseen(entry).map(|u| u.missing).unwrap_or_default(),
             state: entry.state(),
             explained: entry.explained,
             cleared_at: entry.cleared_at.map(|at| at.millis().to_string()),

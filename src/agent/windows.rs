@@ -7,15 +7,17 @@
 //! what a look may hold, whatever a tracker keeps.
 //!
 //! A newborn world is given the newest state that each source told (devices, routes, settings), so that it is never
-//! blind, and what moves is measured from there on.
+//! blind, and what moves is measured from there on. Not from a source that sees nothing any more: what it told then is no
+//! longer how things are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
+use super::ledger::Sight;
 use crate::observation::connect::ConnectTally;
 use crate::observation::target::Target;
-use crate::observation::{Body, Observation, Request, Source};
+use crate::observation::{Body, Observation, Request, Source, SourceState};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
 
@@ -85,6 +87,16 @@ impl Windows {
     /// What has been for a quarter or half an hour. It has no sockets, processes or connection tables.
     pub fn far(&self) -> &World {
         &self.far.old.world
+    }
+
+    /// Which sources see, as each said last; what a world saw before its source went blind is no sight.
+    pub fn sight(&self) -> Sight {
+        let mut sight = Sight::default();
+        for (source, blind) in self.seeds.states() {
+            let set = if blind { &mut sight.blind } else { &mut sight.sees };
+            set.insert(source);
+        }
+        sight
     }
 
     /// Takes an observation in. Look-ups that would tell more come back, and whether the clock was set.
@@ -247,7 +259,20 @@ impl Seeds {
         self.0.insert(key, Arc::clone(observation));
     }
 
+    /// Every source that said how it fares, and whether it sees nothing.
+    fn states(&self) -> impl Iterator<Item = (Source, bool)> {
+        self.0.values().filter_map(|seed| match &seed.body {
+            Body::Status(status) => Some((seed.source, status.state == SourceState::Unavailable)),
+            _ => None,
+        })
+    }
+
     fn give(&self, watched: &mut Watched, now: Timestamp) {
+        let blind: BTreeSet<_> = self
+            .states()
+            .filter(|(_, blind)| *blind)
+            .map(|(s, _)| s)
+            .collect();
         let mut seeds: Vec<_> = self.0.values().collect();
         seeds.sort_by_key(|seed| seed.at);
         for seed in seeds {
@@ -255,7 +280,8 @@ impl Seeds {
                 watched.connects = Some(tally.clone());
                 continue;
             }
-            if now - seed.at > keeps(&seed.body) {
+            let told = matches!(seed.body, Body::Status(_)) || !blind.contains(&seed.source);
+            if !told || now - seed.at > keeps(&seed.body) {
                 continue;
             }
             // What a clock that was set back has dated into the future is as of now.

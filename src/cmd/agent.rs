@@ -29,9 +29,6 @@ use crate::sys::netns::Netns;
 use crate::sys::{caps, clock, memory};
 use crate::time::Span;
 
-/// A finding that was open when the agent before ended, no longer ago than this, goes on.
-const GOES_ON: Span = Span::from_secs(600);
-
 /// Verdicts come each five seconds, scrapes each fifteen. What happens between two looks is counted by the kernel: connects,
 /// handshakes, drops, retransmissions.
 const LOOK_EVERY: Span = Span::from_secs(2);
@@ -90,10 +87,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         become_user(user)?;
     }
     let store = settings.agent.store.as_deref().map(Store::open).transpose()?;
-    let open_findings = store
-        .as_ref()
-        .map(|store| store.open_findings(started.before(GOES_ON)))
-        .unwrap_or_default();
+    let open_findings = store.as_ref().map(Store::open_findings).unwrap_or_default();
     let mut all_observers = observers::all(args.netns.clone(), Vec::new());
     let mut reach = BTreeMap::new();
     for change in active::changes(&settings, configured, args.netns.as_deref()) {

@@ -4,6 +4,7 @@
 //! this version's catalogue or the form is another; never a panic. Pure.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,12 +13,27 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, ProcessRef, Severity, Subject};
+use crate::observation::Source;
+use crate::report::unseen::Unseen;
 use crate::rules::registry;
 use crate::time::Timestamp;
 use crate::types::{Proto, PublicKey};
 
-/// The finding in `data`, and whether another one explained it.
-pub fn finding(data: &str) -> Option<(Finding, bool)> {
+/// A finding as it was kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// As it was when last seen.
+    pub finding: Finding,
+    /// Whether another one explained it then.
+    pub explained: bool,
+    /// The sources by which it was found; where an older version wrote it, those that its rule cannot do without.
+    pub seen_by: BTreeSet<Source>,
+    /// Why it was not known whether it still held, where that was so.
+    pub unseen: Option<Unseen>,
+}
+
+/// The finding in `data`.
+pub fn read(data: &str) -> Option<Kept> {
     let form: Form = serde_json::from_str(data).ok()?;
     let confidence = [Confidence::Possible, Confidence::Likely, Confidence::Certain];
     let finding = Finding {
@@ -35,7 +51,25 @@ pub fn finding(data: &str) -> Option<(Finding, bool)> {
         last_seen: form.last_seen,
         count: form.count,
     };
-    Some((finding, form.explained))
+    let by = |names: Vec<String>| {
+        let is_named = |source: &Source| names.iter().any(|name| name == source.name());
+        Source::ALL.into_iter().filter(is_named).collect()
+    };
+    Some(Kept {
+        seen_by: form.seen_by.map_or_else(|| indispensable(finding.code), by),
+        finding,
+        explained: form.explained,
+        unseen: form.unseen,
+    })
+}
+
+fn indispensable(code: &str) -> BTreeSet<Source> {
+    let needs = registry::find(code).map_or(&[][..], |rule| rule.needs);
+    needs
+        .iter()
+        .filter(|group| group.len() == 1)
+        .flat_map(|group| group.iter().copied())
+        .collect()
 }
 
 /// The severity of this name.
@@ -72,6 +106,8 @@ struct Form {
     count: u32,
     #[serde(default)]
     explained: bool,
+    seen_by: Option<Vec<String>>,
+    unseen: Option<Unseen>,
 }
 
 #[derive(Deserialize)]
@@ -275,9 +311,9 @@ mod tests {
                 // What is not known is left out of the document.
                 original.evidence.0.retain(|(_, value)| !value.is_null());
                 let data = crate_json(&original);
-                let (back, explained) = finding(&data).unwrap();
-                assert_eq!(back, original);
-                assert!(!explained);
+                let back = read(&data).unwrap();
+                assert_eq!(back.finding, original);
+                assert!(!back.explained && back.unseen.is_none());
                 seen += 1;
             }
         }
@@ -301,12 +337,12 @@ mod tests {
     #[test]
     fn what_is_another_form_is_nothing() {
         for data in ["", "null", "[]", "{}", "{\"code\":\"fd-limit\"}", "{\"code\":7}"] {
-            assert!(finding(data).is_none(), "{data}");
+            assert!(read(data).is_none(), "{data}");
         }
         let known = crate_json(&sample::ports_exhausted().findings[0]);
-        assert!(finding(&known).is_some());
-        assert!(finding(&known.replace("ports-exhausted", "of-a-newer-wgnat")).is_none());
-        assert!(finding(&known.replace("\"critical\"", "\"dreadful\"")).is_none());
-        assert!(finding(&known.replacen('{', "{\"added\": 1, ", 1)).is_some());
+        assert!(read(&known).is_some());
+        assert!(read(&known.replace("ports-exhausted", "of-a-newer-wgnat")).is_none());
+        assert!(read(&known.replace("\"critical\"", "\"dreadful\"")).is_none());
+        assert!(read(&known.replacen('{', "{\"added\": 1, ", 1)).is_some());
     }
 }

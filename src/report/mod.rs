@@ -18,6 +18,7 @@ mod proved;
 #[path = "../../tests/common/samples/mod.rs"]
 pub(crate) mod sample;
 mod sockets;
+pub mod unseen;
 mod wireguard;
 
 use std::net::{IpAddr, SocketAddr};

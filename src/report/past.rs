@@ -25,6 +25,8 @@ pub struct Kept {
     pub count: u32,
     /// When it was over.
     pub cleared_at: Option<Timestamp>,
+    /// Nobody could look for it any more: whether it still holds is not known, so it is not over.
+    pub unseen: bool,
     /// In full; `None` where another version wrote what this one does not know.
     pub finding: Option<Finding>,
 }
@@ -187,7 +189,7 @@ fn of_one(
         (Some(_), _) => {}
     }
     if let Some(mut episode) = open {
-        let lost = end.is_some_and(|end| row.last_seen + patience < end);
+        let lost = !row.unseen && end.is_some_and(|end| row.last_seen + patience < end);
         if row.cleared_at.is_some() || lost {
             episode.ended = Some(row.last_seen.max(episode.began));
         } else if episode.severities.last().map(|(_, s)| *s) != Some(row.known.severity) {
@@ -265,6 +267,7 @@ mod tests {
             last_seen: at(last),
             count: 1,
             cleared_at: cleared.map(at),
+            unseen: false,
             finding: None,
         }
     }

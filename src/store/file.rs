@@ -98,14 +98,10 @@ impl Store {
         })
     }
 
-    /// Findings that were not over when the agent before ended, with when they began and how often.
-    pub fn open_findings(&self, since: Timestamp) -> Vec<(String, String, Timestamp, u32)> {
-        super::query::findings(&self.connection, since)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|row| row.cleared_at.is_none())
-            .map(|row| (row.code, row.subject, row.first_seen, row.count))
-            .collect()
+    /// Findings that were not over when the agent before ended.
+    pub fn open_findings(&self) -> Vec<super::FindingRow> {
+        let all = super::query::findings(&self.connection, Timestamp::EPOCH).unwrap_or_default();
+        all.into_iter().filter(|row| row.cleared_at.is_none()).collect()
     }
 
     pub(super) fn into_db(self, limits: Limits) -> (write::Db, StoreStats) {

@@ -15,12 +15,17 @@ use wgnat::output::prometheus::{Family, Kind, families};
 use wgnat::report::Report;
 use wgnat::report::agent::{AgentStats, BudgetStats, Histogram, NatTotals, PathTotals, StoreStats, Totals};
 use wgnat::report::paths::PathRow;
+use wgnat::report::unseen::Unseen;
 use wgnat::time::Span;
 use wgnat::track::paths::Summary;
 
 /// A host of which everything is known.
 fn report() -> Report {
     let mut report = samples::ports_exhausted();
+    let unseen = Unseen::new(report.generated_at, &[Source::Conntrack]);
+    if let Some(finding) = report.findings.pop() {
+        report.findings.push(unseen.mark(finding));
+    }
     report.host = samples::tunnel_silent().host;
     let mut family = FamilyFacts::new(IpFamily::Ipv4);
     family.translated = Some(true);

@@ -61,6 +61,7 @@ fn sentence(kind: &str, data: &Value) -> Option<String> {
                 "returned" => "Came back",
                 "worsened" => "Grew worse",
                 "cleared" => "Over",
+                "unseen" => "Cannot be looked for any more",
                 other => other,
             };
             format!("{what}: {} ({})", text("title"), text("severity"))

@@ -15,6 +15,7 @@ mod seen;
 mod tests;
 mod tiles;
 pub mod view;
+mod waiting;
 
 use std::sync::OnceLock;
 
@@ -25,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::past::{Past, Recent};
 pub use self::refused::refused;
 pub use self::view::View;
+pub use self::waiting::waiting;
 use crate::agent::shared::Snapshot;
 use crate::output::html::{chart, escape, style};
 

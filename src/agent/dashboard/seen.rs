@@ -56,7 +56,8 @@ fn over(snapshot: &Snapshot, html: &mut String) {
     let mut gone: Vec<&Entry> = snapshot
         .findings
         .iter()
-        .filter(|e| e.state() != "active")
+        // What is not known to be gone is told above.
+        .filter(|e| !["active", "unknown"].contains(&e.state()))
         .collect();
     if gone.is_empty() {
         return;

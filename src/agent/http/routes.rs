@@ -114,7 +114,8 @@ async fn page(
         Err(error) => return failure(StatusCode::BAD_REQUEST, &error.body_text()),
     };
     let Some(snapshot) = shared.current() else {
-        return first_look();
+        // A program gets the same status, and need not read it.
+        return html(StatusCode::SERVICE_UNAVAILABLE, dashboard::waiting());
     };
     // On a thread of its own: the history may be on a slow disk, and scrapes must not wait for it.
     let make = move || snapshot.page(view, || shared.past(&snapshot, view));

@@ -272,3 +272,36 @@ fn whoever_is_no_longer_asked_is_forgotten_at_once_and_stays_so() {
         windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
     }
 }
+
+/// What a source told before it went blind is not how things are now: the next world does not know it.
+#[test]
+fn what_a_blind_source_once_told_is_not_handed_on() {
+    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let status = |status| Body::Status(status);
+    windows.apply(at(1, Source::Conntrack, status(SourceStatus::ok())));
+    windows.apply(at(1, Source::Conntrack, stats(0)));
+    assert!(windows.sight().sees.contains(&Source::Conntrack));
+    windows.apply(at(
+        2,
+        Source::Conntrack,
+        status(SourceStatus::unavailable("killed")),
+    ));
+    assert!(windows.sight().blind.contains(&Source::Conntrack));
+    // Within one world a single look that fails takes nothing back.
+    assert!(windows.near().sources.sees(Source::Conntrack));
+    for second in 3..200 {
+        windows.apply(at(second, Source::Host, status(SourceStatus::ok())));
+        windows.handle_timeout(Timestamp::from_secs(second));
+    }
+    assert!(
+        !windows.near().sources.sees(Source::Conntrack),
+        "or its rules would be told clear"
+    );
+    assert!(
+        windows.near().sources.get(Source::Conntrack).is_some(),
+        "that it is blind is known"
+    );
+    windows.apply(at(201, Source::Conntrack, status(SourceStatus::ok())));
+    windows.apply(at(201, Source::Conntrack, stats(0)));
+    assert!(windows.sight().blind.is_empty());
+}

@@ -195,13 +195,18 @@ fn observed(at: Timestamp, source: Source, body: Body) -> Observation {
 }
 
 fn row(row: &FindingRow) -> Kept {
-    let read = kept::finding(&row.data);
-    let explained = read.as_ref().is_some_and(|(_, explained)| *explained);
-    let finding = read.map(|(mut finding, _)| {
+    let read = kept::read(&row.data);
+    let explained = read.as_ref().is_some_and(|kept| kept.explained);
+    let unseen = read.as_ref().and_then(|kept| kept.unseen.clone());
+    let finding = read.map(|kept| {
+        let mut finding = kept.finding;
         // The row is newer than what is within it where a finding was taken up by another agent.
         (finding.first_seen, finding.last_seen) = (row.first_seen, row.last_seen);
         finding.count = finding.count.max(row.count);
-        finding
+        match &unseen {
+            Some(unseen) => unseen.mark(finding),
+            None => finding,
+        }
     });
     Kept {
         known: Known {
@@ -215,6 +220,7 @@ fn row(row: &FindingRow) -> Kept {
         last_seen: row.last_seen,
         count: row.count,
         cleared_at: row.cleared_at,
+        unseen: unseen.is_some(),
         finding,
     }
 }

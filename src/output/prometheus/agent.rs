@@ -4,6 +4,7 @@ use super::{Family, count, seconds, yes};
 use crate::finding::{Finding, Severity};
 use crate::observation::SourceState;
 use crate::report::agent::AgentStats;
+use crate::report::unseen::is_unseen;
 use crate::report::{Report, Status};
 
 pub(super) fn families(report: &Report, stats: &AgentStats) -> Vec<Family> {
@@ -12,6 +13,7 @@ pub(super) fn families(report: &Report, stats: &AgentStats) -> Vec<Family> {
             .with(vec![("version", report.version.clone())], 1.0),
         status(report),
         findings(report),
+        unconfirmed(report),
         begun(stats),
         not_checked(report),
     ];
@@ -37,7 +39,7 @@ fn status(report: &Report) -> Family {
 fn findings(report: &Report) -> Family {
     let mut family = Family::gauge(
         "wgnat_findings",
-        "Findings that hold now, by code and severity; explained: another finding is their cause.",
+        "Findings that hold now, by code and severity; explained: another finding is their cause. With those that cannot be looked for any more.",
     );
     let mut counts = std::collections::BTreeMap::<(&str, Severity, bool), u64>::new();
     let mut add = |finding: &Finding, explained| {
@@ -52,6 +54,27 @@ fn findings(report: &Report) -> Family {
             ("code", code.to_owned()),
             ("severity", severity.name().to_owned()),
             ("explained", explained.to_string()),
+        ];
+        family.add(labels, count(n));
+    }
+    family
+}
+
+/// They are among the others: an alert must not resolve because a source went blind.
+fn unconfirmed(report: &Report) -> Family {
+    let mut family = Family::gauge(
+        "wgnat_findings_unconfirmed",
+        "Findings that held when last looked for, and for which nobody can look now: what would tell them cannot be observed.",
+    );
+    let folded = report.suppressed.iter().map(|s| &s.finding);
+    let mut counts = std::collections::BTreeMap::<(&str, Severity), u64>::new();
+    for finding in report.findings.iter().chain(folded).filter(|f| is_unseen(f)) {
+        *counts.entry((finding.code, finding.severity)).or_default() += 1;
+    }
+    for ((code, severity), n) in counts {
+        let labels = vec![
+            ("code", code.to_owned()),
+            ("severity", severity.name().to_owned()),
         ];
         family.add(labels, count(n));
     }
