@@ -290,6 +290,32 @@ fn sighup_takes_a_good_file_over_and_leaves_all_as_it_is_for_a_bad_one() {
 }
 
 #[test]
+fn sighup_reads_the_fly_toml_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = |timeout: &str| {
+        format!(
+            "app = \"web\"\n[http_service]\n  internal_port = 8080\n  [[http_service.checks]]\n    interval = \"10s\"\n    \
+             timeout = \"{timeout}\"\n    grace_period = \"5s\"\n    path = \"/\"\n"
+        )
+    };
+    let path = file(dir.path(), "fly.toml", &toml("20s"));
+    let agent = Agent::start(&["--fly-toml", path.to_str().unwrap()]);
+    let timing = "wgnat_findings{code=\"fly-toml-check-timing\",severity=\"warning\",explained=\"false\"}";
+    agent.finding("fly-toml-check-timing");
+    file(dir.path(), "fly.toml", &toml("2s"));
+    agent.signal("HUP");
+    agent.until("it is put right", |agent| agent.metric(timing).is_none());
+    // One that cannot be read changes nothing, and its line is named.
+    file(dir.path(), "fly.toml", "app = \"web\"\nnonsense\n");
+    agent.signal("HUP");
+    agent.logs("nothing has changed");
+    assert!(agent.log().contains("fly.toml"), "{}", agent.log());
+    file(dir.path(), "fly.toml", &toml("30s"));
+    agent.signal("HUP");
+    agent.finding("fly-toml-check-timing");
+}
+
+#[test]
 fn the_service_manager_is_told_and_the_log_is_json() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");

@@ -260,6 +260,14 @@ fn on_the_machine_itself_a_port_that_nobody_listens_on_is_found() {
     assert_eq!(run("web", "worker").codes(), Vec::<&str>::new());
     assert_eq!(run("other", "web").codes(), Vec::<&str>::new());
     drop(wrong);
+    // The commonest mistake: it listens, and for the machine alone.
+    for inside in ["127.0.0.1:8080", "[::1]:8080"] {
+        let _inside = TcpServer::start(lab.client(), inside.parse().unwrap(), Serve::Echo);
+        let report = run("web", "web");
+        let finding = only(&report, "fly-toml-nobody-listens", "warning", 7);
+        assert_eq!(finding["confidence"], "certain");
+        assert_eq!(finding["evidence"]["listens_on"], "loopback");
+    }
     let _right = TcpServer::start(lab.client(), any(8080), Serve::Echo);
     let report = run("web", "web");
     assert_eq!(report.codes(), Vec::<&str>::new(), "{}", report.everything());

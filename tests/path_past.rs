@@ -2,13 +2,15 @@
 #![allow(clippy::expect_used)] // a panic is how a test fails
 #![allow(clippy::disallowed_methods)] // a test is an edge
 
+mod agent;
 mod lab;
 mod truth;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use agent::Agent;
 use lab::{Lab, UdpReflector, UdpRelay};
 use truth::{Look, Verdict};
 use wgnat::store::{self, Limits, Point, Record, Store, Writer};
@@ -123,6 +125,104 @@ fn slower_than_the_history_is_worse_than_usual_and_as_slow_is_nothing() {
         );
         assert!(unknown.report["paths"][0]["usual"].is_null());
     }
+}
+
+/// An agent at the client with this configuration.
+fn agent_at(lab: &Lab, config: &Path) -> Agent {
+    let mut command = lab.wgnat(lab.client());
+    command.arg("--config").arg(config).arg("agent");
+    let inside = lab.client().clone();
+    let at = SocketAddr::from(([127, 0, 0, 1], 9986));
+    let mut agent = Agent::begun(
+        command,
+        at,
+        Box::new(move |at| inside.run(move || TcpStream::connect(at))),
+    );
+    agent.until_ready();
+    agent
+}
+
+/// Points that `file` has of the metric with the fewest, for the target that has the fewest.
+fn points(file: &Path, targets: usize) -> i64 {
+    let Ok(history) = store::open_readonly(file) else {
+        return 0;
+    };
+    let mut fewest = i64::MAX;
+    for metric in [store::paths::RTT, store::paths::LOSS] {
+        let query = "SELECT COUNT(*) FROM samples JOIN series ON series.id = samples.series \
+                     WHERE name = ?1 AND step = (SELECT MIN(step) FROM samples) GROUP BY series.id";
+        let Ok(mut statement) = history.prepare(query) else {
+            return 0;
+        };
+        let counts: Vec<i64> = statement
+            .query_map([metric], |row| row.get(0))
+            .and_then(Iterator::collect)
+            .unwrap_or_default();
+        if counts.len() < targets {
+            return 0;
+        }
+        fewest = counts.into_iter().fold(fewest, i64::min);
+    }
+    fewest
+}
+
+#[test]
+fn what_an_agent_wrote_is_what_is_usual() {
+    let Some(lab) = Lab::routed() else { return };
+    let echo = SocketAddr::new(lab.server_ip(), 7000);
+    let _service = UdpReflector::start(lab.server(), echo);
+    let gate = SocketAddr::new(lab.client_at().gateway().v4.into(), 7001);
+    let relay = UdpRelay::start(lab.router(), gate, echo, &[Duration::ZERO]);
+    let targets = [format!("udp:{gate}"), lab.server_ip().to_string()];
+    let history = lab.dir().join("history.db");
+    let config = lab.file(
+        "wgnat.toml",
+        &format!(
+            "[agent]\nstore = {history:?}\ntargets = {targets:?}\npath_interval = \"10s\"\nevaluate_every = \"1s\"\n"
+        ),
+    );
+    let config = Path::new(&config);
+    let mut first = agent_at(&lab, config);
+    first.until("the first points", |_| points(&history, targets.len()) >= 3);
+    first.signal("TERM");
+    assert!(first.wait().success());
+    // Instead of a wait of ten minutes, what was written becomes ten minutes older.
+    let written = rusqlite::Connection::open(&history).expect("a history");
+    written
+        .execute("UPDATE samples SET at = at - 600", [])
+        .expect("nobody writes it");
+    drop(written);
+    let second = agent_at(&lab, config);
+    second.until("further points", |_| points(&history, targets.len()) >= 6);
+    // Beside the running agent.
+    let text = history.to_str().expect("a path");
+    let args = [targets[0].as_str(), &targets[1], "--store", text, "--since", "1h"];
+    let same = path(&lab, &args);
+    same.nothing_wrong();
+    for target in &targets {
+        let rows = same.report["paths"].as_array().expect("rows");
+        let row = rows
+            .iter()
+            .find(|row| row["target"] == target.as_str())
+            .expect("a row");
+        let usual = &row["usual"];
+        assert!(
+            usual["rtt_p50_seconds"].as_f64().is_some_and(|s| s > 0.0),
+            "{row:#}"
+        );
+        assert_eq!(usual["loss_share"], 0.0, "{row:#}");
+    }
+    // Both ways a quarter of a second later than it was.
+    drop(relay);
+    let _relay = UdpRelay::start(lab.router(), gate, echo, &[Duration::from_millis(250)]);
+    let worse = path(&lab, &args);
+    let found = worse.says_only(&["path-latency"]);
+    found
+        .is("warning", "likely")
+        .measures("rtt_median_seconds", 0.25..);
+    let summary = found.value["summary"].as_str().expect("text");
+    assert!(summary.contains("slower than usual: usual "), "{summary}");
+    drop(second);
 }
 
 #[test]

@@ -225,10 +225,36 @@ fn a_black_hole_for_certificates_is_told_by_the_size_search() {
     let args = [&target, "--count", "4", "--timeout", "2s", "--mtu"];
     let verdict = path(&lab, &roots, &args);
     assert!(fault.hits() > 0);
-    verdict.says_at_most(&["path-mtu", "path-loss"]);
-    verdict.finding("path-mtu").evidence("largest_passed_bytes", 1200);
+    // One cause, one finding.
     verdict
-        .finding("path-loss")
-        .evidence("connected_then_silent", 4)
-        .candidates(&["large packets"]);
+        .says_only(&["path-mtu"])
+        .is("warning", "certain")
+        .evidence("largest_passed_bytes", 1200)
+        .evidence("connected_then_silent", 4);
+    fault.lift();
+    // A server that hangs, on a path that carries all: its silence is told, and nothing of sizes.
+    let silent = at(&lab, 8444);
+    tls::serve_nothing(lab.server(), silent);
+    let target = format!("tls:{silent}");
+    let args = [&target, "--count", "4", "--timeout", "2s", "--mtu"];
+    path(&lab, &roots, &args).says_only(&["path-loss"]);
+    // A host that answers no size at all, or none any more after the first answers, says nothing of sizes either.
+    let echo = Fault::new("icmp type echo-reply", "drop").toward(Toward::Client);
+    let dead = lab.inflict(&echo);
+    path(&lab, &roots, &args).says_only(&["path-loss"]);
+    dead.lift();
+    lab.inflict(
+        &Fault::new(
+            "icmp type echo-reply limit rate over 1/hour burst 1 packets",
+            "drop",
+        )
+        .toward(Toward::Client),
+    );
+    let verdict = path(&lab, &roots, &args);
+    verdict.says_only(&["path-loss"]);
+    assert!(
+        verdict.everything().contains("then none of any size"),
+        "{}",
+        verdict.everything()
+    );
 }

@@ -551,7 +551,7 @@ impl Agent {
                 let other_way = reloaded.settings.agent.active != self.settings.agent.active;
                 for change in reloaded.changes {
                     // Files and names may have changed unseen; whoever asks others asks anew only where that was changed.
-                    if change.source == Source::Config || other_way {
+                    if matches!(change.source, Source::Config | Source::FlyToml) || other_way {
                         self.take_over(change);
                     }
                 }

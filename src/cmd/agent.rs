@@ -17,7 +17,7 @@ use crate::agent::confine::{Confinement, Reach, Role, Wanted, become_user, no_me
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
 use crate::agent::wire_log::WireLog;
-use crate::agent::{self, Notify, Plan, Reloaded, Signals};
+use crate::agent::{self, Change, Notify, Plan, Reloaded, Signals};
 use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
 use crate::config::{AgentSettings, Flags, Settings};
@@ -69,7 +69,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         .map_err(anyhow::Error::msg)
         .context("the command line")?;
     let configured = observers::read_wg_configs(&settings.wg_config)?;
-    let fly_toml = fly_toml::of_agent(settings.fly_toml.as_ref(), settings.agent.listen)?;
+    let fly_toml = of_fly(&settings)?;
     let netns = args.netns.as_deref().map(Netns::open).transpose()?;
     if args.check_config {
         print(b"the configuration is good\n")?;
@@ -95,7 +95,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         all_observers.extend(change.opener.map(|opener| (change.source, opener)));
     }
     observers::set_conntrack(&mut all_observers, DumpBudget::steady(settings.cpu_budget), false);
-    all_observers.extend(fly_toml.map(fly_toml::observer));
+    all_observers.extend(fly_toml.opener.map(|opener| (fly_toml.source, opener)));
     observers::count_steadily(&mut all_observers);
     observers::unhurried(&mut all_observers, LOOK_EVERY);
     if !settings.agent.bpf {
@@ -172,7 +172,10 @@ fn confine(
         _ => PathBuf::from("."),
     };
     let files = settings.wg_config.iter().map(PathBuf::as_path);
-    let read = files.chain(config).chain(agent.token_file.as_deref());
+    let read = files
+        .chain(config)
+        .chain(agent.token_file.as_deref())
+        .chain(settings.fly_toml.as_deref());
     let confinement = Confinement::begin(Wanted {
         sources: observers.iter().map(|(source, _)| *source).collect(),
         other_user: !nix::unistd::Uid::effective().is_root(),
@@ -196,10 +199,22 @@ fn confine(
 fn reload(config: Option<&Path>, flags: &Flags, netns: Option<&str>) -> anyhow::Result<Reloaded> {
     let settings = read_settings(config, flags)?;
     let configured = observers::read_wg_configs(&settings.wg_config)?;
+    let mut changes = active::changes(&settings, configured, netns);
+    changes.push(of_fly(&settings)?);
     Ok(Reloaded {
         access: access(&settings.agent)?,
-        changes: active::changes(&settings, configured, netns),
+        changes,
         settings,
+    })
+}
+
+/// The observer of the fly.toml that is named, which is read now; an error says which line is wrong.
+fn of_fly(settings: &Settings) -> anyhow::Result<Change> {
+    let read = fly_toml::of_agent(settings.fly_toml.as_ref(), settings.agent.listen)?;
+    Ok(Change {
+        source: Source::FlyToml,
+        opener: read.map(|read| fly_toml::observer(read).1),
+        reach: Reach::default(),
     })
 }
 

@@ -82,6 +82,10 @@ pub struct ServedPorts {
     pub ports: Vec<u16>,
     /// How many more there are.
     pub left_out: u32,
+    /// Of the TCP ports those that are served on loopback addresses alone, ascending: nobody beyond this host reaches them.
+    /// `None` in records of before they were told apart.
+    #[serde(default)]
+    pub loopback_only: Option<Vec<u16>>,
 }
 
 /// What did not fit into a bounded list.

@@ -2,7 +2,8 @@
 //!
 //! In: for each size that was tried whether it came back, was lost, or was called too big. Out: the next size to try. A size
 //! is held to fail only after several losses in a row, since paths lose packets of any size, and what the search ends
-//! with has failed twice as often, so that a burst of loss is not taken for a size. Pure.
+//! with has failed twice as often, so that a burst of loss is not taken for a size. In the end what passed must pass once more:
+//! a target that fell silent in the middle proves nothing of sizes. Pure.
 
 /// Losses in a row after which a size is held not to pass.
 pub const TRIES: u32 = 3;
@@ -18,6 +19,8 @@ pub struct SizeSearch {
     lost: Option<u32>,
     /// Whether `lost` has failed a second time.
     confirmed: bool,
+    /// Whether `passed` still passes after that; `None` where it was not asked.
+    answers_still: Option<bool>,
     /// The largest that could.
     limit: u32,
     /// Sizes between are multiples of this.
@@ -35,6 +38,7 @@ impl SizeSearch {
             proven: false,
             lost: None,
             confirmed: false,
+            answers_still: None,
             limit: limit.max(1),
             step: 1,
             told: None,
@@ -69,16 +73,25 @@ impl SizeSearch {
         if middle > self.passed && middle < lost {
             return Some(middle);
         }
-        (!self.confirmed && self.told.is_none()).then_some(lost)
+        if self.told.is_some() {
+            return None;
+        }
+        if !self.confirmed {
+            return Some(lost);
+        }
+        self.answers_still.is_none().then_some(self.passed)
     }
 
     /// A packet of `size` came back.
     pub fn passed(&mut self, size: u32) {
         self.losses = 0;
         self.proven = true;
+        if self.confirmed && size == self.passed {
+            self.answers_still = Some(true);
+        }
         self.passed = self.passed.max(size);
         if self.lost.is_some_and(|lost| lost <= self.passed) {
-            (self.lost, self.confirmed) = (None, false);
+            (self.lost, self.confirmed, self.answers_still) = (None, false, None);
         }
     }
 
@@ -107,6 +120,10 @@ impl SizeSearch {
 
     fn fail(&mut self, size: u32) {
         self.losses = 0;
+        if self.confirmed && size <= self.passed {
+            self.answers_still = Some(false);
+            return;
+        }
         match self.lost {
             Some(lost) if lost == size => self.confirmed = true,
             Some(lost) if lost < size => {}
@@ -114,14 +131,19 @@ impl SizeSearch {
         }
     }
 
-    /// The largest size that came back; `None` where not even the smallest did.
+    /// The largest size that came back; `None` where not even the smallest did, or where nothing did any more.
     pub fn largest(&self) -> Option<u32> {
-        self.proven.then_some(self.passed)
+        (self.proven && !self.fell_silent()).then_some(self.passed)
     }
 
-    /// The smallest size that did not.
+    /// The smallest size that did not; `None` where nothing came back any more.
     pub fn smallest_lost(&self) -> Option<u32> {
-        self.lost
+        self.lost.filter(|_| !self.fell_silent())
+    }
+
+    /// Whether what had passed did not pass any more in the end.
+    pub fn fell_silent(&self) -> bool {
+        self.answers_still == Some(false)
     }
 
     /// The smallest MTU that was named.
@@ -187,6 +209,28 @@ mod tests {
         let mut s = SizeSearch::new(576, 1500);
         assert_eq!(search(&mut s, 0, false, 0), TRIES);
         assert_eq!(s.largest(), None);
+    }
+
+    #[test]
+    fn who_falls_silent_in_the_middle_proves_nothing() {
+        // After any number of answers, in either kind of search.
+        for answers in 1..12 {
+            for step in [1, 16] {
+                let mut s = SizeSearch::new(576, 1500).in_steps_of(step);
+                let mut sent = 0;
+                while let Some(size) = s.next() {
+                    sent += 1;
+                    assert!(sent < 200, "a search without end at {size}");
+                    if size > 1300 || sent > answers {
+                        s.lost(size);
+                    } else {
+                        s.passed(size);
+                    }
+                }
+                assert!(s.fell_silent(), "{answers} answers, steps of {step}");
+                assert_eq!((s.largest(), s.smallest_lost()), (None, None));
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub const STATES: usize = SLOTS * 4;
 pub const BOARD: usize = WORDS * 8 * 6 + 8 + 8 * 4 + SLOTS * 4 + 8;
 /// Bytes of a key of `inbound`.
 pub const PORT: usize = 4;
+/// Bytes of a `struct end`.
+pub const END: usize = 20;
+/// `IPPROTO_TCP`.
+const TCP: u16 = 6;
 
 /// States in a record; those beyond [`StateCounts`]' are not used.
 const SLOTS: usize = 16;
@@ -70,6 +74,8 @@ pub struct Board {
     pub udp: u32,
     /// Local ports that TCP listeners hold.
     pub tcp_served: Ports,
+    /// Of these, those held at every address, or at one that found no place of its own.
+    pub tcp_everywhere: Ports,
     /// Local ports that unconnected UDP sockets hold.
     pub udp_served: Ports,
     /// Local ports that UDP sockets hold.
@@ -175,6 +181,14 @@ pub fn used(bytes: &[u8; USE]) -> Use {
     }
 }
 
+/// Reads a `struct end` of a TCP listener: its address and port; `None` for another protocol's.
+pub fn listener(bytes: &[u8; END]) -> Option<(Addr, u16)> {
+    let (address, rest) = bytes.split_first_chunk::<16>()?;
+    let (port, protocol) = rest.split_first_chunk::<2>()?;
+    let protocol = u16::from_ne_bytes(*protocol.first_chunk()?);
+    (protocol == TCP).then_some((Addr::from_v6(*address), u16::from_ne_bytes(*port)))
+}
+
 /// Reads a `struct states`.
 pub fn states(bytes: &[u8; STATES]) -> StateCounts {
     Fields(bytes).states()
@@ -185,7 +199,7 @@ pub fn board(bytes: &[u8; BOARD]) -> Board {
     let mut f = Fields(bytes);
     f.skip(SET + 8);
     let tcp_served = f.ports();
-    f.skip(SET);
+    let tcp_everywhere = f.ports();
     let udp_served = f.ports();
     f.skip(SET);
     let udp_ports = f.ports();
@@ -197,6 +211,7 @@ pub fn board(bytes: &[u8; BOARD]) -> Board {
         tcp: f.states(),
         udp: f.u32(),
         tcp_served,
+        tcp_everywhere,
         udp_served,
         udp_ports,
     }

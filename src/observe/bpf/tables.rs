@@ -15,7 +15,7 @@ use crate::observation::socket::SocketTally;
 use crate::observe::tally::counted::{Outbound, tally};
 use crate::observe::tally::ports::PortSet;
 use crate::sys::bpf;
-use crate::wire::bpf_tables::{self as records, BOARD, Board, PLACE, PORT, STATES, USE};
+use crate::wire::bpf_tables::{self as records, BOARD, Board, END, PLACE, PORT, STATES, USE};
 
 /// Entries of the maps.
 const ENTRIES: u32 = 4096;
@@ -90,19 +90,23 @@ impl Tables {
             inbound.push((port, records::states(states)));
         });
         drained.map_err(|e| failed(&e))?;
-        bpf::drain::<20, 4>(self.object.map("specific")?, ENTRIES, |_, _| {}).map_err(|e| failed(&e))?;
+        let mut served_at = Vec::new();
+        let drained = bpf::drain::<END, 4>(self.object.map("specific")?, ENTRIES, |end, _| {
+            served_at.extend(records::listener(end));
+        });
+        drained.map_err(|e| failed(&e))?;
         if board.outbound_beyond + board.inbound_beyond > 0 {
             return Err(format!(
                 "there are more than {ENTRIES} destinations or served ports"
             ));
         }
-        Ok(tally(&board, outbound, inbound, usable))
+        Ok(tally(&board, outbound, inbound, &served_at, usable))
     }
 
     fn wipe(&self, usable: &PortSet) -> Result<(), String> {
         let fresh = records::fresh_board(usable.words(), self.hertz.unwrap_or(0));
         bpf::map_update(self.object.map("board")?, &KEY, &fresh).map_err(|e| failed(&e))?;
-        bpf::drain::<20, 4>(self.object.map("specific")?, ENTRIES, |_, _| {}).map_err(|e| failed(&e))
+        bpf::drain::<END, 4>(self.object.map("specific")?, ENTRIES, |_, _| {}).map_err(|e| failed(&e))
     }
 
     fn board(&self) -> Result<Board, String> {

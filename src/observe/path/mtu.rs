@@ -63,6 +63,7 @@ pub(super) async fn search(target: IpAddr, timeout: Span) -> Result<PathMtu, Str
             lost: search.smallest_lost(),
             told: search.told(),
         }),
+        None if search.fell_silent() => Err("it answered echoes first, and then none of any size".to_owned()),
         None => Err("it answers no ICMP echo, by which sizes are tried".to_owned()),
     }
 }

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use super::REPORTED;
 use super::inbound::listed;
 use super::ports::PortSet;
+use super::served::loopback_only;
 use super::sockets::served_ports;
 use crate::observation::socket::{DestinationTally, InboundTally, LeftOut, SocketTally, StateCounts};
 use crate::types::Proto;
 use crate::wire::bpf_tables::{Board, Place, Use};
+use crate::wire::netlink::addr::Addr;
 
 /// `IPPROTO_UDP`.
 const UDP: u8 = 17;
@@ -41,6 +43,7 @@ pub fn tally(
     board: &Board,
     mut outbound: Vec<Outbound>,
     inbound: Vec<(u16, StateCounts)>,
+    served_at: &[(Addr, u16)],
     usable: &PortSet,
 ) -> SocketTally {
     outbound.sort_by_cached_key(|o| {
@@ -70,6 +73,11 @@ pub fn tally(
     };
     let mut served = PortSet::new();
     board.tcp_served.iter().for_each(|port| served.insert(port));
+    let mut everywhere = PortSet::new();
+    board
+        .tcp_everywhere
+        .iter()
+        .for_each(|port| everywhere.insert(port));
     let mut udp_served = PortSet::new();
     board.udp_served.iter().for_each(|port| udp_served.insert(port));
     SocketTally {
@@ -77,7 +85,10 @@ pub fn tally(
         udp: board.udp,
         udp_ports_in_range: in_range(&mut board.udp_ports.iter()),
         listen_ports_in_range: in_range(&mut board.tcp_served.iter()),
-        served_ports: Some(served_ports(udp_served.listed(usable, &served))),
+        served_ports: Some(served_ports(
+            udp_served.listed(usable, &served),
+            loopback_only(served_at.iter().copied(), |port| everywhere.contains(port)),
+        )),
         destinations: outbound.into_iter().map(destination).collect(),
         left_out,
         inbound,

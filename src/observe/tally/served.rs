@@ -53,6 +53,13 @@ impl Served {
         &self.ports
     }
 
+    /// The ports that are served on loopback addresses alone, ascending. What was beyond the bound counts as served everywhere.
+    pub fn loopback_only(&self) -> Vec<u16> {
+        loopback_only(self.specific.iter().copied(), |port| {
+            self.everywhere.contains(port)
+        })
+    }
+
     /// How many of `ports` are served at some address.
     pub fn count_common(&self, ports: &PortSet) -> u32 {
         self.ports.count_common(ports)
@@ -64,6 +71,24 @@ impl Served {
         self.everywhere.clear();
         self.specific.clear();
     }
+}
+
+/// Of `ends`, each with an address of its own, the ports that have loopback addresses only and are not served `everywhere`.
+pub(super) fn loopback_only(
+    ends: impl Iterator<Item = (Addr, u16)>,
+    everywhere: impl Fn(u16) -> bool,
+) -> Vec<u16> {
+    let mut inside = std::collections::BTreeSet::new();
+    let mut outside = HashSet::new();
+    for (address, port) in ends {
+        if address.ip().is_loopback() {
+            inside.insert(port);
+        } else {
+            outside.insert(port);
+        }
+    }
+    inside.retain(|port| !outside.contains(port) && !everywhere(*port));
+    inside.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -90,6 +115,26 @@ mod tests {
         }
         served.clear();
         assert!(!served.contains(A, 80) && !served.contains(A, 81));
+    }
+
+    #[test]
+    fn what_only_loopback_serves_is_told_apart() {
+        let mut served = Served::new();
+        let local = |last| Addr::from_v4([127, 0, 0, last]);
+        for (address, port) in [
+            (local(1), 80),
+            (local(53), 53),
+            (Addr::from("::1".parse::<std::net::IpAddr>().unwrap()), 8080),
+            (local(1), 81),
+            (A, 81),
+            (local(1), 82),
+            (ANY_V4, 82),
+            (A, 83),
+            (Addr::UNSPECIFIED, 84),
+        ] {
+            served.insert(address, port);
+        }
+        assert_eq!(served.loopback_only(), [53, 80, 8080]);
     }
 
     #[test]

@@ -181,6 +181,7 @@ impl SocketFold {
                 self.served_udp
                     .ports()
                     .listed(&self.usable, self.served_tcp.ports()),
+                self.served_tcp.loopback_only(),
             )),
             destinations,
             left_out,
@@ -226,8 +227,12 @@ impl SocketFold {
 }
 
 /// The list that a tally has of them.
-pub(super) fn served_ports(ports: impl Iterator<Item = u16>) -> ServedPorts {
-    let mut served = ServedPorts::default();
+pub(super) fn served_ports(ports: impl Iterator<Item = u16>, mut loopback_only: Vec<u16>) -> ServedPorts {
+    loopback_only.truncate(SERVED);
+    let mut served = ServedPorts {
+        loopback_only: Some(loopback_only),
+        ..ServedPorts::default()
+    };
     for port in ports {
         if served.ports.len() < SERVED {
             served.ports.push(port);
@@ -440,7 +445,10 @@ mod tests {
         assert!(tally.inexact);
         let empty = fold.finish(false);
         let nothing = SocketTally {
-            served_ports: Some(ServedPorts::default()),
+            served_ports: Some(ServedPorts {
+                loopback_only: Some(Vec::new()),
+                ..ServedPorts::default()
+            }),
             ..SocketTally::default()
         };
         assert_eq!(empty, nothing, "finishing empties the fold");

@@ -3,7 +3,7 @@
 use super::{finding, lines, named, read, serving};
 use crate::finding::{Candidate, Confidence, Finding, Severity};
 use crate::observation::Source;
-use crate::observation::fly_toml::DEFAULT_GROUP;
+use crate::observation::fly_toml::{DEFAULT_GROUP, Service};
 use crate::rules::{Area, Input, Rule};
 
 /// The rule.
@@ -11,12 +11,12 @@ pub const RULE: Rule = Rule {
     code: "fly-toml-nobody-listens",
     area: Area::Fly,
     severity: "warning",
-    holds_when: "wgnat runs on a machine of the app, and no TCP socket listens on the `internal_port` of a service that the machine's group serves",
+    holds_when: "wgnat runs on a machine of the app, and no TCP socket listens on the `internal_port` of a service that the machine's group serves, or only one on loopback",
     meaning: "The proxy connects to `internal_port` in the machine and is refused: visitors wait and then get an error. As a rule the app listens \
-              on the port of its own default, or has not started.",
+              on 127.0.0.1, which nobody outside the machine reaches, or on the port of its own default, or has not started.",
     detection: "The file's services for this machine's group (FLY_PROCESS_GROUP) against the listening sockets of its network namespace, at the \
                 newest look. The machine must be one of that app (FLY_APP_NAME). An app that is still starting looks the same, so it is likely, \
-                not certain. An app that listens on 127.0.0.1 only is not told from one that listens for all.",
+                not certain; certain where the port is listened on, and by loopback addresses (127.0.0.0/8, ::1) alone.",
     fix: "Let the app listen on `0.0.0.0` or `[::]` and this port, or correct `internal_port`.",
     needs: &[&[Source::FlyToml], &[Source::Sockets]],
     explained_by: &[],
@@ -48,7 +48,11 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     for service in facts.file.services.iter().filter(|service| !service.udp) {
         let port = service.port();
-        if !serving(&facts.file, service).contains(&group) || served.ports.contains(&port) {
+        if !serving(&facts.file, service).contains(&group) {
+            continue;
+        }
+        let only_inside = served.loopback_only.as_ref().is_some_and(|l| l.contains(&port));
+        if served.ports.contains(&port) && !only_inside {
             continue;
         }
         let line = service.internal_port.map_or(service.line, |told| told.line);
@@ -58,8 +62,17 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
             facts,
             line,
             Severity::Warning,
-            Confidence::Likely,
+            if only_inside {
+                Confidence::Certain
+            } else {
+                Confidence::Likely
+            },
         );
+        if only_inside {
+            on_loopback(&mut f, service, port, group);
+            all.push(f);
+            continue;
+        }
         f.title = format!("Nothing listens on port {port}, where the proxy connects to");
         f.summary = format!(
             "{} says that the app listens on {port}; in this machine (group {group}) no TCP socket does.",
@@ -107,12 +120,48 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     all
 }
 
+/// Of a port that is listened on, where the proxy does not come.
+fn on_loopback(f: &mut Finding, service: &Service, port: u16, group: &str) {
+    f.title = format!("Port {port} is listened on for this machine alone, and the proxy comes from outside");
+    f.summary = format!(
+        "{} says that the app listens on {port}; in this machine (group {group}) it does, but on loopback addresses only (127.0.0.1 or \
+         ::1). The proxy connects to the machine's own address and is refused.",
+        named(service)
+    );
+    f.evidence = std::mem::take(&mut f.evidence)
+        .with("internal_port", port)
+        .with("listens_on", "loopback");
+    f.impact =
+        "The proxy is refused: requests to this machine fail, though `curl` inside it works.".to_owned();
+    f.fixes = vec![lines(
+        format!("Let the app listen on 0.0.0.0:{port} or [::]:{port}"),
+        "Many frameworks listen on localhost unless told, and take the address from the environment or an option.",
+        "[env]\n  HOST = \"0.0.0.0\"".to_owned(),
+    )];
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::Scene;
     use super::*;
 
     const TOML: &str = "app = \"web\"\n[processes]\nweb = \"x\"\nworker = \"y\"\n[http_service]\ninternal_port = 8080\nprocesses = [\"web\"]\n";
+
+    #[test]
+    fn loopback_alone_is_no_place_for_the_proxy() {
+        for (loopback_only, expected) in [(&[8080][..], true), (&[3000][..], false), (&[][..], false)] {
+            let found = Scene::new(TOML)
+                .on_fly(true, "web", "web")
+                .listening_at(&[3000, 8080], loopback_only)
+                .check(&RULE);
+            assert_eq!(found.len(), usize::from(expected), "{loopback_only:?}");
+            for one in found {
+                assert_eq!(one.confidence, Confidence::Certain);
+                assert_eq!(one.evidence.get("listens_on"), Some(&"loopback".into()));
+                assert!(one.fixes[0].title.contains("0.0.0.0:8080"));
+            }
+        }
+    }
 
     #[test]
     fn only_on_a_machine_of_that_app_and_group() {

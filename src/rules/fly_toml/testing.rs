@@ -84,10 +84,15 @@ impl Scene {
     }
 
     pub fn listening(self, ports: &[u16]) -> Self {
+        self.listening_at(ports, &[])
+    }
+
+    pub fn listening_at(self, ports: &[u16], loopback_only: &[u16]) -> Self {
         let tally = SocketTally {
             served_ports: Some(ServedPorts {
                 ports: ports.to_vec(),
                 left_out: 0,
+                loopback_only: Some(loopback_only.to_vec()),
             }),
             ..SocketTally::default()
         };

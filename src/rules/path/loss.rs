@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{PATHS, against, finding, others, paths, told};
+use super::{PATHS, against, finding, mtu, others, paths, told};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix};
 use crate::observation::path::{Failure, Stage};
 use crate::observation::target::Method;
@@ -58,6 +58,10 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
     }
     let refuser = unreachable(path);
     let silent = silent(path);
+    if silent.is_some_and(|(_, n)| n >= path.now.lost) && mtu::swallows(path) {
+        // One cause, one finding: `path-mtu` tells it.
+        return None;
+    }
     let mut f = finding(RULE.code, path, Confidence::Certain);
     f.count = path.now.lost;
     f.title = match (&refuser, all) {
@@ -89,10 +93,7 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
             f.summary.trim_end(),
             counted(n, "attempt", "attempts"),
             connect.map_or_else(String::new, |took| format!(" (in {})", told(took))),
-            match stage {
-                Stage::TlsHandshake => "the TLS handshake's answer",
-                _ => "the answer's first byte",
-            },
+            awaited(stage),
         );
     }
     let history = path.usual.as_ref().and_then(|usual| Some((usual, usual.loss?)));
@@ -164,7 +165,7 @@ fn unreachable(path: &Path) -> Option<(Option<IpAddr>, String)> {
 }
 
 /// What connected attempts waited for in vain, and how many; `None` where they are fewer than half of those lost.
-fn silent(path: &Path) -> Option<(Stage, u32)> {
+pub(super) fn silent(path: &Path) -> Option<(Stage, u32)> {
     let failures = path.sample.failures.iter();
     let (stage, n) = failures
         .filter_map(|(failure, n)| match failure {
@@ -173,6 +174,14 @@ fn silent(path: &Path) -> Option<(Stage, u32)> {
         })
         .max_by_key(|(_, n)| *n)?;
     (n * 2 >= path.now.lost).then_some((stage, n))
+}
+
+/// What a connected attempt that ended in `stage` waited for.
+pub(super) fn awaited(stage: Stage) -> &'static str {
+    match stage {
+        Stage::TlsHandshake => "the TLS handshake's answer",
+        _ => "the answer's first byte",
+    }
 }
 
 /// What may be wrong where the connection is made and nothing follows.
@@ -267,6 +276,7 @@ mod tests {
     use super::super::testing::{Paths, failures};
     use super::*;
     use crate::observation::path::Failure::{Refused, Timeout};
+    use crate::observation::path::PathMtu;
 
     #[test]
     fn loss_beyond_chance_is_named_and_chance_is_not() {
@@ -303,6 +313,30 @@ mod tests {
             .silent("tls:192.0.2.1:443", Stage::TlsHandshake, 10)
             .add("192.0.2.1", 0, 0, &failures(Timeout, 10));
         assert_eq!(echo.check(&RULE).len(), 1);
+    }
+
+    #[test]
+    fn silence_that_a_black_hole_explains_is_the_black_hole_s() {
+        let large = |lost, told| PathMtu {
+            interface: 1500,
+            passed: if lost { 1200 } else { 1500 },
+            lost: lost.then_some(1201),
+            told,
+        };
+        for (mtu, losses, mtus) in [
+            (large(true, None), 0, 1),
+            (large(true, Some(1200)), 1, 0),
+            (large(false, None), 1, 0),
+        ] {
+            let world = Paths::new().silent_and_sized("tls:192.0.2.1:443", 10, mtu);
+            let found = world.check(&RULE).len();
+            let holes = world.check(&mtu::RULE);
+            assert_eq!((found, holes.len()), (losses, mtus), "{mtu:?}");
+            for hole in holes {
+                assert_eq!(hole.evidence.get("connected_then_silent"), Some(&10.into()));
+                assert!(hole.summary.contains("explains 10 attempts"), "{}", hole.summary);
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `path-mtu`: large packets vanish on the way, and no ICMP says so.
 
-use super::{PATHS, finding, paths};
+use super::{PATHS, finding, loss, paths};
 use crate::finding::{Confidence, Evidence, Finding, Fix};
+use crate::observation::path::PathMtu;
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::Path;
-use crate::words::count;
+use crate::words::{count, counted};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -15,7 +16,8 @@ pub const RULE: Rule = Rule {
     meaning: "Somewhere on the way is a link that carries only smaller packets, and the router before it is silent about it (or its ICMP \
               is filtered). Path MTU discovery then fails: connections open, small answers come, and the first large one hangs.",
     detection: "ICMP echoes that must not be fragmented, of sizes found by bisection, each size tried three times before it is held not \
-                to pass. An ICMP “fragmentation needed” or “packet too big” that arrives makes it an ordinary path, and no finding.",
+                to pass, and then once more the largest that passed. An ICMP “fragmentation needed” or “packet too big” that arrives makes it an ordinary path, and no finding. \
+                Where attempts to the same target connect and then hear nothing, that is told here and is no `path-loss` of its own.",
     fix: "Make this host send no larger packets that way: a route's MTU, or clamp TCP's segment size on the router. Better: let the \
           router's ICMP through (type 3 code 4; ICMPv6 type 2). For a tunnel over this path, set the tunnel's MTU to what passes less its \
           overhead (60 bytes for WireGuard over IPv4, 80 over IPv6).",
@@ -28,11 +30,20 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
     paths(input).filter_map(judge).collect()
 }
 
-fn judge(path: &Path) -> Option<Finding> {
+/// What the search found where large packets vanish silently, with the smallest size that does.
+fn black_hole(path: &Path) -> Option<(PathMtu, u32)> {
     let mtu = path.sample.mtu?;
-    let lost = mtu
-        .lost
-        .filter(|_| mtu.told.is_none() && mtu.passed < mtu.interface)?;
+    let lost = mtu.lost?;
+    (mtu.told.is_none() && mtu.passed < mtu.interface).then_some((mtu, lost))
+}
+
+/// Whether large packets vanish on the way to `path`, which makes connections fall silent.
+pub(super) fn swallows(path: &Path) -> bool {
+    black_hole(path).is_some()
+}
+
+fn judge(path: &Path) -> Option<Finding> {
+    let (mtu, lost) = black_hole(path)?;
     let name = path.sample.target.to_string();
     let v6 = path.sample.address.is_some_and(|address| address.is_ipv6());
     let overhead = if v6 { 80 } else { 60 };
@@ -53,6 +64,15 @@ fn judge(path: &Path) -> Option<Finding> {
         .with("smallest_lost_bytes", lost)
         .with("interface_mtu_bytes", mtu.interface)
         .with("wireguard_mtu_bytes", mtu.passed.saturating_sub(overhead));
+    if let Some((stage, n)) = loss::silent(path) {
+        f.summary = format!(
+            "{} That explains {} to {name} that connected and then waited for {} in vain.",
+            f.summary,
+            counted(n, "attempt", "attempts"),
+            loss::awaited(stage),
+        );
+        f.evidence = std::mem::take(&mut f.evidence).with("connected_then_silent", n);
+    }
     f.impact = "Connections open and hang at the first large packet.".to_owned();
     let route = path
         .sample
@@ -83,7 +103,6 @@ fn judge(path: &Path) -> Option<Finding> {
 mod tests {
     use super::super::testing::Paths;
     use super::*;
-    use crate::observation::path::PathMtu;
 
     #[test]
     fn only_silence_about_a_smaller_link_is_a_finding() {

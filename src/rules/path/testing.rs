@@ -89,6 +89,12 @@ impl Paths {
         )
     }
 
+    /// With attempts that connect and then wait for the TLS handshake in vain, and a size search's result.
+    pub fn silent_and_sized(self, target: &str, times: u32, mtu: PathMtu) -> Self {
+        let lost = failures(Failure::Silent(Stage::TlsHandshake), times);
+        self.sample(target, Vec::new(), &lost, |sample| sample.mtu = Some(mtu))
+    }
+
     /// With a day's history: p50 and p95 of the round trips and the p50 of the jitter in milliseconds, the share lost.
     pub fn usual(
         mut self,
