@@ -313,7 +313,7 @@ fn idle_pool(connections: &str, pause: &str, watched: u64) {
     wait::wait_until(PATIENCE, "the pool to go round", || {
         watch.elapsed() >= Duration::from_secs(watched)
     });
-    interrupt(doctor.pid());
+    doctor.interrupt();
     let verdict = doctor.finish();
     let finding = advice(&verdict, to);
     let everything = verdict.everything();
@@ -369,7 +369,7 @@ fn fan_out(hot: bool) -> Option<(Verdict, SocketAddr)> {
     wait::wait_until(PATIENCE, "each place to be called a few times", || {
         server.accepted() >= 300 && watch.elapsed() >= Duration::from_secs(6)
     });
-    interrupt(doctor.pid());
+    doctor.interrupt();
     Some((
         doctor.finish(),
         SocketAddr::new(addresses[0].parse().unwrap(), 8080),
