@@ -235,7 +235,9 @@ impl World {
             what: "whether two hosts use one key".to_owned(),
         });
         let tap = self.sources.watched(Source::Capture);
-        let tapped = tap.filter(|_| self.sources.sees(Source::Capture)).map(|(since, _)| since);
+        let tapped = tap
+            .filter(|_| self.sources.sees(Source::Capture))
+            .map(|(since, _)| since);
         let tunnels = self.tunnels.due(&self.handshakes, &self.routes, tapped, self.now);
         [tunnels, contest].into_iter().flatten().min_by_key(|due| due.at)
     }

@@ -24,14 +24,11 @@ impl Sources {
     /// Takes a status in. The worst state that a source ever had within one run is kept with its reason: what
     /// was missed in between stays missed.
     pub fn apply(&mut self, source: Source, at: Timestamp, status: &SourceStatus) {
-        let entry = self
-            .by_source
-            .entry(source)
-            .or_insert_with(|| Watched {
-                first: at,
-                newest: at,
-                status: status.clone(),
-            });
+        let entry = self.by_source.entry(source).or_insert_with(|| Watched {
+            first: at,
+            newest: at,
+            status: status.clone(),
+        });
         let known = &mut entry.status;
         if known.state <= status.state {
             (known.state, known.reason) = (status.state, status.reason.clone());
@@ -71,7 +68,9 @@ impl Sources {
 
     /// The end of the first and of the newest look of `source`: what happened between them it can have seen.
     pub fn watched(&self, source: Source) -> Option<(Timestamp, Timestamp)> {
-        self.by_source.get(&source).map(|entry| (entry.first, entry.newest))
+        self.by_source
+            .get(&source)
+            .map(|entry| (entry.first, entry.newest))
     }
 
     /// Whether `source` sees at least a part.

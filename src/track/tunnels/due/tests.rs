@@ -95,9 +95,14 @@ fn due_with_tap(
     }
     of(&device(implementation), &peer, wire, tapped.map(at), at(now)).map(|due| {
         let millis = (due.at.as_nanos() - at(0).as_nanos()) / 1_000_000;
-        let what = ["next handshake attempt", "to answer", "to send anything", "to take"]
-            .into_iter()
-            .find(|words| due.what.contains(words));
+        let what = [
+            "next handshake attempt",
+            "to answer",
+            "to send anything",
+            "to take",
+        ]
+        .into_iter()
+        .find(|words| due.what.contains(words));
         (millis, what.unwrap_or("something else"))
     })
 }
