@@ -239,6 +239,70 @@ fn an_idle_mapping_s_life_is_bracketed() {
         .fix(&["PersistentKeepalive"]);
 }
 
+/// Begins a search for the lifetime, and makes `happen` once mappings are told to live.
+#[track_caller]
+fn while_mappings_age(lab: &Lab, happen: impl FnOnce()) -> Verdict {
+    let mut command = lab.wgnat(lab.client());
+    command.args(["-v", "nat", "--json", "--stun", STUN, "--lifetime", "13s"]);
+    let running = Look::with(command).start().await_said("idle for 3.0 s lives");
+    happen();
+    running.finish()
+}
+
+/// Mappings lived for so long at least, and how long at most is not known, for this reason.
+#[track_caller]
+fn no_bound_is_told(verdict: &Verdict, why: &str) {
+    let family = &verdict.report["nat"]["families"][0];
+    for of in [&verdict.report["nat"], family] {
+        assert_eq!(
+            of["mapping_lifetime_at_most_seconds"],
+            Value::Null,
+            "{}",
+            verdict.everything()
+        );
+        let alive = of["mapping_lifetime_seconds"].as_f64();
+        assert!(
+            alive.is_some_and(|s| (3.0..13.0).contains(&s)),
+            "{}",
+            verdict.everything()
+        );
+    }
+    let left_out = family["left_out"].as_array().expect("a list");
+    let said = left_out.iter().find(|l| l["test"] == "lifetime");
+    let said = said.and_then(|l| l["why"].as_str()).unwrap_or_default();
+    assert!(
+        said.contains("not known") && said.contains(why),
+        "{said}\n{}",
+        verdict.everything()
+    );
+    verdict.nothing_wrong();
+    assert!(
+        !verdict.codes().contains(&"nat-mapping-short"),
+        "{}",
+        verdict.everything()
+    );
+}
+
+#[test]
+fn a_link_that_goes_down_while_mappings_age_is_no_lifetime() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let _server = StunServer::reflect_all(&lab);
+    // The router's outside goes down and up: masquerading forgets every mapping, and the server answers as before.
+    let verdict = while_mappings_age(&lab, || {
+        lab.router().ip(&["link set wan0 down", "link set wan0 up"]);
+    });
+    no_bound_is_told(&verdict, "interrupted");
+    // It stays down.
+    let verdict = while_mappings_age(&lab, || lab.router().ip(&["link set wan0 down"]));
+    no_bound_is_told(&verdict, "not reached any more");
+    lab.router().ip(&["link set wan0 up"]);
+    // This host's own link goes down: there is no route any more, so no socket can be opened either.
+    let verdict = while_mappings_age(&lab, || lab.client().ip(&["link set eth0 down"]));
+    no_bound_is_told(&verdict, "not reached any more");
+}
+
 #[test]
 fn a_nat_s_quota_and_block_are_measured_at_our_own_reflector_only() {
     let Some(lab) = Lab::nat(Nat::Range(20480, 20543)) else {

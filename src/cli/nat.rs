@@ -16,7 +16,7 @@ pub struct Nat {
     /// Ask this STUN server (may be repeated; port 3478 unless told)
     #[arg(long, required = true, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',')]
     pub stun: Vec<String>,
-    /// Also measure how long an idle mapping lives, up to this long (2m10s unless told): takes as long
+    /// Also measure how long an idle mapping lives, up to this long (2m10s unless told): takes as long, and up to thrice where it finds an end
     #[arg(long, value_name = "TIME", value_parser = duration::parse, num_args = 0..=1, default_missing_value = "130s")]
     pub lifetime: Option<Span>,
     /// Open up to this many flows, 100 a second, to a `wgnat reflect` of yours: tells port blocks, quota and overloading

@@ -27,7 +27,7 @@ pub fn run(plan: Plan) -> io::Result<NatFacts> {
     // Steps of the wall clock must not end or stretch a test.
     let (wall, steady) = (clock::now(), clock::instant());
     let now = || wall + (clock::instant() - steady);
-    let limit = wall + plan.lifetime.unwrap_or_default() * 2 + LIMIT;
+    let limit = wall + plan.lifetime.unwrap_or_default() * 3 + LIMIT;
     let mut discovery = Discovery::new(plan, now());
     let (tcp_done, tcp_results) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(
@@ -100,7 +100,11 @@ fn perform(
             }
         }
         Effect::Close(id) => {
-            sockets.remove(&id);
+            if sockets.remove(&id).is_some()
+                && let Some((age, words)) = discovery.aged_as(id)
+            {
+                tracing::info!("a mapping idle for {:.1} s {words}", age.as_secs_f64());
+            }
         }
     }
 }

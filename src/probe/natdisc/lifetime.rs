@@ -3,6 +3,10 @@
 //!
 //! Polite: two packets each way and age, and no more sockets than ages. An answer that comes through refreshes the
 //! mapping, so none is called twice.
+//!
+//! A NAT that restarts, or a link that goes down and up, ends mappings before their time, and leaves nothing by which one
+//! silence differs from another. So an age is only told to be too long once mappings of two rounds, made at different
+//! times, were gone by then.
 
 use std::net::SocketAddr;
 
@@ -18,11 +22,14 @@ const AGES: [u64; 20] = [
 ];
 /// Ages tried between the last that lived and the first that did not.
 const FINER: u32 = 4;
+/// Rounds at most: the ages tried first, those in between, and a last one to confirm what these told.
+const ROUNDS: u8 = 3;
 
 /// One mapping that ages.
 #[derive(Debug)]
 struct Ageing {
     age: Span,
+    round: u8,
     /// When it was made, and where it is outside.
     born: Option<(Timestamp, SocketAddr)>,
     asked: bool,
@@ -36,6 +43,9 @@ struct Ageing {
 pub(crate) struct Lifetime {
     server: SocketAddr,
     all: Vec<Ageing>,
+    /// The one under way.
+    round: u8,
+    /// Ages in between were tried.
     refined: bool,
     /// The server does not answer to another port.
     pub unsupported: bool,
@@ -55,35 +65,72 @@ impl Lifetime {
         self.all.iter().enumerate().filter_map(born)
     }
 
-    /// The longest age that lived, and the shortest that did not.
+    /// The longest age that lived, and the shortest beyond that did not. A shorter one that was lost tells nothing: the loss
+    /// was the packet's, or something ended the mapping before its time.
     fn bracket(&self) -> (Option<Span>, Option<Span>) {
-        let of = |alive| {
-            self.all
-                .iter()
-                .filter(move |a| a.alive == Some(alive))
-                .map(|a| a.age)
-        };
-        let gone = of(false).min();
-        // A mapping that lived longer than another that was lost: the loss was the packet's, not the mapping's.
-        (of(true).filter(|a| gone.is_none_or(|g| *a < g)).max(), gone)
+        let of = |alive| self.all.iter().filter(move |a| a.alive == Some(alive));
+        let lived = of(true).map(|a| a.age).max();
+        let gone = of(false).map(|a| a.age).filter(|g| lived.is_none_or(|l| *g > l));
+        (lived, gone.min())
     }
 
-    pub(super) fn facts(&self) -> Result<LifetimeFacts, String> {
+    /// Whether mappings of two rounds were gone by this age.
+    fn confirmed(&self, gone: Span) -> bool {
+        let (lived, _) = self.bracket();
+        let by_then =
+            |a: &&Ageing| a.alive == Some(false) && a.age <= gone && lived.is_none_or(|lived| a.age > lived);
+        let mut rounds = self.all.iter().filter(by_then).map(|a| a.round);
+        let first = rounds.next();
+        rounds.any(|round| Some(round) != first)
+    }
+
+    /// What was measured, and why it is not more.
+    pub(super) fn facts(&self) -> (Option<LifetimeFacts>, Option<String>) {
         if self.unsupported {
-            return Err("the server does not answer to another port (RESPONSE-PORT)".to_owned());
+            let why = "the server does not answer to another port (RESPONSE-PORT)";
+            return (None, Some(why.to_owned()));
         }
-        match self.bracket() {
-            (Some(alive_after), gone) => Ok(LifetimeFacts {
-                alive_after,
-                gone_after: gone.map(|g| g.as_secs_f64()),
-            }),
-            (None, None) if self.all.iter().any(|a| a.void) => Err(
-                "the server was not reached any more, or saw another address, while mappings aged".to_owned(),
-            ),
-            (None, _) => Err("not even a fresh mapping let an answer from the same server in".to_owned()),
-        }
+        let (lived, gone) = self.bracket();
+        let Some(alive_after) = lived else {
+            let why = if self.all.iter().any(|a| a.void) {
+                UNREACHED
+            } else {
+                "not even a fresh mapping let an answer from the same server in"
+            };
+            return (None, Some(why.to_owned()));
+        };
+        let beyond = |a: &&Ageing| a.alive == Some(false) && a.age > alive_after;
+        let ages = self.all.iter().filter(beyond).map(|a| a.age);
+        let gone_after = ages.filter(|age| self.confirmed(*age)).min();
+        let void = self.all.iter().any(|a| a.void && a.age > alive_after);
+        let why = match (gone, gone_after) {
+            (_, Some(_)) => None,
+            (_, None) if void => Some(format!("how long at most is not known: {UNREACHED}")),
+            (Some(_), None) => Some(format!("how long at most is not known: {INTERRUPTED}")),
+            (None, None) => None,
+        };
+        let facts = LifetimeFacts {
+            alive_after,
+            gone_after: gone_after.map(|g| g.as_secs_f64()),
+        };
+        (Some(facts), why)
+    }
+
+    /// How a mapping fared, for who waits.
+    pub(super) fn told(&self, n: u8) -> Option<(Span, &'static str)> {
+        let ageing = self.all.get(usize::from(n))?;
+        let words = match ageing.alive {
+            Some(true) => "lives",
+            Some(false) => "is gone",
+            None => "is not known",
+        };
+        Some((ageing.age, words))
     }
 }
+
+const UNREACHED: &str = "the server was not reached any more, or saw another address, while mappings aged";
+const INTERRUPTED: &str =
+    "mappings were lost that lived as long at another time, so the NAT or the link was interrupted";
 
 impl Discovery {
     /// Begins the measurement once the tests before it are over.
@@ -119,6 +166,7 @@ impl Discovery {
         state.lifetime = Some(Lifetime {
             server: server.address,
             all: Vec::new(),
+            round: 0,
             refined: false,
             unsupported: false,
         });
@@ -135,6 +183,7 @@ impl Discovery {
             };
             lifetime.all.push(Ageing {
                 age: *age,
+                round: lifetime.round,
                 born: None,
                 asked: false,
                 alive: None,
@@ -235,13 +284,25 @@ impl Discovery {
         let born = self.ageing(family, n).and_then(|a| a.born);
         match (born, seen) {
             (Some((_, outside)), Some(seen)) if outside.ip() == seen.ip() => self.aged_to(family, n, false),
-            _ => {
-                if let Some(ageing) = self.ageing(family, n) {
-                    ageing.void = true;
-                }
-                self.end_ageing(family, n);
-            }
+            _ => self.unasked(family, n),
         }
+    }
+
+    /// Nothing is told of this one: it could not be made, or not be asked.
+    pub(super) fn unasked(&mut self, family: Family, n: u8) {
+        if let Some(ageing) = self.ageing(family, n) {
+            ageing.asked = true;
+            ageing.void = true;
+        }
+        self.end_ageing(family, n);
+    }
+
+    /// How the mapping of a socket that is closed has fared.
+    pub fn aged_as(&self, socket: SocketId) -> Option<(Span, &'static str)> {
+        let Role::Ageing(n) = socket.role else {
+            return None;
+        };
+        self.families.get(&socket.family)?.lifetime.as_ref()?.told(n)
     }
 
     fn aged_to(&mut self, family: Family, n: u8, alive: bool) {
@@ -258,25 +319,31 @@ impl Discovery {
         self.refine(family);
     }
 
-    /// Once all ages are known, looks closer between the last that lived and the first that did not.
+    /// Once all ages of a round are known, looks closer between the last that lived and the first that did not, and once
+    /// more at this one.
     fn refine(&mut self, family: Family) {
         let Some(lifetime) = self.lifetime_of(family) else {
             return;
         };
-        let open = lifetime
-            .all
-            .iter()
-            .any(|a| a.born.is_some() && a.alive.is_none() && !a.void);
-        if open || lifetime.refined || lifetime.unsupported {
+        let open = lifetime.all.iter().any(|a| a.alive.is_none() && !a.void);
+        if open || lifetime.unsupported || lifetime.round + 1 >= ROUNDS {
             return;
         }
-        lifetime.refined = true;
-        if let (Some(alive), Some(gone)) = lifetime.bracket() {
-            let step = (gone - alive) / (FINER + 1);
-            if step >= Span::from_millis(200) {
-                let ages: Vec<Span> = (1..=FINER).map(|i| alive + step * i).collect();
-                self.add_ages(family, &ages);
-            }
+        let (Some(alive), Some(gone)) = lifetime.bracket() else {
+            return;
+        };
+        let mut ages = Vec::new();
+        let step = (gone - alive) / (FINER + 1);
+        if !lifetime.refined && step >= Span::from_millis(200) {
+            ages.extend((1..=FINER).map(|i| alive + step * i));
+        }
+        if !lifetime.confirmed(gone) || !ages.is_empty() {
+            ages.push(gone);
+        }
+        if !ages.is_empty() {
+            lifetime.refined = true;
+            lifetime.round += 1;
+            self.add_ages(family, &ages);
         }
     }
 }

@@ -53,11 +53,11 @@ impl Discovery {
             return;
         };
         match opened {
-            Err(why) => {
-                if socket.role == Role::Main {
-                    state.refused = Some(why);
-                }
-            }
+            Err(why) => match socket.role {
+                Role::Main => state.refused = Some(why),
+                Role::Ageing(n) | Role::Asking(n) => self.unasked(socket.family, n),
+                _ => {}
+            },
             Ok(local) => {
                 state.local.insert(socket.role, local);
                 match socket.role {
@@ -256,6 +256,7 @@ impl Discovery {
                 }
             }
             Purpose::Reachable(n) => self.reached(family, n, None),
+            Purpose::Age(n) => self.unasked(family, n),
             _ => self.complain(asked.to, &format!("refuses with STUN error {code}")),
         }
         self.settle(family);
@@ -411,7 +412,8 @@ impl Discovery {
             Purpose::Hairpin => state.hairpin = Some(state.hairpin.unwrap_or(false)),
             Purpose::StillThere(n) => self.silent_ageing(family, n),
             Purpose::Reachable(n) => self.reached(family, n, None),
-            Purpose::Mapping | Purpose::Called | Purpose::Age(_) => {}
+            Purpose::Age(n) => self.unasked(family, n),
+            Purpose::Mapping | Purpose::Called => {}
         }
         self.settle(family);
     }

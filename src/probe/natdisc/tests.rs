@@ -39,6 +39,10 @@ struct Sim {
     dies: Option<Span>,
     /// This host has another address outside after so long.
     moves: Option<Span>,
+    /// The NAT restarts after so long: it has no mapping any more.
+    forgets: Option<Span>,
+    /// The link is down from here to there, and the NAT keeps its mappings.
+    away: Option<(Span, Span)>,
 }
 
 const HOME: Sim = Sim {
@@ -56,6 +60,8 @@ const HOME: Sim = Sim {
     alg: false,
     dies: None,
     moves: None,
+    forgets: None,
+    away: None,
 };
 
 struct Mapped {
@@ -154,6 +160,16 @@ impl Net {
         let after = self.now - Timestamp::from_secs(1000);
         if !self.sim.udp || self.sim.dies.is_some_and(|dies| after >= dies) {
             return;
+        }
+        if self
+            .sim
+            .away
+            .is_some_and(|(from, to)| (from..to).contains(&after))
+        {
+            return;
+        }
+        if self.sim.forgets.take_if(|at| after >= *at).is_some() {
+            self.mappings.clear();
         }
         if self.sim.moves.take_if(|moves| after >= *moves).is_some() {
             // The mappings of the network that was left are no more; new ones have another address.

@@ -70,13 +70,12 @@ impl Discovery {
             facts.filtering = filtering;
         }
         if let Some(lifetime) = &state.lifetime {
-            match lifetime.facts() {
-                Ok(measured) => facts.lifetime = Some(measured),
-                Err(why) => facts.left_out.push(LeftOutTest {
-                    test: "lifetime".to_owned(),
-                    why,
-                }),
-            }
+            let (measured, why) = lifetime.facts();
+            facts.lifetime = measured;
+            facts.left_out.extend(why.map(|why| LeftOutTest {
+                test: "lifetime".to_owned(),
+                why,
+            }));
         }
         facts.udp_blocked = match (answered, only_tcp) {
             (0, 0) => None,

@@ -17,7 +17,7 @@ pub const RULE: Rule = Rule {
     meaning: "A NAT keeps the way back open for a while after the last packet. When it forgets, what the peer sends is lost until this \
 side sends again, and then from another port. RFC 4787 asks for two minutes at least; some NATs keep 20 or 30 seconds.",
     detection: "Mappings of different ages are each called once, from another socket by way of the server (RESPONSE-PORT; RFC 5780, \
-section 4.6): the longest that still let the answer in and the shortest that did not bound the lifetime. Measured with one packet each \
+section 4.6): the longest that still let the answer in and the shortest that did not bound the lifetime. What did not must be found gone in two rounds, so a link that went down or a NAT that restarted is none. Measured with one packet each \
 way; a NAT may keep busier flows longer.",
     fix: "Set PersistentKeepalive below the lifetime on the side behind the NAT; the finding names the number.",
     needs: &[&[Source::Nat]],

@@ -207,6 +207,7 @@ fn a_link_that_goes_down_ends_no_mapping() {
         l.gone_after.is_none() && l.alive_after >= Span::from_secs(8),
         "{l:?}"
     );
+    assert!(why_not_told(&facts).contains("not reached any more"), "{facts:?}");
     // Down before any mapping was old enough.
     let (facts, _) = run(dies(3), longest);
     assert_eq!(family(&facts).lifetime, None);
@@ -226,4 +227,53 @@ fn another_address_outside_ends_no_mapping() {
     let (facts, _) = run(moved, Some(Span::from_secs(60)));
     let l = family(&facts).lifetime.unwrap();
     assert_eq!(l.gone_after, None, "{l:?}");
+}
+
+/// Why no more is told of the lifetime.
+fn why_not_told(facts: &NatFacts) -> &str {
+    let why = family(facts).left_out.iter().find(|l| l.test == "lifetime");
+    why.map_or("", |l| l.why.as_str())
+}
+
+#[test]
+fn what_ends_mappings_once_is_no_lifetime() {
+    let longest = Some(Span::from_secs(60));
+    // The tests before take some three seconds.
+    for at in [5, 10, 20, 50] {
+        let forgets = Some(Span::from_secs(at));
+        let (facts, _) = run(Sim { forgets, ..HOME }, longest);
+        let l = family(&facts).lifetime.unwrap();
+        assert_eq!(l.gone_after, None, "{at}: {l:?}");
+        // Where there were few left to try, the other rounds told it all.
+        let all = l.alive_after == Span::from_secs(60);
+        assert!(
+            all || why_not_told(&facts).contains("interrupted"),
+            "{at}: {facts:?}"
+        );
+        assert!(!all || at == 50, "{at}: {l:?}");
+        // A short absence, during which questions are lost, and the server answers right after them.
+        let away = Some((
+            Span::from_secs(at) - Span::from_millis(500),
+            Span::from_secs(at + 3),
+        ));
+        let (facts, _) = run(Sim { away, ..HOME }, longest);
+        let l = family(&facts).lifetime.unwrap();
+        assert_eq!((l.alive_after, l.gone_after), (Span::from_secs(60), None), "{at}");
+    }
+    // Where there is a lifetime it is found all the same, or no bound is told: never a wrong one.
+    for at in [5, 10, 20, 33, 70, 90, 110, 140] {
+        let sim = Sim {
+            lifetime: Some(Span::from_secs(30)),
+            forgets: Some(Span::from_secs(at)),
+            ..HOME
+        };
+        let (facts, _) = run(sim, longest);
+        let l = family(&facts).lifetime.unwrap();
+        assert!(l.alive_after <= Span::from_secs(30), "{at}: {l:?}");
+        assert!(l.gone_after.is_none_or(|gone| gone >= 30.0), "{at}: {l:?}");
+        assert!(
+            l.gone_after.is_some() || !why_not_told(&facts).is_empty(),
+            "{at}: {l:?}"
+        );
+    }
 }
