@@ -1,12 +1,14 @@
-//! doctor on a Fly machine: it says who it is, whether `.internal` resolves, whether the private network carries packets and
+//! doctor and the agent on a Fly machine: it says who it is, whether `.internal` resolves, whether the private network carries packets and
 //! how large, what it leaves by, and that some ports are not let out.
 #![allow(clippy::expect_used)] // a panic is how a test fails
 
+mod agent;
 mod lab;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
+use agent::Agent;
 use lab::wgnat::Doctor;
 use lab::{Dnsmasq, Fault, Lab, Machine, Nat, Serve, StunServer, TcpServer, exec};
 use serde_json::Value;
@@ -308,4 +310,60 @@ fn elsewhere_the_checks_are_refused() {
     let out = exec::output(command);
     assert_eq!(out.code, 3, "{}", out.stderr);
     assert!(out.stderr.contains("FLY_PRIVATE_IP"), "{}", out.stderr);
+}
+
+#[test]
+fn the_confined_agent_checks_for_good_and_is_told_by_sighup() {
+    let Some(lab) = Lab::routed() else { return };
+    sixpn(&lab);
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |on: bool| {
+        let text = format!("[agent]\nconfine = \"require\"\nfly_checks = {on}\npath_interval = \"10s\"\n");
+        agent::file(dir.path(), "wgnat.toml", &text)
+    };
+    // A list that fits no datagram: the confined agent has it over TCP.
+    let mut many = machines();
+    many.extend((0..40).map(|n| machine(&format!("silent{n:02}"), "nrt", other(100 + n))));
+    let dns = Dnsmasq::start(lab.server(), RESOLVER, &many);
+    let config = write(false);
+    let mut command = lab.wgnat(lab.client());
+    command.arg("agent").arg("--config").arg(&config);
+    environment(&mut command);
+    let inside = lab.client().clone();
+    let connect = move |at| inside.run(move || TcpStream::connect(at));
+    let at = SocketAddr::from(([127, 0, 0, 1], 9986));
+    let mut agent = Agent::begun(command, at, Box::new(connect));
+    agent.until_ready();
+    let report = |agent: &Agent| agent.get("/api/v1/report").json();
+    assert_eq!(report(&agent)["fly_net"], Value::Null);
+    write(true);
+    agent.signal("HUP");
+    agent.until("the machines are counted", |agent| {
+        report(agent)["fly_net"]["machines"] == 42
+    });
+    let net = &report(&agent)["fly_net"];
+    assert_eq!((&net["measured"], &net["unread"]), (&16.into(), &0.into()));
+    assert_eq!(net["resolvers"][0]["internal"], "listed");
+    agent.until(
+        "a machine that answers is measured, with its largest packet",
+        |agent| {
+            let report = report(agent);
+            let rows = report["paths"].as_array().expect("rows");
+            rows.iter().any(|row| {
+                row["target"] == other(2).to_string() && row["lost"] == 0 && row["mtu"]["bytes"] == 1500
+            })
+        },
+    );
+    // The resolver is replaced by one that knows no such names.
+    drop(dns);
+    let _other = Dnsmasq::start(lab.server(), RESOLVER, &[]);
+    let finding = agent.finding("fly-internal-dns");
+    assert_eq!(finding["confidence"], "certain", "{finding:#}");
+    // No longer asked for, nothing of it stays.
+    write(false);
+    agent.signal("HUP");
+    agent.until("it is forgotten", |agent| {
+        let report = report(agent);
+        report["fly_net"] == Value::Null && report["paths"] == Value::Array(Vec::new())
+    });
 }

@@ -1,5 +1,6 @@
 //! The agent's observers that ask others, as its configuration names them, and what each must be able to reach.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::observers::{self, ATTEMPTS};
@@ -8,8 +9,11 @@ use crate::agent::confine::Reach;
 use crate::config::Settings;
 use crate::observation::Source;
 use crate::observation::device::ConfiguredPeer;
+use crate::observation::host::FlyMachine;
 use crate::observation::target::Method;
+use crate::observe::host;
 use crate::observe::nat::{NatObserver, resolve};
+use crate::observe::path::fly::Checks;
 use crate::observe::path::observer::PathObserver;
 use crate::observe::path::{Plan, plan};
 use crate::observe::supervisor::Opener;
@@ -33,7 +37,7 @@ pub fn changes(settings: &Settings, configured: Vec<ConfiguredPeer>, netns: Opti
     [
         (Source::Config, config),
         (Source::Nat, nat(settings)),
-        (Source::Paths, paths(settings, netns)),
+        (Source::Paths, paths(settings, fly(settings), netns)),
     ]
     .map(|(source, wanted)| {
         let (opener, reach) = match wanted {
@@ -63,33 +67,56 @@ fn nat(settings: &Settings) -> Option<(Opener, Reach)> {
     Some((opener, reach))
 }
 
-fn paths(settings: &Settings, netns: Option<&str>) -> Option<(Opener, Reach)> {
-    let active = &settings.agent.active;
-    if active.targets.is_empty() {
+/// The machine whose private network is to be looked at.
+fn fly(settings: &Settings) -> Option<FlyMachine> {
+    if !settings.agent.active.fly_checks {
         return None;
     }
+    let machine = host::this_machine();
+    if machine.is_none() {
+        tracing::info!("fly_checks: passed over, since this is no Fly machine");
+    }
+    machine
+}
+
+fn paths(settings: &Settings, fly: Option<FlyMachine>, netns: Option<&str>) -> Option<(Opener, Reach)> {
+    let active = &settings.agent.active;
+    if active.targets.is_empty() && fly.is_none() {
+        return None;
+    }
+    let servers = plan::name_servers(netns);
     let (targets, every) = (active.targets.clone(), active.path_interval);
     let by_tcp = |method: &Method| matches!(method, Method::Tcp(_) | Method::Tls(_) | Method::Http { .. });
+    let mut ports: Vec<u16> = targets
+        .iter()
+        .filter(|target| by_tcp(&target.method))
+        .filter_map(|target| target.method.port())
+        .collect();
+    if fly.is_some() {
+        // A long list of machines fits no datagram.
+        ports.extend(servers.iter().map(SocketAddr::port));
+        ports.sort_unstable();
+        ports.dedup();
+    }
     let reach = Reach {
-        ports: targets
-            .iter()
-            .filter(|target| by_tcp(&target.method))
-            .filter_map(|target| target.method.port())
-            .collect(),
+        ports,
         resolve: targets.iter().any(|target| {
             !matches!(target.method, Method::Dns(_)) && target.host.parse::<std::net::IpAddr>().is_err()
         }),
     };
     let plan = Plan {
-        aims: plan::aims(targets, &plan::name_servers(netns)),
+        aims: plan::aims(targets, &servers),
         count: ATTEMPTS,
         interval: Span::from_millis(200),
         timeout: PATIENCE,
         mtu: false,
         hops: false,
     };
+    let checks = fly.map(|own| Checks { servers, own });
     let opener: Opener = Arc::new(move || {
-        let observer = PathObserver::new(plan.clone()).steady(every, MTU_EVERY);
+        let observer = PathObserver::new(plan.clone())
+            .steady(every, MTU_EVERY)
+            .with_fly(checks.clone());
         Ok(Box::new(observer))
     });
     Some((opener, reach))
@@ -135,5 +162,40 @@ mod tests {
         assert_eq!(found[2], (Source::Paths, true, reach(&[443, 5432], true)));
         let found = reaches("targets = [\"dns:b.example\", \"tls:192.0.2.1:8443\"]");
         assert_eq!(found[2].2, reach(&[8443], false));
+    }
+
+    #[test]
+    fn fly_s_checks_reach_name_servers_by_tcp_and_other_hosts_pass_them_over() {
+        let of = |text: &str| {
+            let file = file::parse(Path::new("x"), &format!("[agent]\n{text}")).unwrap();
+            Settings::build(&Flags::default(), file)
+        };
+        let settings = of("fly_checks = true\ntargets = [\"tcp:192.0.2.1:443\"]");
+        let machine = FlyMachine {
+            app: "web".to_owned(),
+            region: "ams".to_owned(),
+            machine: "148e21".to_owned(),
+            group: None,
+            private: None,
+            public: None,
+            name_servers: Vec::new(),
+        };
+        let (_, reach) = paths(&settings, Some(machine.clone()), None).unwrap();
+        let mut ports = vec![443];
+        if !plan::name_servers(None).is_empty() {
+            ports.insert(0, 53);
+        }
+        assert_eq!(
+            reach,
+            Reach {
+                ports,
+                resolve: false
+            }
+        );
+        let (_, reach) = paths(&settings, None, None).unwrap();
+        assert_eq!(reach.ports, [443]);
+        assert!(paths(&of("fly_checks = true"), None, None).is_none());
+        assert!(paths(&of(""), Some(machine), None).is_some());
+        assert_eq!(fly(&of("")), None);
     }
 }

@@ -35,6 +35,8 @@ pub struct Active {
     pub targets: Vec<Target>,
     /// From one measurement to the next.
     pub path_interval: Span,
+    /// On a Fly machine: ask the system's name servers for the private network's names, and measure the way to other machines.
+    pub fly_checks: bool,
 }
 
 impl Default for Active {
@@ -46,6 +48,7 @@ impl Default for Active {
             nat_lifetime: None,
             targets: Vec::new(),
             path_interval: PATH_INTERVAL,
+            fly_checks: false,
         }
     }
 }
@@ -115,7 +118,11 @@ mod tests {
     fn nobody_is_asked_who_is_not_named() {
         assert_eq!(of(""), Ok(Active::default()));
         // What doctor may ask the agent may not: it would ask for ever.
-        let file = file::parse(Path::new("x"), "[doctor]\nstun = [\"stun.example.org\"]\n").unwrap();
+        let file = file::parse(
+            Path::new("x"),
+            "[doctor]\nstun = [\"stun.example.org\"]\nfly_checks = true\n",
+        )
+        .unwrap();
         let settings = Settings::build(&Flags::default(), file);
         assert_eq!(settings.agent.active, Active::default());
     }

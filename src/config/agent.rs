@@ -90,6 +90,8 @@ pub struct AgentSection {
     /// `path_interval`.
     #[serde(deserialize_with = "optional_span")]
     pub path_interval: Option<Span>,
+    /// `fly_checks`: on a Fly machine, look at its private network.
+    pub fly_checks: bool,
 }
 
 impl AgentSection {
@@ -138,6 +140,7 @@ impl AgentSection {
             nat_lifetime: self.nat_lifetime.filter(|longest| !longest.is_zero()),
             targets: first(&flags.targets, &self.targets),
             path_interval: self.path_interval.unwrap_or(PATH_INTERVAL),
+            fly_checks: self.fly_checks,
         }
     }
 }

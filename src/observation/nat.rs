@@ -211,7 +211,7 @@ pub struct LifetimeFacts {
     /// The longest idle time after which the mapping still let an answer in.
     #[serde(with = "span_secs")]
     pub alive_after: Span,
-    /// The shortest after which it no longer did; `None` where it lived through all that was tried.
+    /// The shortest after which it no longer did; `None` where it lived through all that was tried, or that could not be told.
     pub gone_after: Option<f64>,
 }
 

@@ -79,10 +79,18 @@ impl Observer for PathObserver {
         let mut plan = self.plan.clone();
         if let Some(checks) = &self.fly {
             let begun = clock::instant();
-            let (aims, facts) = checks.look().map_err(failed)?;
+            let (mut aims, facts) = checks.look().map_err(failed)?;
+            if self.mtu_every.is_some() {
+                for aim in &mut aims {
+                    aim.mtu &= self.plan.mtu;
+                }
+            }
             plan.aims.extend(aims);
             emit.emit(clock::now(), begun.elapsed(), Body::FlyNet(facts));
         }
+        // Machines come and go.
+        let measures = |target: &String| plan.aims.iter().any(|aim| aim.target.to_string() == *target);
+        self.mtus.retain(|target, _| measures(target));
         let measured = measure(&plan, &|| false).map_err(failed)?;
         let mut samples = Vec::with_capacity(measured.len());
         for (at, took, mut sample) in measured {
