@@ -227,6 +227,7 @@ fn large_packets_that_vanish_in_the_private_network_are_found() {
         report.finding("path-mtu")["evidence"]["largest_passed_bytes"],
         1380
     );
+    assert_eq!(report.finding("path-mtu")["confidence"], "likely");
 }
 
 #[test]

@@ -170,6 +170,7 @@ fn silence_about_a_small_link_is_a_black_hole_and_icmp_is_not() {
     let finding = silent.finding("path-mtu");
     assert_eq!(finding["evidence"]["largest_passed_bytes"], 1400);
     assert_eq!(finding["evidence"]["wireguard_mtu_bytes"], 1340);
+    assert_eq!(finding["confidence"], "likely", "{finding:#}");
     fault.lift();
     // The router's link carries less now, and it says so.
     lab.router().ip(&["link set wan0 mtu 1400"]);

@@ -232,6 +232,16 @@ fn a_black_hole_for_certificates_is_told_by_the_size_search() {
         .evidence("largest_passed_bytes", 1200)
         .evidence("connected_then_silent", 4);
     fault.lift();
+    // A firewall that drops large echoes and nothing else: the handshake's large packets pass, and nothing is certain.
+    let firewall =
+        lab.inflict(&Fault::new("icmp type echo-request meta length > 1200", "drop").toward(Toward::Server));
+    let verdict = path(&lab, &roots, &args);
+    assert!(firewall.hits() > 0);
+    verdict
+        .says_only(&["path-mtu"])
+        .is("warning", "likely")
+        .candidates(&["a link on the way", "drops large echoes alone"]);
+    firewall.lift();
     // A server that hangs, on a path that carries all: its silence is told, and nothing of sizes.
     let silent = at(&lab, 8444);
     tls::serve_nothing(lab.server(), silent);

@@ -35,7 +35,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// Losses below which a share says nothing, whatever its interval.
-const LEAST: u32 = 2;
+pub(super) const LEAST: u32 = 2;
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
     // Where nobody answers over Fly's private network, that is one finding and not one for each machine.
@@ -58,7 +58,7 @@ fn judge(input: &Input<'_>, path: &Path) -> Option<Finding> {
     }
     let refuser = unreachable(path);
     let silent = silent(path);
-    if silent.is_some_and(|(_, n)| n >= path.now.lost) && mtu::swallows(path) {
+    if mtu::swallows(path) {
         // One cause, one finding: `path-mtu` tells it.
         return None;
     }

@@ -1,8 +1,8 @@
 //! `path-mtu`: large packets vanish on the way, and no ICMP says so.
 
 use super::{PATHS, finding, loss, paths};
-use crate::finding::{Confidence, Evidence, Finding, Fix};
-use crate::observation::path::PathMtu;
+use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix};
+use crate::observation::path::{PathMtu, Stage};
 use crate::rules::{Area, Input, Rule};
 use crate::track::paths::Path;
 use crate::words::{count, counted};
@@ -17,7 +17,8 @@ pub const RULE: Rule = Rule {
               is filtered). Path MTU discovery then fails: connections open, small answers come, and the first large one hangs.",
     detection: "ICMP echoes that must not be fragmented, of sizes found by bisection, each size tried three times before it is held not \
                 to pass, and then once more the largest that passed. An ICMP “fragmentation needed” or “packet too big” that arrives makes it an ordinary path, and no finding. \
-                Where attempts to the same target connect and then hear nothing, that is told here and is no `path-loss` of its own.",
+                A firewall that drops nothing but large echoes looks the same, so echoes alone make it likely. \
+                Where all attempts to the same target connect and then hear nothing, that is told here with certainty, and is no `path-loss` of its own.",
     fix: "Make this host send no larger packets that way: a route's MTU, or clamp TCP's segment size on the router. Better: let the \
           router's ICMP through (type 3 code 4; ICMPv6 type 2). For a tunnel over this path, set the tunnel's MTU to what passes less its \
           overhead (60 bytes for WireGuard over IPv4, 80 over IPv6).",
@@ -37,9 +38,16 @@ fn black_hole(path: &Path) -> Option<(PathMtu, u32)> {
     (mtu.told.is_none() && mtu.passed < mtu.interface).then_some((mtu, lost))
 }
 
-/// Whether large packets vanish on the way to `path`, which makes connections fall silent.
+/// Attempts that connected and then heard nothing, where that is how all of them ended: where some are answered, large
+/// packets pass, and silence has another reason.
+fn confirmed(path: &Path) -> Option<(Stage, u32)> {
+    let (stage, n) = loss::silent(path)?;
+    (path.now.answered == 0 && n >= loss::LEAST && n >= path.now.lost).then_some((stage, n))
+}
+
+/// Whether large packets vanish on the way to `path`, and all connections fall silent by it.
 pub(super) fn swallows(path: &Path) -> bool {
-    black_hole(path).is_some()
+    black_hole(path).is_some() && confirmed(path).is_some()
 }
 
 fn judge(path: &Path) -> Option<Finding> {
@@ -47,9 +55,16 @@ fn judge(path: &Path) -> Option<Finding> {
     let name = path.sample.target.to_string();
     let v6 = path.sample.address.is_some_and(|address| address.is_ipv6());
     let overhead = if v6 { 80 } else { 60 };
-    let mut f = finding(RULE.code, path, Confidence::Certain);
+    let silent = confirmed(path);
+    let confidence = if silent.is_some() {
+        Confidence::Certain
+    } else {
+        Confidence::Likely
+    };
+    let mut f = finding(RULE.code, path, confidence);
     f.title = format!(
-        "Packets over {} bytes do not reach {name}, silently",
+        "{} over {} bytes do not reach {name}, silently",
+        if silent.is_some() { "Packets" } else { "Echoes" },
         count(mtu.passed)
     );
     f.summary = format!(
@@ -64,7 +79,7 @@ fn judge(path: &Path) -> Option<Finding> {
         .with("smallest_lost_bytes", lost)
         .with("interface_mtu_bytes", mtu.interface)
         .with("wireguard_mtu_bytes", mtu.passed.saturating_sub(overhead));
-    if let Some((stage, n)) = loss::silent(path) {
+    if let Some((stage, n)) = silent {
         f.summary = format!(
             "{} That explains {} to {name} that connected and then waited for {} in vain.",
             f.summary,
@@ -74,6 +89,10 @@ fn judge(path: &Path) -> Option<Finding> {
         f.evidence = std::mem::take(&mut f.evidence).with("connected_then_silent", n);
     }
     f.impact = "Connections open and hang at the first large packet.".to_owned();
+    if silent.is_none() {
+        f.impact.insert_str(0, "If it holds for every packet: ");
+        f.candidates = candidates(path);
+    }
     let route = path
         .sample
         .address
@@ -99,6 +118,28 @@ fn judge(path: &Path) -> Option<Finding> {
     Some(f)
 }
 
+/// What may be behind it where nothing but echoes was lost.
+fn candidates(path: &Path) -> Vec<Candidate> {
+    let host = &path.sample.target.host;
+    vec![
+        Candidate {
+            cause: "a link on the way carries less, and the router before it is silent".to_owned(),
+            code: None,
+            settle: format!(
+                "attempts that connect and then hear nothing confirm it: `wgnat path --mtu https://{host}/`, or `tls:{host}:PORT` of \
+                 what runs there"
+            ),
+        },
+        Candidate {
+            cause: "a firewall, or the target itself, drops large echoes alone".to_owned(),
+            code: None,
+            settle: format!(
+                "a large transfer to {host} that runs, sent without clamped segments (`ss -ti dst {host}` shows `mss`), rules out the link"
+            ),
+        },
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::Paths;
@@ -117,6 +158,28 @@ mod tests {
         assert_eq!(
             black_hole[0].evidence.get("wireguard_mtu_bytes"),
             Some(&1340.into())
+        );
+        // Echoes alone: a firewall may drop the large ones.
+        assert_eq!(black_hole[0].confidence, Confidence::Likely);
+        assert_eq!(black_hole[0].candidates.len(), 2);
+        assert!(
+            black_hole[0].title.starts_with("Echoes"),
+            "{}",
+            black_hole[0].title
+        );
+        let confirmed = Paths::new()
+            .silent_and_sized("tls:192.0.2.1:443", 10, silent)
+            .check(&RULE);
+        assert_eq!(confirmed[0].confidence, Confidence::Certain);
+        assert_eq!(confirmed[0].candidates, []);
+        // Where others are answered, large packets pass: silence now and then confirms nothing, and is told by itself.
+        let some = Paths::new().answered_and_sized("tls:192.0.2.1:443", 4, 6, silent);
+        assert_eq!(some.check(&RULE)[0].confidence, Confidence::Likely);
+        assert_eq!(some.check(&loss::RULE).len(), 1);
+        assert!(
+            confirmed[0].title.starts_with("Packets"),
+            "{}",
+            confirmed[0].title
         );
         assert!(
             found(PathMtu {

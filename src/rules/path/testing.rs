@@ -91,8 +91,14 @@ impl Paths {
 
     /// With attempts that connect and then wait for the TLS handshake in vain, and a size search's result.
     pub fn silent_and_sized(self, target: &str, times: u32, mtu: PathMtu) -> Self {
-        let lost = failures(Failure::Silent(Stage::TlsHandshake), times);
-        self.sample(target, Vec::new(), &lost, |sample| sample.mtu = Some(mtu))
+        self.answered_and_sized(target, 0, times, mtu)
+    }
+
+    /// The same with some attempts that are answered.
+    pub fn answered_and_sized(self, target: &str, answered: usize, silent: u32, mtu: PathMtu) -> Self {
+        let lost = failures(Failure::Silent(Stage::TlsHandshake), silent);
+        let rtts = vec![Span::from_millis(1); answered];
+        self.sample(target, rtts, &lost, |sample| sample.mtu = Some(mtu))
     }
 
     /// With a day's history: p50 and p95 of the round trips and the p50 of the jitter in milliseconds, the share lost.
