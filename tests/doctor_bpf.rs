@@ -99,7 +99,7 @@ fn connections_that_the_client_closes_at_once_have_an_owner() {
     wait_until(SOON, "connections in TIME_WAIT", || {
         lab.client().sockstat("TCP", "tw") > 50
     });
-    let verdict = both(&lab, "3s");
+    let verdict = both(&lab, "8s");
     verdict
         .says_only(&["connection-churn"])
         .is("warning", "certain")
@@ -118,7 +118,7 @@ fn connections_that_leave_nothing_behind_are_seen() {
     wait_until(SOON, "the server's TIME_WAIT", || {
         lab.server().sockstat("TCP", "tw") > 50
     });
-    let verdict = both(&lab, "3s");
+    let verdict = both(&lab, "8s");
     verdict
         .says_only(&["connection-churn"])
         .about_destination("tcp", at(&lab))
@@ -209,7 +209,7 @@ fn connects_that_come_all_at_once_are_bursts() {
         period: Duration::from_secs(3),
     };
     let process = LoadProcess::start(lab.client(), "node", None, work);
-    let verdict = both(&lab, "12s");
+    let verdict = both(&lab, "20s");
     verdict
         .finding("connect-burst")
         .is("warning", "certain")
@@ -304,7 +304,7 @@ fn a_service_whose_port_an_outgoing_connection_holds_is_told_so() {
         at: SocketAddr::new(IpAddr::from(lab.client_at().v4), port),
     };
     let service = LoadProcess::start(lab.client(), "mysqld", None, work);
-    let verdict = both(&lab, "2s");
+    let verdict = both(&lab, "6s");
     verdict
         .says_only(&["ports-listener-taken"])
         .is("warning", "certain")

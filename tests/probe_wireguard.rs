@@ -352,7 +352,7 @@ fn lost_answers_are_a_share_with_its_confidence() {
     tunnel.server.start();
     let key = lab.probe_key(&mut tunnel);
     let fault = lab.inflict(&Fault::lose_udp(40).toward(Toward::Client));
-    let args = ["--count", "40", "--interval", "60ms", "--timeout", "2s"];
+    let args = ["--count", "40", "--interval", "60ms", "--timeout", "8s"];
     let probe = lab.probe_server(&tunnel, &key, &args);
     assert_eq!(probe.codes(), ["wg-handshake-loss"], "{}", probe.everything());
     assert_eq!(probe.code, 1);

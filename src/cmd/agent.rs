@@ -55,7 +55,7 @@ pub fn flags(args: &Agent) -> AgentFlags {
 
 /// Runs the command.
 pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
-    memory::few_arenas();
+    memory::give_back();
     let all_flags = super::flags(cli);
     if let Some(percent) = args.cpu_budget {
         check_budget(percent).map_err(|error| anyhow::anyhow!("--cpu-budget {percent}: {error}"))?;

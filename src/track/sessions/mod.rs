@@ -31,7 +31,7 @@ use crate::types::SessionIndex;
 use crate::wire::wireguard::Message;
 use window::Mark;
 
-/// Sessions that are kept at a time; each has two windows of 1 KiB.
+/// Sessions that are kept at a time; each has two windows of 1 KiB at most.
 pub const SESSIONS_KEPT: usize = 4096;
 /// Tunnels that are kept.
 pub const TUNNELS_KEPT: usize = 4096;

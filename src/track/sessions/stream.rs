@@ -137,7 +137,7 @@ pub struct Stream {
     counts: DataCounts,
     /// The counter from which on loss is counted.
     base: u64,
-    window: Option<Box<Window>>,
+    window: Option<Window>,
     /// The next stream with the same index.
     pub(super) next: Option<u32>,
 }
@@ -177,7 +177,7 @@ impl Stream {
         let mark = match &mut self.window {
             Some(window) => window.mark(counter),
             None => {
-                self.window = Some(Box::new(Window::starting(counter)));
+                self.window = Some(Window::starting(counter));
                 Mark::New
             }
         };
