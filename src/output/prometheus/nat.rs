@@ -103,7 +103,7 @@ fn each(facts: &NatFacts) -> Vec<Family> {
         ),
         of(
             "wgnat_nat_mapping_lifetime_at_most_seconds",
-            "The shortest idle time after which it no longer did; none where it outlived the measurement.",
+            "The shortest idle time after which it no longer did; none where it outlived the measurement or that could not be told.",
             |facts| facts.lifetime?.gone_after,
         ),
         external,

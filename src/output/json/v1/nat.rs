@@ -24,7 +24,7 @@ pub struct Nat {
     pub external: Vec<String>,
     /// How long an idle UDP mapping lives at least, in seconds; null where it was not measured.
     pub mapping_lifetime_seconds: Option<f64>,
-    /// How long at most; null where it outlived the measurement or was not measured.
+    /// How long at most; null where it outlived the measurement, was not measured, or could not be told (`left_out` says why).
     pub mapping_lifetime_at_most_seconds: Option<f64>,
     /// Each address family that was probed.
     pub families: Vec<NatFamily>,
