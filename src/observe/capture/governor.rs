@@ -118,8 +118,13 @@ impl Governor {
         }
         let began = Timestamp::from_nanos(self.second.saturating_mul(A_SECOND));
         let end = began + Span::from_nanos(A_SECOND.unsigned_abs() - 1);
+        Some((end, self.so_far()))
+    }
+
+    /// What was counted and not shown of the second that is not over: for who does not wait for its end.
+    pub fn so_far(&mut self) -> impl Iterator<Item = InitiationTally> + use<> {
         let counted = std::mem::take(&mut self.counted);
-        let tallies = counted
+        counted
             .into_iter()
             .map(|((if_index, destination), counted)| InitiationTally {
                 if_index,
@@ -127,8 +132,7 @@ impl Governor {
                 count: counted.count,
                 one_in: counted.one_in,
                 variance: counted.variance,
-            });
-        Some((end, tallies))
+            })
     }
 
     fn turn_to(&mut self, at: Timestamp) {
@@ -194,6 +198,19 @@ mod tests {
             at: later,
             ..incoming
         }));
+    }
+
+    #[test]
+    fn who_cannot_wait_is_told_what_was_counted_so_far_and_once() {
+        let mut governor = Governor::default();
+        let incoming = initiation(Direction::In, 51820, 1);
+        let mut shown = (0..4_000).filter(|_| governor.admits(&incoming)).count() as u64;
+        let so_far: u64 = governor.so_far().map(|tally| tally.count).sum();
+        assert_eq!(shown + so_far, 4_000);
+        shown += (0..500).filter(|_| governor.admits(&incoming)).count() as u64;
+        let (_, rest) = tallies(&mut governor, incoming.at + Span::from_secs(1));
+        let rest: u64 = rest.iter().map(|tally| tally.count).sum();
+        assert_eq!(shown + so_far + rest, 4_500);
     }
 
     #[test]

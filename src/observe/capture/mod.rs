@@ -275,6 +275,17 @@ impl Observer for Capture {
     }
 
     fn look(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.look_at(emit, false)
+    }
+
+    /// Tells what is counted of the running second too, which may be the last.
+    fn look_fully(&mut self, emit: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.look_at(emit, true)
+    }
+}
+
+impl Capture {
+    fn look_at(&mut self, emit: &mut Emit<'_>, fully: bool) -> Result<SourceStatus, ObserveError> {
         let system = |doing: &str| {
             let doing = doing.to_owned();
             move |source| ObserveError::System { doing, source }
@@ -285,7 +296,12 @@ impl Observer for Capture {
             .map_err(system("receiving samples of data"))?;
         self.handshakes(&mut packets)
             .map_err(system("receiving packets"))?;
-        flush(&mut self.governor, clock::now(), &mut packets);
+        let now = clock::now();
+        flush(&mut self.governor, now, &mut packets);
+        if fully {
+            let so_far = self.governor.so_far();
+            packets.extend(so_far.map(|tally| (now, Body::Initiations(tally))));
+        }
         if let Some(sampling) = sampling {
             emit.emit(clock::now(), Span::ZERO, Body::Sampling(sampling));
         }
