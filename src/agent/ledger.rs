@@ -62,7 +62,7 @@ impl Sight {
     /// What is missing to say whether a finding with `code`, once found by `by`, still holds.
     fn missing(&self, code: &str, by: &BTreeSet<Source>) -> Vec<Source> {
         let mut missing: BTreeSet<Source> = by.intersection(&self.blind).copied().collect();
-        for group in needs(code) {
+        for group in registry::needs(code) {
             // What is looked at on request alone and is asked no more is missed by nobody.
             let asked = |s: &&Source| !s.on_request() || self.blind.contains(s);
             if !group.iter().any(|source| self.sees.contains(source)) {
@@ -73,15 +73,11 @@ impl Sight {
     }
 }
 
-fn needs(code: &str) -> &'static [&'static [Source]] {
-    registry::find(code).map_or(&[], |rule| rule.needs)
-}
-
 /// What `code` is judged by: what its rule needs, and for tunnels what passes on the wire, which every rule about them reads
 /// where it is seen.
 fn used(code: &str) -> impl Iterator<Item = Source> {
     let wire = code.starts_with("wg-").then_some(Source::Capture);
-    needs(code)
+    registry::needs(code)
         .iter()
         .flat_map(|group| group.iter().copied())
         .chain(wire)
@@ -109,7 +105,7 @@ pub struct Entry {
     pub cleared_at: Option<Timestamp>,
     /// By which sources it was found.
     pub seen_by: BTreeSet<Source>,
-    /// Why nobody can tell whether it still holds, where that is so.
+    /// Why nobody can tell whether it still holds; there exactly while the state is `unknown`.
     pub unseen: Option<Unseen>,
     /// Whether it held at the evaluation before.
     held: bool,
@@ -369,10 +365,8 @@ impl Ledger {
 
     /// What held when it was last looked for, and for which nobody can look now; with that said.
     pub fn unseen(&self) -> impl Iterator<Item = Finding> {
-        self.entries
-            .values()
-            .filter(|entry| entry.state() == "unknown")
-            .filter_map(|entry| Some(entry.unseen.as_ref()?.mark(entry.finding.clone())))
+        let marked = |entry: &Entry| Some(entry.unseen.as_ref()?.mark(entry.finding.clone()));
+        self.entries.values().filter_map(marked)
     }
 
     /// The clock was set back: nothing is from the future.

@@ -478,7 +478,7 @@ impl Agent {
             finding: finding.into(),
             explained: entry.explained,
             seen_by: entry.seen_by.iter().map(|source| source.name()).collect(),
-            unseen: entry.unseen.as_ref().filter(|_| entry.state() == "unknown"),
+            unseen: entry.unseen.as_ref(),
         };
         store.write(Record::Finding(Box::new(FindingRecord {
             code: finding.code.to_owned(),

@@ -121,10 +121,13 @@ struct FindingRow {
 
 impl From<&Snapshot> for Findings {
     fn from(snapshot: &Snapshot) -> Self {
-        let unseen = |entry: &Entry| entry.unseen.clone().filter(|_| entry.state() == "unknown");
         let row = |entry: &Entry| FindingRow {
-            not_checked_since: unseen(entry).map(|u| u.since.millis().to_string()),
-            missing: unseen(entry).map(|u| u.missing).unwrap_or_default(),
+            not_checked_since: entry.unseen.as_ref().map(|u| u.since.millis().to_string()),
+            missing: entry
+                .unseen
+                .as_ref()
+                .map(|u| u.missing.clone())
+                .unwrap_or_default(),
             state: entry.state(),
             explained: entry.explained,
             cleared_at: entry.cleared_at.map(|at| at.millis().to_string()),

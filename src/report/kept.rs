@@ -64,8 +64,7 @@ pub fn read(data: &str) -> Option<Kept> {
 }
 
 fn indispensable(code: &str) -> BTreeSet<Source> {
-    let needs = registry::find(code).map_or(&[][..], |rule| rule.needs);
-    needs
+    registry::needs(code)
         .iter()
         .filter(|group| group.len() == 1)
         .flat_map(|group| group.iter().copied())

@@ -67,3 +67,8 @@ pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
 pub fn find(code: &str) -> Option<&'static Rule> {
     catalogue().find(|rule| rule.code == code)
 }
+
+/// What `code` is judged by, as [`Rule::needs`] has it; empty for a code that is not in the catalogue.
+pub fn needs(code: &str) -> &'static [&'static [Source]] {
+    find(code).map_or(&[], |rule| rule.needs)
+}

@@ -1,6 +1,6 @@
 //! The observer that measures paths beside the others, for `doctor` and the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::fly::Checks;
 use super::{Plan, measure, mtu};
@@ -89,8 +89,8 @@ impl Observer for PathObserver {
             emit.emit(clock::now(), begun.elapsed(), Body::FlyNet(facts));
         }
         // Machines come and go.
-        let measures = |target: &String| plan.aims.iter().any(|aim| aim.target.to_string() == *target);
-        self.mtus.retain(|target, _| measures(target));
+        let aimed: HashSet<String> = plan.aims.iter().map(|aim| aim.target.to_string()).collect();
+        self.mtus.retain(|target, _| aimed.contains(target));
         let measured = measure(&plan, &|| false).map_err(failed)?;
         let mut samples = Vec::with_capacity(measured.len());
         for (at, took, mut sample) in measured {

@@ -11,7 +11,7 @@ use super::served::loopback_only;
 use super::sockets::served_ports;
 use crate::observation::socket::{DestinationTally, InboundTally, LeftOut, SocketTally, StateCounts};
 use crate::types::Proto;
-use crate::wire::bpf_tables::{Board, Place, Use};
+use crate::wire::bpf_tables::{Board, Place, Ports, Use};
 use crate::wire::netlink::addr::Addr;
 
 /// `IPPROTO_UDP`.
@@ -71,15 +71,8 @@ pub fn tally(
     let in_range = |ports: &mut dyn Iterator<Item = u16>| {
         u32::try_from(ports.filter(|port| usable.contains(*port)).count()).unwrap_or(u32::MAX)
     };
-    let mut served = PortSet::new();
-    board.tcp_served.iter().for_each(|port| served.insert(port));
-    let mut everywhere = PortSet::new();
-    board
-        .tcp_everywhere
-        .iter()
-        .for_each(|port| everywhere.insert(port));
-    let mut udp_served = PortSet::new();
-    board.udp_served.iter().for_each(|port| udp_served.insert(port));
+    let [served, everywhere, udp_served] =
+        [&board.tcp_served, &board.tcp_everywhere, &board.udp_served].map(set);
     SocketTally {
         tcp: board.tcp,
         udp: board.udp,
@@ -96,6 +89,12 @@ pub fn tally(
         // A bucket of the table at a time is read under its lock, as `sock_diag` does.
         inexact: false,
     }
+}
+
+fn set(ports: &Ports) -> PortSet {
+    let mut set = PortSet::new();
+    ports.iter().for_each(|port| set.insert(port));
+    set
 }
 
 fn destination(outbound: Outbound) -> DestinationTally {

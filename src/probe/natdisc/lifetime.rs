@@ -45,8 +45,6 @@ pub(crate) struct Lifetime {
     all: Vec<Ageing>,
     /// The one under way.
     round: u8,
-    /// Ages in between were tried.
-    refined: bool,
     /// The server does not answer to another port.
     pub unsupported: bool,
 }
@@ -167,7 +165,6 @@ impl Discovery {
             server: server.address,
             all: Vec::new(),
             round: 0,
-            refined: false,
             unsupported: false,
         });
         self.add_ages(family, &ages);
@@ -334,14 +331,13 @@ impl Discovery {
         };
         let mut ages = Vec::new();
         let step = (gone - alive) / (FINER + 1);
-        if !lifetime.refined && step >= Span::from_millis(200) {
+        if lifetime.round == 0 && step >= Span::from_millis(200) {
             ages.extend((1..=FINER).map(|i| alive + step * i));
         }
         if !lifetime.confirmed(gone) || !ages.is_empty() {
             ages.push(gone);
         }
         if !ages.is_empty() {
-            lifetime.refined = true;
             lifetime.round += 1;
             self.add_ages(family, &ages);
         }

@@ -176,48 +176,39 @@ mod tests {
         assert_eq!(many.room(), WINDOW);
     }
 
+    /// A set of all counters says the same.
+    fn agrees(start: u64, steps: Vec<i64>) -> Result<(), TestCaseError> {
+        let mut window = Window::starting(start);
+        let mut seen = BTreeSet::from([start]);
+        let mut at = start;
+        for step in steps {
+            at = at.saturating_add_signed(step);
+            let highest = *seen.last().unwrap();
+            let expected = match () {
+                () if at > highest => Mark::New,
+                () if highest - at >= WINDOW => Mark::TooOld,
+                () if seen.contains(&at) => Mark::Duplicate,
+                () => Mark::Late,
+            };
+            prop_assert_eq!(window.mark(at), expected);
+            if expected != Mark::TooOld {
+                seen.insert(at);
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
         /// Steps as small as a quiet tunnel's, so that the ring grows step by step.
         #[test]
         fn agrees_with_a_set_while_it_grows(start in 0u64..200, steps in proptest::collection::vec(-90i64..120, 0..200)) {
-            let mut window = Window::starting(start);
-            let mut seen = BTreeSet::from([start]);
-            let mut at = start;
-            for step in steps {
-                at = at.saturating_add_signed(step);
-                let highest = *seen.last().unwrap();
-                let known = seen.contains(&at);
-                let expected = match () {
-                    () if at > highest => Mark::New,
-                    () if highest - at >= WINDOW => Mark::TooOld,
-                    () if known => Mark::Duplicate,
-                    () => Mark::Late,
-                };
-                prop_assert_eq!(window.mark(at), expected);
-                seen.insert(at);
-            }
+            agrees(start, steps)?;
         }
 
-        /// A set of all counters says the same.
+        /// Steps as large as the window, and back.
         #[test]
         fn agrees_with_a_set(start in 0u64..20_000, steps in proptest::collection::vec(-9000i64..9000, 0..200)) {
-            let mut window = Window::starting(start);
-            let mut seen = BTreeSet::from([start]);
-            let mut at = start;
-            for step in steps {
-                at = at.saturating_add_signed(step);
-                let highest = *seen.last().unwrap();
-                let expected = match () {
-                    () if at > highest => Mark::New,
-                    () if highest - at >= WINDOW => Mark::TooOld,
-                    () if seen.contains(&at) => Mark::Duplicate,
-                    () => Mark::Late,
-                };
-                prop_assert_eq!(window.mark(at), expected);
-                if expected != Mark::TooOld {
-                    seen.insert(at);
-                }
-            }
+            agrees(start, steps)?;
         }
     }
 }

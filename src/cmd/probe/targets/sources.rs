@@ -27,12 +27,7 @@ pub(super) fn of_wg_config(
     let doing = || format!("wg-quick file {}", path.display());
     let text = input::text(path, FILE_LIMIT).with_context(doing)?;
     let config = wg_quick::Config::parse(&text).with_context(doing)?;
-    notes.extend(
-        config
-            .notes
-            .iter()
-            .map(|note| format!("{}: {note}", path.display())),
-    );
+    pass_on(notes, path, &config.notes);
     let own = given.private.clone().or(config.interface.private_key);
     let Some(own) = own else {
         if args.beside_a_diagnosis {
@@ -71,6 +66,11 @@ pub(super) fn of_wg_config(
     Ok(config.peers.into_iter().map(candidate).collect())
 }
 
+/// What was noted while the file at `path` was read, with its name.
+fn pass_on(notes: &mut Vec<String>, path: &Path, said: &[String]) {
+    notes.extend(said.iter().map(|note| format!("{}: {note}", path.display())));
+}
+
 /// flyctl's file, where it was asked for.
 pub(super) fn fly_file(args: &Probe) -> anyhow::Result<Option<PathBuf>> {
     if let Some(path) = &args.peers.fly_config {
@@ -99,12 +99,7 @@ pub(super) fn of_flyctl(
     let doing = || format!("flyctl's state {}", path.display());
     let text = input::text(path, FILE_LIMIT).with_context(doing)?;
     let state = FlyState::parse(&text).with_context(doing)?;
-    notes.extend(
-        state
-            .notes
-            .iter()
-            .map(|note| format!("{}: {note}", path.display())),
-    );
+    pass_on(notes, path, &state.notes);
     let configured = match fly_websockets(state.websockets) {
         true => Transport::Websocket,
         false => Transport::Udp,
