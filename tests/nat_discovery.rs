@@ -359,32 +359,12 @@ fn a_changed_external_address_is_told_while_watching() {
         .evidence("own_address_changed", false);
 }
 
-/// A host behind a home router, which is the lab's client, behind the lab's router.
-fn behind_two(lab: &mut Lab) -> Namespace {
-    let inner = lab.add("inner");
-    let home = lab.client().clone();
-    home.ip(&[
-        &format!("link add lan0 type veth peer name eth0 netns {}", inner.name()),
-        "address add 192.168.7.1/24 dev lan0",
-        "link set lan0 up",
-    ]);
-    inner.ip(&[
-        "address add 192.168.7.2/24 dev eth0",
-        "link set eth0 up",
-        "route add default via 192.168.7.1",
-    ]);
-    home.sysctl("net.ipv4.ip_forward", 1);
-    home.sysctl("net.ipv4.icmp_ratelimit", 0);
-    home.nft("table ip home { chain post { type nat hook postrouting priority srcnat; oifname \"eth0\" masquerade; }; }");
-    inner
-}
-
 #[test]
 fn two_nats_in_a_row_are_told_by_the_gateway() {
     let Some(mut lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    let inner = behind_two(&mut lab);
+    let inner = lab.behind_home_router();
     let _server = StunServer::reflect_all(&lab);
     // Without a word of the gateway, the second router's private address is only a hint.
     let verdict = nat(&lab, &inner, &[STUN]);
@@ -406,12 +386,8 @@ fn a_carrier_s_range_on_the_way_is_a_carrier_s_nat() {
     let Some(mut lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    lab.router().ip(&["address add 100.64.0.1/24 dev lan0"]);
-    lab.client().ip(&[
-        "address add 100.64.0.2/24 dev eth0",
-        "route replace default via 100.64.0.1 src 100.64.0.2",
-    ]);
-    let inner = behind_two(&mut lab);
+    lab.carrier_range();
+    let inner = lab.behind_home_router();
     let _server = StunServer::reflect_all(&lab);
     let verdict = nat(&lab, &inner, &[STUN]);
     verdict

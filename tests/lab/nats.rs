@@ -74,3 +74,11 @@ pub fn rate_limited(per_second: u32) -> String {
         "chain slow {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
     ))
 }
+
+/// IPv6 that leaves by the router's own address, with flags behind a space as [`masquerade`] has them.
+pub fn masquerade_ipv6(flags: &str) -> String {
+    format!(
+        "table ip6 lab_nat\ndelete table ip6 lab_nat\ntable ip6 lab_nat {{ chain post {{ type nat hook postrouting priority \
+         srcnat; oifname \"wan0\" masquerade{flags}; }}; }}\n"
+    )
+}

@@ -98,6 +98,13 @@ pub(crate) enum Purpose {
     Reachable(u8),
 }
 
+impl Purpose {
+    /// Whether it measures how long a mapping lives.
+    pub const fn is_of_lifetime(self) -> bool {
+        matches!(self, Self::Age(_) | Self::StillThere(_) | Self::Reachable(_))
+    }
+}
+
 /// How a filtering test went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passed {
@@ -140,6 +147,8 @@ pub struct Discovery {
     pub(crate) families: BTreeMap<Family, State>,
     pub(crate) transactions: Transactions<Purpose>,
     pub(crate) effects: VecDeque<Effect>,
+    /// Nobody waits for the lifetime any longer.
+    stopped: bool,
     now: Timestamp,
 }
 
@@ -167,6 +176,7 @@ impl Discovery {
             effects: VecDeque::new(),
             servers,
             plan,
+            stopped: false,
             now,
         };
         discovery.begin();
@@ -187,8 +197,12 @@ impl Discovery {
 
     /// What was found out, once every test has ended.
     pub fn poll_event(&self) -> Option<NatFacts> {
+        let asking = match self.stopped {
+            false => self.poll_timeout().is_some(),
+            true => self.transactions.any(|p| !p.is_of_lifetime()),
+        };
         let waiting = !self.effects.is_empty()
-            || self.poll_timeout().is_some()
+            || asking
             || self.tcp_open.iter().any(|open| *open)
             || self
                 .families
@@ -213,6 +227,16 @@ impl Discovery {
         }
         if let Some(open) = self.tcp_open.get_mut(server) {
             *open = false;
+        }
+    }
+
+    /// Measures no lifetime any longer: [`Discovery::poll_event`] tells what is known as soon as the other tests are over,
+    /// which are not cut short, for silence would be taken for an answer.
+    pub fn handle_stop(&mut self) {
+        self.stopped = true;
+        self.plan.lifetime = None;
+        for lifetime in self.families.values_mut().filter_map(|s| s.lifetime.as_mut()) {
+            lifetime.stop();
         }
     }
 

@@ -43,6 +43,8 @@ struct Sim {
     forgets: Option<Span>,
     /// The link is down from here to there, and the NAT keeps its mappings.
     away: Option<(Span, Span)>,
+    /// Whoever asked waits no longer than this.
+    stop: Option<Span>,
 }
 
 const HOME: Sim = Sim {
@@ -62,6 +64,7 @@ const HOME: Sim = Sim {
     moves: None,
     forgets: None,
     away: None,
+    stop: None,
 };
 
 struct Mapped {
@@ -266,6 +269,11 @@ fn run_with(sim: Sim, lifetime: Option<Span>, servers: &[&str]) -> (NatFacts, Ne
         }
         if let Some(facts) = discovery.poll_event() {
             return (facts, net);
+        }
+        let after = net.now - Timestamp::from_secs(1000);
+        if net.sim.stop.take_if(|stop| after >= *stop).is_some() {
+            discovery.handle_stop();
+            continue;
         }
         net.inbound.sort_by_key(|(at, ..)| *at);
         let arrives = net.inbound.first().map(|(at, ..)| *at);

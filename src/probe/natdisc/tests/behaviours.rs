@@ -229,6 +229,35 @@ fn another_address_outside_ends_no_mapping() {
     assert_eq!(l.gone_after, None, "{l:?}");
 }
 
+#[test]
+fn who_waits_no_longer_is_told_what_is_known() {
+    let stopped = |after: f64| {
+        let sim = Sim {
+            lifetime: Some(Span::from_secs(30)),
+            stop: Some(Span::from_secs_f64(after)),
+            ..HOME
+        };
+        let (facts, net) = run(sim, Some(Span::from_secs(120)));
+        (facts, (net.now - Timestamp::from_secs(1000)).as_secs_f64())
+    };
+    // While mappings age: the longest that has lived by then, and no end.
+    let (facts, ended) = stopped(20.0);
+    let l = family(&facts).lifetime.unwrap();
+    assert!((12..=17).contains(&l.alive_after.as_secs()), "{l:?}");
+    assert_eq!(l.gone_after, None);
+    assert!(
+        why_not_told(&facts).contains("ended before it was done"),
+        "{facts:?}"
+    );
+    // The simulation sees the wish with its next event; without one it would go on for a minute more.
+    assert!(ended < 30.0, "it went on until {ended} s");
+    // The other tests are not cut short, whose silence tells something.
+    let (facts, ended) = stopped(0.0);
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering, f.lifetime), (Ei, Apd, None));
+    assert!(ended < 6.0, "it went on until {ended} s");
+}
+
 /// Why no more is told of the lifetime.
 fn why_not_told(facts: &NatFacts) -> &str {
     let why = family(facts).left_out.iter().find(|l| l.test == "lifetime");
