@@ -336,12 +336,7 @@ fn a_changed_external_address_is_told_while_watching() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    let snat = |to: &str| {
-        format!(
-            "table ip lab_nat\ndelete table ip lab_nat\ntable ip lab_nat {{ chain post {{ type nat hook postrouting \
-             priority srcnat; oifname \"wan0\" snat to {to}; }}; }}\n"
-        )
-    };
+    let snat = nats::snat;
     lab.router().ip(&["address add 203.0.113.2/24 dev wan0"]);
     lab.router().nft(&snat("203.0.113.1"));
     let _server = StunServer::reflect_all(&lab);
@@ -445,83 +440,4 @@ fn a_server_of_one_address_says_what_it_leaves_out() {
         &verdict,
         &[("mapping", EIM.into()), ("filtering", "unknown".into())],
     );
-}
-
-/// Both servers and both clients, against the same NATs.
-#[test]
-fn coturn_agrees_on_both_sides() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else {
-        return;
-    };
-    let ips = ["203.0.113.9", "203.0.113.10"];
-    let args = ["--address", "203.0.113.9,203.0.113.10", "--answer-short-requests"];
-    for (rules, mapping, filtering, theirs) in [
-        (
-            Nat::Masquerade.ruleset(),
-            EIM,
-            APDM,
-            [
-                "Endpoint Independent Mapping",
-                "Address and Port Dependent Filtering",
-            ],
-        ),
-        (
-            nats::full_cone(),
-            EIM,
-            EIM,
-            ["Endpoint Independent Mapping", "Endpoint Independent Filtering"],
-        ),
-        (
-            Nat::Random.ruleset(),
-            APDM,
-            APDM,
-            [
-                "Address and Port Dependent Mapping",
-                "Address and Port Dependent Filtering",
-            ],
-        ),
-    ] {
-        for ours in [true, false] {
-            let _server = if ours {
-                StunServer::reflect(&lab, lab.server(), &args)
-            } else {
-                StunServer::coturn(lab.server(), &ips)
-            };
-            lab.router().nft(&rules);
-            lab.router().conntrack_flush();
-            let verdict = nat(&lab, lab.client(), &[STUN]);
-            says(
-                &verdict,
-                &[("mapping", mapping.into()), ("filtering", filtering.into())],
-            );
-            // coturn's client uses one socket for all, so its filtering tests come first.
-            for (flag, expected) in [("-f", theirs[1]), ("-m", theirs[0])] {
-                lab.router().conntrack_flush();
-                let said = lab::stun::natdiscovery(lab.client(), &[flag], ips[0]);
-                assert!(
-                    said.to_lowercase().contains(&expected.to_lowercase()),
-                    "natdiscovery {flag} against {}: {said}",
-                    if ours { "wgnat reflect" } else { "turnserver" }
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn an_older_client_is_served() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else {
-        return;
-    };
-    let _server = StunServer::reflect(
-        &lab,
-        lab.server(),
-        &["--address", "203.0.113.9,203.0.113.10", "--answer-short-requests"],
-    );
-    let said = lab::stun::stun_client(lab.client(), "203.0.113.9");
-    assert!(
-        said.contains("Independent Mapping, Port Dependent Filter"),
-        "{said}"
-    );
-    assert!(said.contains("preserves ports"), "{said}");
 }

@@ -47,6 +47,13 @@ pub fn pool(persistent: bool) -> String {
     ))
 }
 
+/// All flows leave by this external address.
+pub fn snat(to: &str) -> String {
+    table(&format!(
+        "chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" snat to {to}; }}"
+    ))
+}
+
 /// Masquerading with flags: `persistent`, `random`, `fully-random`, or several with commas.
 pub fn masquerade(flags: &str) -> String {
     table(&format!(

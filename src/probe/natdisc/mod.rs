@@ -82,6 +82,8 @@ pub(crate) enum Purpose {
     First(usize),
     /// The same question to another address of the primary server.
     Mapping,
+    /// The first question once more, when others have taken their time: whether all is still as it was.
+    Again,
     /// The control beside a filtering test: the same socket gets plain answers.
     Control(Change),
     /// A filtering test.
@@ -116,6 +118,17 @@ pub(crate) enum Passed {
     NotTried,
 }
 
+/// What the first question, asked once more, says of the time between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// The main socket looks as before.
+    Same,
+    /// It has another address or port outside now.
+    Moved(SocketAddr),
+    /// The server does not answer any more.
+    Silent,
+}
+
 /// What is known of one family so far.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -132,9 +145,31 @@ pub(crate) struct State {
     pub hairpin_begun: bool,
     pub mapping_begun: bool,
     pub pooling_begun: bool,
+    pub again_begun: bool,
+    pub since: Option<Since>,
     /// Responses in which MAPPED-ADDRESS and XOR-MAPPED-ADDRESS agree, and those in which not.
     pub alg: (u32, u32),
     pub lifetime: Option<Lifetime>,
+}
+
+impl State {
+    /// Where the main socket was first seen from this address.
+    pub fn main_at(&self, asked: SocketAddr) -> Option<SocketAddr> {
+        let of_main = |(role, to, _): &&(Role, SocketAddr, SocketAddr)| *role == Role::Main && *to == asked;
+        self.seen.iter().find(of_main).map(|(.., seen)| *seen)
+    }
+
+    /// Why what the tests told cannot be compared or silence not be taken for an answer: it changed while they ran.
+    pub fn changed(&self) -> Option<String> {
+        match self.since? {
+            Since::Same => None,
+            Since::Silent => Some("the server was not reached any more when the tests were over".to_owned()),
+            Since::Moved(now) => Some(format!(
+                "one socket's outside was another at the end of the tests ({now}) than at their beginning: the NAT or this host's \
+                 network changed meanwhile"
+            )),
+        }
+    }
 }
 
 /// One run of discovery.

@@ -230,6 +230,61 @@ fn another_address_outside_ends_no_mapping() {
 }
 
 #[test]
+fn what_changes_while_the_tests_run_is_no_behaviour() {
+    let second = Some(Span::from_secs(1));
+    // Another address outside: what is asked before and after would look address-dependent, and the pool arbitrary.
+    let (facts, _) = run(
+        Sim {
+            moves: second,
+            ..HOME
+        },
+        None,
+    );
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering), (Unknown, Unknown), "{f:#?}");
+    assert_eq!(
+        (f.pooling, f.hairpinning, f.udp_blocked),
+        (None, None, Some(false))
+    );
+    assert!(
+        f.left_out
+            .iter()
+            .any(|l| l.test == "mapping" && l.why.contains("changed meanwhile"))
+    );
+    // The link goes down: silence is no filter's.
+    let (facts, _) = run(Sim { dies: second, ..HOME }, None);
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering), (Unknown, Unknown), "{f:#?}");
+    assert_eq!((f.hairpinning, f.udp_blocked), (None, Some(false)));
+    for test in ["filtering", "hairpinning"] {
+        let why = f.left_out.iter().find(|l| l.test == test);
+        assert!(
+            why.is_some_and(|l| l.why.contains("not reached any more")),
+            "{test}: {f:#?}"
+        );
+    }
+    // What came in has come in, whatever happened afterwards.
+    let (facts, _) = run(
+        Sim {
+            filtering: Ei,
+            dies: second,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).filtering, Ei);
+    // A NAT that restarts and gives the same ports again has not changed.
+    let (facts, _) = run(
+        Sim {
+            forgets: second,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).mapping, Ei);
+}
+
+#[test]
 fn who_waits_no_longer_is_told_what_is_known() {
     let stopped = |after: f64| {
         let sim = Sim {
