@@ -147,7 +147,7 @@ impl Discovery {
         let Some(longest) = self.plan.lifetime else {
             return;
         };
-        let others = self.transactions.any(|p| !p.is_of_lifetime());
+        let others = self.asking(family, |p| !p.is_of_lifetime());
         let Some(state) = self.families.get_mut(&family) else {
             return;
         };

@@ -230,11 +230,17 @@ impl Discovery {
         [self.transactions.timeout(), age].into_iter().flatten().min()
     }
 
+    /// Whether a question of this family is under way that `of` picks. The other family's take their own time.
+    pub(crate) fn asking(&self, family: Family, of: impl Fn(&Purpose) -> bool) -> bool {
+        self.transactions
+            .any(|t| t.socket.family == family && of(&t.purpose))
+    }
+
     /// What was found out, once every test has ended.
     pub fn poll_event(&self) -> Option<NatFacts> {
         let asking = match self.stopped {
             false => self.poll_timeout().is_some(),
-            true => self.transactions.any(|p| !p.is_of_lifetime()),
+            true => self.transactions.any(|t| !t.purpose.is_of_lifetime()),
         };
         let waiting = !self.effects.is_empty()
             || asking

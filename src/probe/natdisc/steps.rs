@@ -318,7 +318,7 @@ impl Discovery {
     /// a NAT get another address, and both look like an answer to what is compared.
     fn begin_again(&mut self, family: Family) {
         let open = |p: &Purpose| matches!(p, Purpose::First(_) | Purpose::Filter(_) | Purpose::Control(_));
-        if self.transactions.any(open) {
+        if self.asking(family, open) {
             return;
         }
         let Some(state) = self.families.get_mut(&family) else {
@@ -336,7 +336,7 @@ impl Discovery {
     /// called.
     fn begin_mapping(&mut self, family: Family) {
         let filtering = |p: &Purpose| matches!(p, Purpose::Filter(_) | Purpose::Control(_));
-        if self.transactions.any(filtering) {
+        if self.asking(family, filtering) {
             return;
         }
         let Some(state) = self.families.get_mut(&family) else {
@@ -370,8 +370,9 @@ impl Discovery {
         let Some(first) = self.servers.iter().find(answering).map(|s| s.address.ip()) else {
             return;
         };
+        let open = self.asking(family, open);
         match self.families.get_mut(&family) {
-            Some(state) if !state.pooling_begun && !self.transactions.any(open) => {
+            Some(state) if !state.pooling_begun && !open => {
                 state.pooling_begun = true;
             }
             _ => return,
@@ -451,7 +452,7 @@ impl Discovery {
 
     /// Where the first contacts are over and no server has two addresses: one with two ports is better than none.
     fn settle(&mut self, family: Family) {
-        let contacting = self.transactions.any(|p| matches!(p, Purpose::First(_)));
+        let contacting = self.asking(family, |p| matches!(p, Purpose::First(_)));
         if contacting || self.families.get(&family).is_none_or(|s| s.primary.is_some()) {
             self.begin_again(family);
             self.begin_mapping(family);

@@ -10,6 +10,7 @@ use crate::wire::stun::Message;
 use Behaviour::{AddressAndPortDependent as Apd, AddressDependent as Ad, EndpointIndependent as Ei, Unknown};
 
 mod behaviours;
+mod families;
 mod liars;
 
 const ONE_WAY: Span = Span::from_millis(25);
