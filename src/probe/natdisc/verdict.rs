@@ -61,6 +61,8 @@ impl Discovery {
                 ((Behaviour::AddressDependent | Behaviour::AddressAndPortDependent, _), Some(why)) => {
                     (Behaviour::Unknown, Some(why.clone()))
                 }
+                ((Behaviour::Unknown, Some(_)), Some(why)) => (Behaviour::Unknown, Some(why.clone())),
+                ((Behaviour::Unknown, why), None) => (Behaviour::Unknown, self.other_silent(state).or(why)),
                 (found, _) => found,
             };
             if let Some(why) = why {
@@ -169,14 +171,34 @@ impl Discovery {
             (None, Some(Passed::Yes), _) if !two_addresses => none(
                 "another port of the same address is let in; whether another address is takes a server with two",
             ),
-            _ => match state.changed() {
-                Some(why) => none(&why),
-                None => {
-                    none("the server does not answer from elsewhere when it is asked to (CHANGE-REQUEST)")
+            _ => {
+                let why = state.changed().or_else(|| alone(state));
+                match why.or_else(|| self.other_silent(state)) {
+                    Some(why) => none(&why),
+                    None => {
+                        none("the server does not answer from elsewhere when it is asked to (CHANGE-REQUEST)")
+                    }
                 }
-            },
+            }
         }
     }
+
+    /// Why a server with another address is as good as one without: that one was asked, and never answered.
+    fn other_silent(&self, state: &State) -> Option<String> {
+        let server = self.servers.get(state.primary?)?;
+        let other = server.other.filter(|_| state.mapping_begun)?.ip();
+        let heard = state.seen.iter().any(|(_, asked, _)| asked.ip() == other);
+        (other != server.address.ip() && !heard)
+            .then(|| format!("the server's other address {other} does not answer"))
+    }
+}
+
+/// Why silence tells nothing of a filter: to the same socket's plain question nothing came either.
+fn alone(state: &State) -> Option<String> {
+    let silent = state.control.values().any(|answered| !answered);
+    silent.then(|| {
+        "a test's socket got no answer to a plain question either: datagrams are lost, or few new flows may begin".to_owned()
+    })
 }
 
 /// Whether the main socket looks different from outside.

@@ -124,6 +124,53 @@ fn a_server_of_one_address_leaves_out_what_it_cannot_tell() {
 }
 
 #[test]
+fn why_nothing_is_told_is_told_rightly() {
+    let why = |sim: Sim, test: &str| {
+        let (facts, _) = run(sim, None);
+        let f = family(&facts);
+        assert_eq!(
+            (f.mapping == Unknown || test != "mapping", f.filtering),
+            (true, Unknown),
+            "{f:#?}"
+        );
+        let why = f.left_out.iter().find(|l| l.test == test);
+        why.map_or_else(String::new, |l| l.why.clone())
+    };
+    // It names a second address where nobody is.
+    let dead = Sim {
+        other_dead: true,
+        ..HOME
+    };
+    for test in ["mapping", "filtering"] {
+        assert!(
+            why(dead, test).contains("192.0.2.2 does not answer"),
+            "{}",
+            why(dead, test)
+        );
+    }
+    // It takes no notice of CHANGE-REQUEST.
+    let deaf = Sim {
+        honours_change: false,
+        ..HOME
+    };
+    assert!(
+        why(deaf, "filtering").contains("CHANGE-REQUEST"),
+        "{}",
+        why(deaf, "filtering")
+    );
+    // The NAT lets one flow through.
+    let few = Sim {
+        flows: Some(1),
+        ..HOME
+    };
+    assert!(
+        why(few, "filtering").contains("few new flows"),
+        "{}",
+        why(few, "filtering")
+    );
+}
+
+#[test]
 fn two_servers_of_one_address_tell_the_mapping() {
     let sim = Sim {
         second_port: false,
