@@ -21,7 +21,7 @@ pub mod modules;
 pub mod qemu;
 pub mod results;
 
-pub use cache::Cache;
+pub use cache::{Cache, Kernel};
 pub use initramfs::Initramfs;
 pub use qemu::run;
 pub use results::Results;
