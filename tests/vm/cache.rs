@@ -12,15 +12,13 @@ pub struct Cache {
     kernel: PathBuf,
 }
 
-/// A kernel other than that of this machine's release.
+/// The kernel of a release of Debian, whichever this machine's is.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
-    /// Where it is unpacked, by a name that no other has.
+    /// Where it is unpacked: its version, which no other has.
     pub name: &'static str,
-    /// Debian's package.
-    pub package: &'static str,
-    /// The release that has it, where this machine's has not.
-    pub suite: Option<&'static str>,
+    /// The release.
+    pub suite: &'static str,
 }
 
 impl Cache {
@@ -39,8 +37,7 @@ impl Cache {
     #[track_caller]
     pub fn with(self, kernel: Kernel) -> Self {
         let dir = directory().join(kernel.name);
-        let wanted: Vec<&str> = [kernel.package].into_iter().chain(kernel.suite).collect();
-        fetch(&dir, &wanted);
+        fetch(&dir, &["linux-image-cloud-amd64", kernel.suite]);
         Self {
             kernel: dir.join("root"),
             ..self

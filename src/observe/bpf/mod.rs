@@ -41,7 +41,8 @@ pub struct Bpf {
     loaded: Loaded,
     when: When,
     here: NetnsId,
-    since: Timestamp,
+    /// When counting began, by the program's clock: the wall clock may be set meanwhile.
+    since: Span,
     names: Names,
 }
 
@@ -65,7 +66,7 @@ impl Bpf {
             loaded: load::load(here, pidns)?,
             when,
             here,
-            since: clock::now(),
+            since: clock::monotonic(),
             names: Names::new(pidns),
         };
         observer.attend();
@@ -188,8 +189,11 @@ struct Clocks {
 impl Clocks {
     /// A moment of the program's clock by the wall clock, as that stands now.
     fn wall(&self, monotonic_ns: u64) -> Timestamp {
-        self.wall
-            .before(self.monotonic.saturating_sub(Span::from_nanos(monotonic_ns)))
+        self.wall_of(Span::from_nanos(monotonic_ns))
+    }
+
+    fn wall_of(&self, monotonic: Span) -> Timestamp {
+        self.wall.before(self.monotonic.saturating_sub(monotonic))
     }
 }
 
@@ -239,7 +243,7 @@ impl Observer for Bpf {
         };
         self.names.keep(&shown);
         let tally = ConnectTally {
-            since: self.since,
+            since: clocks.wall_of(self.since),
             rows: rows
                 .into_iter()
                 .map(|(key, tally)| self.row(&key, tally, &clocks))

@@ -153,9 +153,13 @@ fn finding(input: &Input<'_>, group: &Group<'_>) -> Finding {
                 ));
             }
         }
-        (false, _) => summary.push_str(
+        (false, _) if to.is_some() => summary.push_str(
             " It binds an address before it connects, and a port that is bound so serves one connection only, whatever its \
              destination: the kernel does not know yet where it will lead.",
+        ),
+        (false, _) => summary.push_str(
+            " A port that is bound before connect or listen must be free towards all destinations. It was not seen to connect: if it \
+             binds in order to listen, ports that it or others hold must be let go.",
         ),
     }
     if let (PortCall::Bind, Some(to)) = (group.main.call, to) {
@@ -286,6 +290,7 @@ mod tests {
         assert!(f.fixes[0].why.contains("IP_BIND_ADDRESS_NO_PORT"));
         let alone = Scene::new().denied(5, bind()).check(&RULE).remove(0);
         assert_eq!(alone.subject.kind(), "process");
+        assert!(alone.summary.contains("in order to listen"), "{}", alone.summary);
     }
 
     #[test]
