@@ -216,7 +216,7 @@ fn bind_later() -> Fix {
         title: "Let the kernel choose the port when it connects, not when it binds".to_owned(),
         why: "With IP_BIND_ADDRESS_NO_PORT (Linux 4.2) bind sets the address only, and connect chooses a port that need be free \
               towards its destination only: each destination then has all ports. nginx (proxy_bind), HAProxy (source) and curl do so \
-              by themselves; Go's Dialer.LocalAddr and many home-made clients do not. Where the address does not matter, do not bind."
+              by themselves; Go's Dialer.LocalAddr, Envoy's upstream_bind_config and many home-made clients do not. Where the address does not matter, do not bind."
             .to_owned(),
         snippet: Some(
             "# before bind((address, 0)):\nsock.setsockopt(socket.IPPROTO_IP, 24, 1)    # IP_BIND_ADDRESS_NO_PORT\n\
