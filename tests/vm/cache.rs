@@ -58,7 +58,10 @@ impl Cache {
     /// The directory of the kernel's modules.
     #[track_caller]
     pub fn modules(&self) -> PathBuf {
-        only(&self.kernel.join("lib/modules"), "")
+        // Since trixie packages have all of /lib below /usr.
+        let dirs = ["lib/modules", "usr/lib/modules"].map(|dir| self.kernel.join(dir));
+        let there = dirs.iter().find(|dir| dir.is_dir());
+        only(there.unwrap_or(&dirs[0]), "")
     }
 }
 

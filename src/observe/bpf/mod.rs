@@ -91,12 +91,13 @@ impl Bpf {
     }
 
     fn read(&self) -> Result<(Vec<(Key, Tally)>, Losses), ObserveError> {
+        // First: what is made after that is among the rows, and must not be missed there.
+        let losses = self.loaded.losses()?;
         let mut rows = Vec::new();
         bpf::for_each::<KEY, TALLY>(self.loaded.tallies()?, load::TALLIES, |key, tally| {
             rows.push((records::key(key), records::tally(tally)));
         })
         .map_err(failed("reading the counted connections (BPF_MAP_LOOKUP_BATCH)"))?;
-        let losses = self.loaded.losses()?;
         Ok((rows, losses))
     }
 
