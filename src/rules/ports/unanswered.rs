@@ -16,8 +16,8 @@ pub const RULE: Rule = Rule {
     holds_when: "a share of the new connections to one destination gets no answer",
     meaning: "The first packet of a connection (SYN) leaves, and nothing comes back: neither an answer nor a refusal. The kernel \
 sends it again after 1, 3, 7 … seconds and gives up after about two minutes (ETIMEDOUT); most programs give up earlier. Until then \
-each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops, has its queue of new \
-connections full, or the answer is lost on the way back.",
+each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops (this host's own may be it), has \
+its queue of new connections full, or the answer is lost on the way back.",
     detection: "Counted in the kernel by eBPF, with process and destination: connects that end in ETIMEDOUT, EHOSTUNREACH or \
 ENETUNREACH; those that the process gives up after the first packet had to be sent again; and those that wait now and have been sent \
 again. An attempt that is given up before its first retransmission (a second) says nothing and is not counted. The finding stands \
@@ -25,7 +25,8 @@ where at least three of a minute's connects and at least a tenth of them are amo
 ended, `likely` while they wait.",
     fix: "Find out how far the packets come. A lower connect time-out in the client sets ports free earlier.",
     needs: &[&[Source::Bpf]],
-    explained_by: &["upstream-nat-exhausted"],
+    // On the NAT's own host, and on one whose table is full, the first packets of its own connections vanish too.
+    explained_by: &["upstream-nat-exhausted", "snat-ports-exhausted", "conntrack-full"],
     check,
 };
 
@@ -93,7 +94,7 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
             .with("syn_retransmits", counts.syn_retransmits),
         impact: format!(
             "{} waits for each of these connections, a second at least, and each holds a local port meanwhile.",
-            f.recent.process.comm
+            f.process.comm
         ),
         candidates: vec![
             Candidate {
@@ -102,9 +103,12 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
                 settle: format!("ping {}, and connections to other ports there", to.ip()),
             },
             Candidate {
-                cause: "A firewall on the way drops the packets".to_owned(),
+                cause: "A firewall drops the packets: on the way, or this host's own output rules".to_owned(),
                 code: None,
-                settle: format!("a capture at {}: the SYN does not arrive", to.ip()),
+                settle: format!(
+                    "captures of the SYN: here it does not leave (own rules), or at {} it does not arrive",
+                    to.ip()
+                ),
             },
             Candidate {
                 cause: "The service's queue of new connections is full".to_owned(),
