@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::flows::{Flows, Group, flows, group};
 use crate::finding::Finding;
 use crate::observation::Source;
-use crate::observation::nat::{Behaviour, Family};
+use crate::observation::nat::Family;
 use crate::rules::conntrack::counters::{limit, share};
 use crate::rules::own_drops::OwnDrops;
 use crate::rules::ports::tuple::tuples;
@@ -38,8 +38,8 @@ Connections from a public address of this host, or into a tunnel, do not pass a 
 It is likely where new connections get through, stay, and are no more than others end there, at destinations in two networks or more: freed \
 ports are given out again. That needs connects counted in the kernel. It is likely too where a limit that `--nat-profile` gives is \
 reached. All else may be a firewall that lets nothing new out, a limit of the rate of new flows, one dead link of several, or \
-another device's full table, and is a hint. With `--stun`, a new connection to a server outside that gets through while these wait rules the \
-NAT out, where that gives one outside port for all destinations.",
+another device's full table, and is a hint. Where none gets through and, with `--stun`, a new connection to a server outside does while these \
+wait, it is no NAT that is full.",
     fix: "- Reuse connections, so that fewer flows are needed.\n- More addresses or ports at that NAT (`wgnat explain \
 upstream-budget-low`).\n- `wgnat nat --port-quota` against a reflector of yours measures the limit.",
     needs: &[&[Source::Sockets], &[Source::Counters]],
@@ -135,18 +135,15 @@ fn judge<'a>(input: &Input<'_>, family: Family, places: &'a Places) -> Option<Ca
         case.likely = Some(Likely::Limit(group, Box::new(flows)));
         return Some(case);
     }
+    case.probe = probe(input, family, case.since()?);
     // A NAT that is full for all gives what comes free to any; where it gives nothing to some and all to others, it is these
     // destinations, their port or the path to them.
     let elsewhere = if case.admitted() == 0 {
-        places.well > 0
+        places.well > 0 || case.probe == Probe::Passes
     } else {
         places.well >= case.failing.len()
     };
     if case.addresses.len() < thresholds.nat_exhausted_addresses || elsewhere {
-        return None;
-    }
-    case.probe = probe(input, family, case.since()?);
-    if case.probe == Probe::Passes {
         return None;
     }
     if exchanged(&case) && case.networks >= 2 && !case.table_unseen {
@@ -210,15 +207,18 @@ fn this_host(input: &Input<'_>, family: Family) -> bool {
         .conntrack
         .moved()
         .is_some_and(|m| m.drop > 0 || m.insert_failed > 0);
-    let discarded = [
+    // One or two are of other traffic: a discovery of the NAT makes some itself.
+    let own = OwnDrops::of(input, family);
+    let discarded: u64 = [
         "Ip.OutDiscards",
         "Ip6.OutDiscards",
         "Ip.OutNoRoutes",
         "Ip6.OutNoRoutes",
     ]
     .iter()
-    .any(|name| world.counters.delta(name).is_some_and(|n| n > 0));
-    let own = OwnDrops::of(input, family);
+    .filter_map(|name| world.counters.delta(name))
+    .sum();
+    let discarded = discarded * 2 >= own.syns_again;
     // SYN_SENT alone is not enough: none was sent again since watching began.
     let silent = own.syns_again == 0;
     silent || ports || table || dropped || discarded || own.outbound() || own.inbound()
@@ -238,10 +238,9 @@ fn lossy(input: &Input<'_>) -> bool {
 enum Probe {
     /// Nobody was asked while connections waited, or it tells nothing.
     None,
-    /// One got through while others waited, and the NAT gives one port for all destinations: it had one to give.
+    /// One got through while others waited. That the NAT gives a socket one port for all destinations does not make it a NAT
+    /// that has none left for anybody: Linux's keeps a socket's port where it can, and counts by destination all the same.
     Passes,
-    /// One got through, but the NAT counts by destination, or is not known not to.
-    PassesElsewhere,
     /// None got through.
     Fails,
 }
@@ -260,15 +259,7 @@ fn probe(input: &Input<'_>, family: Family, since: Timestamp) -> Probe {
             .filter(|s| Family::of(s.address.ip()) == family)
     };
     if servers().any(|s| s.tcp_rtt.is_some()) {
-        let mapping = facts
-            .families
-            .iter()
-            .find(|f| f.family == family)
-            .map(|f| f.mapping);
-        return match mapping {
-            Some(Behaviour::EndpointIndependent | Behaviour::None) => Probe::Passes,
-            _ => Probe::PassesElsewhere,
-        };
+        return Probe::Passes;
     }
     // A server that takes no TCP at all says so at once; only silence is a new flow that died.
     let silent = servers().any(|s| {

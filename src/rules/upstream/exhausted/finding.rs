@@ -135,10 +135,10 @@ fn summary(
     }
     match case.probe {
         Probe::Fails => summary.push_str(" A new connection to the STUN server died in the same way."),
-        Probe::PassesElsewhere => summary.push_str(
-            " A new connection to the STUN server got through; this NAT gives ports by destination, so it may still have none for these.",
+        Probe::Passes => summary.push_str(
+            " A new connection to the STUN server got through; a NAT that counts ports by destination may still have none for these.",
         ),
-        Probe::None | Probe::Passes => {}
+        Probe::None => {}
     }
     summary
 }

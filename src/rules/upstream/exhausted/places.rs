@@ -117,6 +117,7 @@ impl Places {
         let Some(first) = stuck.values().filter_map(|p| p.since).min() else {
             return Self::default();
         };
+        let first = counted_from(input, first);
         let mut well: BTreeMap<SocketAddr, u64> = BTreeMap::new();
         for (key, history) in keys(input) {
             if key.proto != Proto::Tcp || !beyond(key.source, key.destination) {
@@ -136,7 +137,9 @@ impl Places {
 
 impl Place {
     fn add(&mut self, input: &Input<'_>, key: &Key, history: Option<&History>, now: Timestamp) {
-        let Some(since) = self.since else { return };
+        let Some(since) = self.since.map(|since| counted_from(input, since)) else {
+            return;
+        };
         let (admitted, kept) = admitted(input, key, history, since);
         self.admitted += admitted;
         self.kept = match (self.kept, kept) {
@@ -154,6 +157,12 @@ impl Place {
         let count = |n: Option<u32>| i64::from(n.unwrap_or(0));
         self.grown += count(newest.map(|s| s.established)) - count(then.map(|s| s.established));
     }
+}
+
+/// From when on new connections count: where the kernel counts them, it may have begun a moment later than looking did.
+fn counted_from(input: &Input<'_>, since: Timestamp) -> Timestamp {
+    let counting = input.world.connects.newest().map(|(_, tally)| tally.since);
+    counting.map_or(since, |counting| since.max(counting))
 }
 
 /// Every (source, destination) that a look showed or that connects were counted of.
