@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::flows::{Flows, Group, flows, group};
+use super::view::network;
 use crate::finding::Finding;
 use crate::observation::Source;
 use crate::observation::nat::Family;
@@ -176,20 +177,6 @@ fn limit_reached(input: &Input<'_>, case: &Case<'_>, well: usize) -> Option<(Gro
         let fits = flows.established <= budget.flows;
         (flows.filled() >= budget.flows && fits && !others_pass).then(|| (group, flows.clone()))
     })
-}
-
-/// Who lives in one of these has one operator, mostly: a /16 or a /32.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            [a, b, 0, 0].into()
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, ..] = v6.segments();
-            [a, b, 0, 0, 0, 0, 0, 0].into()
-        }
-    }
 }
 
 /// Whether something on this host may be what stops new connections.

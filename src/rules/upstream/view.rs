@@ -82,3 +82,17 @@ pub fn faces_nat(input: &Input<'_>, source: IpAddr) -> bool {
         .and_then(|f| f.translated);
     !in_tunnel(input, source) && translated.unwrap_or_else(|| is_inside(source))
 }
+
+/// Who lives in one of these has one operator, mostly: a /16 or a /32.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            [a, b, 0, 0].into()
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, ..] = v6.segments();
+            [a, b, 0, 0, 0, 0, 0, 0].into()
+        }
+    }
+}
