@@ -125,7 +125,7 @@ impl Windows {
     pub fn forget(&mut self, source: Source) {
         self.seeds.0.retain(|(of, ..), _| *of != source);
         for window in [&mut self.near, &mut self.far] {
-            for watched in [&mut window.old, &mut window.young] {
+            for watched in window.worlds() {
                 watched.world.forget(source);
             }
         }
@@ -168,7 +168,8 @@ fn dedup(requests: &mut Vec<Request>) {
 struct Window {
     span: Span,
     old: Watched,
-    young: Watched,
+    /// From half-way through the older one's life on.
+    young: Option<Watched>,
 }
 
 impl Window {
@@ -176,31 +177,41 @@ impl Window {
         Self {
             span,
             old: Watched::new(started),
-            young: Watched::new(started),
+            young: None,
         }
+    }
+
+    fn worlds(&mut self) -> impl Iterator<Item = &mut Watched> {
+        std::iter::once(&mut self.old).chain(&mut self.young)
     }
 
     fn begin_anew(&mut self, now: Timestamp, seeds: &Seeds) {
-        for watched in [&mut self.old, &mut self.young] {
-            *watched = Watched::new(now);
-            seeds.give(watched, now);
-        }
+        self.young = None;
+        self.old = newborn(now, seeds);
     }
 
     fn turn(&mut self, now: Timestamp, seeds: &Seeds) {
-        if now - self.young.world.started >= self.span {
-            let mut newborn = Watched::new(now);
-            seeds.give(&mut newborn, now);
-            self.old = std::mem::replace(&mut self.young, newborn);
+        let newest = self.young.as_ref().unwrap_or(&self.old);
+        if now - newest.world.started >= self.span
+            && let Some(grown) = self.young.replace(newborn(now, seeds))
+        {
+            self.old = grown;
         }
     }
 
     fn apply(&mut self, observation: &Observation, seeds: &Seeds) -> Vec<Request> {
         self.turn(observation.at, seeds);
-        let mut requests = self.old.apply(observation);
-        requests.extend(self.young.apply(observation));
-        requests
+        self.worlds()
+            .flat_map(|watched| watched.apply(observation))
+            .collect()
     }
+}
+
+/// A world that begins now and knows how things are.
+fn newborn(now: Timestamp, seeds: &Seeds) -> Watched {
+    let mut newborn = Watched::new(now);
+    seeds.give(&mut newborn, now);
+    newborn
 }
 
 /// A world, and from where on it counts what the kernel has counted since the agent began.
