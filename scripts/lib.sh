@@ -73,5 +73,7 @@ need_vm() {
     need nft nftables
     need wg wireguard-tools
     need setpriv util-linux
+    need bash bash
+    need xz xz-utils
     "$top/tests/vm/fetch" "${CARGO_TARGET_DIR:-$top/target}/vm-cache" || die "the virtual machine cannot be made"
 }

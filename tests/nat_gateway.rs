@@ -132,7 +132,7 @@ fn a_gateway_in_a_carrier_s_range_names_no_outside_and_the_way_tells_the_carrier
         );
         verdict
             .finding("nat-cgn")
-            .is("info", "likely")
+            .is("info", "possible")
             .evidence("seen_at", "hop")
             .evidence("shared_address", "100.64.0.1");
         assert_eq!(verdict.codes(), ["nat-cgn"], "{}", verdict.everything());

@@ -247,6 +247,7 @@ mod tests {
             nat_address: [198, 51, 100, 1].into(),
             proto: Proto::Tcp,
             destination: ([203, 0, 113, 9], port).into(),
+            zone: 0,
             ports,
             min_port,
             max_port,

@@ -89,3 +89,12 @@ pub fn masquerade_ipv6(flags: &str) -> String {
          srcnat; oifname \"wan0\" masquerade{flags}; }}; }}\n"
     )
 }
+
+/// A NAT that allows each host so many flows at a time, as a carrier's does.
+pub fn flow_limited(flows: u32) -> String {
+    table(&format!(
+        "set flows {{ type ipv4_addr; flags dynamic; }}
+chain few {{ type filter hook forward priority filter; iifname \"lan0\" ct state new add @flows {{ ip saddr ct count over {flows} }} drop; }}
+{POST}"
+    ))
+}

@@ -169,14 +169,22 @@ pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
     };
     // Beside the tests: both take a second or so, and neither waits for the other.
     let first = wanted.servers.first().map(|s| s.address);
+    let first_of_ipv4 = wanted
+        .servers
+        .iter()
+        .map(|s| s.address)
+        .find(std::net::SocketAddr::is_ipv4);
     let beside = |name: &str| {
         std::thread::Builder::new()
             .name(name.to_owned())
             .stack_size(512 * 1024)
     };
     let hops = beside("nat-hops").spawn(move || first.map(hops::find).unwrap_or_default())?;
-    let gateways =
-        beside("nat-gateway").spawn(|| gateway::default_gateway().map(gateway::ask).unwrap_or_default())?;
+    let gateways = beside("nat-gateway").spawn(move || {
+        let on_the_way = |gateway: &_| first_of_ipv4.is_some_and(|to| gateway::on_the_way(*gateway, to));
+        let gateway = gateway::default_gateway().filter(on_the_way);
+        gateway.map(gateway::ask).unwrap_or_default()
+    })?;
     let facts = driver::run(plan, wanted.stop.as_ref());
     let (hops, gateways) = (hops.join(), gateways.join());
     let mut facts = facts?;

@@ -42,11 +42,9 @@ fn finding(input: &Input<'_>, verdict: &Verdict<'_>, failures: Option<&Failures>
     let state = &input.world.conntrack;
     let nat = verdict.nat.as_ref();
     let failed = failures.map_or(0, |f| f.failed);
-    let newest = state
-        .looks()
-        .next_back()
-        .map(|l| l.at)
-        .or_else(|| state.tally().map(|(at, _)| at))?;
+    // What the table alone tells was so when it was read.
+    let read = state.tally().map(|(at, _)| at);
+    let newest = read.or_else(|| state.looks().next_back().map(|l| l.at))?;
     let (first_seen, last_seen, looks) = when(state, |l| l.moved.insert_failed > 0)
         .filter(|_| failed > 0)
         .unwrap_or((newest, newest, 1));
@@ -172,9 +170,22 @@ mod tests {
                 Some(Certain),
             ),
             (
-                "a tiny range, whose collisions TCP does not count",
+                "a tiny range, whose collisions TCP does not count: races look the same",
                 Scene::new()
                     .snat(&[row(20, 20_000, 20_019, 0)])
+                    .moving(moving(0, 10, 10)),
+                Some(Likely),
+            ),
+            (
+                "the same, and a rule sets it",
+                Scene::new()
+                    .snat(&[row(20, 20_000, 20_019, 0)])
+                    .rule(crate::observation::nat_rules::RulePorts::Range(
+                        crate::types::PortRange {
+                            low: 20_000,
+                            high: 20_019,
+                        },
+                    ))
                     .moving(moving(0, 10, 10)),
                 Some(Certain),
             ),
@@ -253,6 +264,10 @@ mod tests {
                 Scene::new().moving(moving(90_000, 1, 1)),
             ),
             (
+                "one race on a NAT that meets a few collisions, table unread",
+                Scene::new().counts(&[1, 1]).moving(moving(100, 1, 1)),
+            ),
+            (
                 "races that are merged too, table unread",
                 Scene::new().moving(races),
             ),
@@ -260,6 +275,20 @@ mod tests {
             (
                 "a full table",
                 Scene::new().count(262_144).moving(moving(0, 0, 50)),
+            ),
+            (
+                "full a quarter of an hour ago",
+                Scene::new().snat(&[row(100, 20_000, 20_099, 0)]).later(901),
+            ),
+            (
+                "two zones, each with half of the range",
+                Scene::new().snat(&[
+                    row(50, 20_000, 20_099, 0),
+                    SnatTally {
+                        zone: 7,
+                        ..row(50, 20_000, 20_099, 0)
+                    },
+                ]),
             ),
             (
                 "history only",

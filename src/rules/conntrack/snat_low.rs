@@ -1,6 +1,6 @@
 //! `snat-ports-low`: the ports of this host's NAT towards a destination run low.
 
-use super::counters::failures;
+use super::counters::{failures, nat_table};
 use super::snat::{Failing, evidence, fixes, occupancy, range_words, ranges, subject, verdicts};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Severity};
 use crate::observation::Source;
@@ -20,7 +20,8 @@ pub const RULE: Rule = Rule {
     meaning: "A NAT gives each connection a port of its own address, and towards one destination each can be given once. When it finds \
 none, new connections are dropped in silence (`wgnat explain snat-ports-exhausted`). That begins before the last port is \
 taken, because the kernel's search for a free one is short.",
-    detection: "Source-translated entries of the conntrack table by NAT address and destination, against the range. A range that a rule \
+    detection: "Source-translated entries of the conntrack table by NAT address and destination (and zone, where rules set zones: each has \
+all ports for itself), against the range. A range that a rule \
 sets is read from nf_tables (iptables-nft's too), else inferred from the ports in use (the finding says so), else it is 1024 to \
 65535. The time to exhaustion, with its \
 soonest and latest, is told where at least four tables were read and lie on a line. Where the table could not be read, the counter `found` is a hint: \
@@ -36,7 +37,7 @@ high for 64,512 (measured). That is `possible` at most.",
 const HORIZON: Span = Span::from_secs(3600);
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let Some((at, tally)) = input.world.conntrack.tally() else {
+    let Some((at, tally)) = nat_table(input) else {
         return by_collisions(input).into_iter().collect();
     };
     let (failing, _) = verdicts(input);
