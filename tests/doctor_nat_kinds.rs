@@ -202,7 +202,10 @@ fn a_carrier_s_nat_is_told_from_behind_it_and_from_behind_a_home_router() {
     lab.carrier_range();
     let inner = lab.behind_home_router();
     let _server = StunServer::reflect_all(&lab);
-    for (ns, seen_at, confidence) in [(lab.client(), "own-address", "likely"), (&inner, "hop", "possible")] {
+    for (ns, seen_at, confidence) in [
+        (lab.client(), "own-address", "likely"),
+        (&inner, "hop", "possible"),
+    ] {
         for verdict in both(&lab, ns, &["--stun", STUN]) {
             verdict
                 .finding("nat-cgn")
