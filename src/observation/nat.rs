@@ -224,6 +224,12 @@ pub struct GatewayFacts {
     pub protocol: String,
     /// The external address that it names.
     pub external: Option<IpAddr>,
+    /// It answers that it has no external address, or none that it would name.
+    #[serde(default)]
+    pub says_none: bool,
+    /// Why it names none.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A router on the way.

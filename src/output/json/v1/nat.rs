@@ -116,6 +116,8 @@ pub struct NatGateway {
     pub protocol: String,
     /// The external address that it names.
     pub external: Option<String>,
+    /// Why it names none, in words; null where it names one.
+    pub problem: Option<String>,
 }
 
 /// A router on the way.
@@ -209,6 +211,7 @@ pub(super) fn nat(facts: &model::NatFacts) -> Nat {
                 gateway: g.gateway.to_string(),
                 protocol: g.protocol.clone(),
                 external: g.external.map(|a| a.to_string()),
+                problem: g.problem.clone(),
             })
             .collect(),
         hops: facts
