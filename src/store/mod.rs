@@ -337,4 +337,6 @@ pub fn start(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ const AHEAD: Span = Span::from_secs(86_400);
 const ROUNDS: usize = 8;
 /// What is too old is looked for this often, in seconds: nobody sees whether a point of six hours is there for a few minutes more.
 const THROW_EVERY: i64 = 600;
+/// An agent that ended has tidied what is so many seconds older than the last it wrote: it tidies each minute.
+const UNTIDIED: i64 = 120;
 
 impl Step {
     /// Seconds between two points.
@@ -118,6 +120,26 @@ impl Fresh {
         self.written.retain(|_, at| *at >= open);
     }
 
+    /// What the agent before this one wrote last may belong to points that are not over yet.
+    fn take_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut newest =
+            connection.prepare_cached("SELECT max(at) FROM samples WHERE step = ?1 AND series = ?2")?;
+        for series in all_series(connection)? {
+            let at: Option<i64> = newest.query_row(params![STEPS[0].seconds(), series], |row| row.get(0))?;
+            if let Some(at) = at {
+                let known = self.written.entry(series).or_insert(at);
+                *known = (*known).max(at);
+            }
+        }
+        // Where its clock had been set back, there are newer points than its last.
+        let mut ends = connection.prepare_cached("SELECT last FROM runs ORDER BY id DESC LIMIT 2")?;
+        for end in ends.query_map([], |row| row.get(0))? {
+            let from = seconds_at(Timestamp::from_nanos(end?)) - UNTIDIED;
+            self.late = Some(self.late.map_or(from, |late| late.min(from)));
+        }
+        Ok(())
+    }
+
     fn throws(&self, now: i64) -> bool {
         self.thrown
             .is_none_or(|then| !(0..THROW_EVERY).contains(&(now - then)))
@@ -135,6 +157,9 @@ pub fn tidy(
 ) -> rusqlite::Result<()> {
     let second = seconds_at(now);
     let transaction = connection.transaction()?;
+    if fresh.tidied.is_none() {
+        fresh.take_up(&transaction)?;
+    }
     for (fine, coarse) in STEPS.iter().zip(STEPS.iter().skip(1)) {
         roll_up(&transaction, fresh, *fine, *coarse, now)?;
     }

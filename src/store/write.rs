@@ -194,6 +194,14 @@ impl Db {
         Ok(())
     }
 
+    /// As if this agent had just begun.
+    #[cfg(test)]
+    pub(super) fn forget_what_is_fresh(&mut self) {
+        self.fresh = retain::Fresh::default();
+        self.series.clear();
+        self.run = None;
+    }
+
     /// Goes on in memory.
     fn go_to_memory(&mut self) -> rusqlite::Result<()> {
         self.turn_to(file::in_memory()?, true);
