@@ -23,6 +23,8 @@ const TIDY_EVERY: Span = Span::from_secs(60);
 const RETRY_EVERY: Span = Span::from_secs(15);
 /// For so long after the clock was set nothing is thrown away for its age.
 const DISTRUST: Span = Span::from_secs(3600);
+/// Nor for so long after the beginning: a machine that boots may not know the time yet.
+const TRUST_AFTER: Span = Span::from_secs(60);
 /// Series followed; numbers of further ones are dropped and counted.
 const SERIES: usize = 2_000;
 /// What is kept while the file cannot be written.
@@ -319,7 +321,9 @@ fn copy(from: &Connection, to: &Connection) -> rusqlite::Result<()> {
 fn write_until_end(shared: &Shared, records: &Receiver<Message>) {
     let mut batch = Vec::new();
     let mut next_batch = clock::instant() + BATCH_EVERY;
-    let mut next_tidy = clock::instant() + TIDY_EVERY;
+    // Soon: what the agent before left is brought in order. For a while the clock may be one that nobody has set yet.
+    let mut next_tidy = clock::instant() + BATCH_EVERY;
+    let trust_from = clock::instant() + TRUST_AFTER;
     let mut next_retry = clock::instant() + RETRY_EVERY;
     let mut distrust_until: Option<Instant> = None;
     loop {
@@ -349,7 +353,7 @@ fn write_until_end(shared: &Shared, records: &Receiver<Message>) {
         }
         if now >= next_tidy {
             next_tidy = now + TIDY_EVERY;
-            let trusted = distrust_until.is_none_or(|until| now >= until);
+            let trusted = now >= trust_from && distrust_until.is_none_or(|until| now >= until);
             // It may take a while, and may wait for the next time.
             let tidied = shared.leisurely(|db| db.tidy(clock::now(), trusted));
             if let Some(Err(error)) = tidied
