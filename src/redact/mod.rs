@@ -76,6 +76,10 @@ impl Anonymiser {
                     self.addresses.ip(&mut destination.source);
                     self.addresses.socket(&mut destination.destination);
                 }
+                for waiting in tally.waiting.iter_mut().flatten() {
+                    self.addresses.ip(&mut waiting.source);
+                    self.addresses.socket(&mut waiting.destination);
+                }
             }
             Body::Processes(table) => {
                 for process in &mut table.processes {

@@ -106,6 +106,17 @@ pub struct Attempted {
     pub waiting: u64,
 }
 
+/// What was counted of one destination after some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// Calls of `connect`.
+    pub attempts: u64,
+    /// Established.
+    pub established: u64,
+    /// Closed, of those that were opened since counting began.
+    pub closed: u64,
+}
+
 /// Connections over time. Bounded by what a [`ConnectTally`] may hold.
 #[derive(Debug, Default)]
 pub struct ConnectState {
@@ -298,6 +309,24 @@ impl ConnectState {
             over: newest.at.since(oldest.at),
             waiting: rows.iter().map(|r| r.waiting).sum(),
             rows,
+        })
+    }
+
+    /// What was counted towards `key` after `at`, as far as looks can tell: from the last look that is not later. `None` where
+    /// connects are not counted at all, or not since then.
+    pub fn after(&self, key: &Key, at: Timestamp) -> Option<After> {
+        let (_, tally) = self.newest.as_ref().filter(|(_, tally)| tally.since <= at)?;
+        let Some(samples) = self.samples.get(&(key.source, key.destination)) else {
+            // A destination beyond the bound of a tally is not known to have none.
+            return (tally.left_out.items == 0).then(After::default);
+        };
+        let newest = samples.back()?;
+        let base = samples.iter().rfind(|s| s.at <= at).or_else(|| samples.front())?;
+        let less = |of: fn(&Sample) -> u64| of(newest).saturating_sub(of(base));
+        Some(After {
+            attempts: less(|s| s.failures.attempts),
+            established: less(|s| s.established),
+            closed: less(|s| s.closed),
         })
     }
 

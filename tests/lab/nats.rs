@@ -74,3 +74,12 @@ pub fn rate_limited(per_second: u32) -> String {
         "chain slow {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
     ))
 }
+
+/// A NAT that allows each host so many flows at a time, as a carrier's does.
+pub fn flow_limited(flows: u32) -> String {
+    table(&format!(
+        "set flows {{ type ipv4_addr; flags dynamic; }}
+chain few {{ type filter hook forward priority filter; iifname \"lan0\" ct state new add @flows {{ ip saddr ct count over {flows} }} drop; }}
+{POST}"
+    ))
+}

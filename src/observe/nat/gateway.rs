@@ -28,6 +28,18 @@ pub fn default_gateway() -> Option<Ipv4Addr> {
     })
 }
 
+/// Whether packets to `server` leave from the same address as packets to the gateway: else they take another way, such as a
+/// tunnel, and what the gateway says of its outside has nothing to do with what the server sees. Nothing is sent.
+pub fn on_the_way(gateway: Ipv4Addr, server: SocketAddr) -> bool {
+    let from = |to: SocketAddr| -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(to)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    let both = from(server).ok().zip(from((gateway, upnp::PORT).into()).ok());
+    both.is_some_and(|(server, gateway)| server == gateway)
+}
+
 /// What the gateway says by each way in which it answers.
 pub fn ask(gateway: Ipv4Addr) -> Vec<GatewayFacts> {
     let fact = |protocol: &str, external: Option<IpAddr>| GatewayFacts {
@@ -117,6 +129,30 @@ fn http(at: SocketAddr, request: &str) -> Option<String> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn a_gateway_is_not_asked_of_what_takes_another_way() {
+        use crate::observe::testing::{in_own_netns, ip};
+        in_own_netns(|| {
+            for (name, peer, address) in [
+                ("home0", "home1", "192.168.1.5/24"),
+                ("vpn0", "vpn1", "10.8.0.2/24"),
+            ] {
+                ip(&format!("link add {name} type veth peer name {peer}"));
+                ip(&format!("link set {name} up"));
+                ip(&format!("link set {peer} up"));
+                ip(&format!("address add {address} dev {name}"));
+            }
+            ip("route add default via 192.168.1.1");
+            let server: SocketAddr = "203.0.113.9:3478".parse().unwrap();
+            let gateway = default_gateway().unwrap();
+            assert_eq!(gateway, Ipv4Addr::new(192, 168, 1, 1));
+            assert!(on_the_way(gateway, server));
+            ip("route add 203.0.113.0/24 dev vpn0");
+            assert!(!on_the_way(gateway, server));
+            assert!(!on_the_way(gateway, "[2001:db8::9]:3478".parse().unwrap()));
+        });
+    }
 
     /// A gateway on loopback that answers one search with this LOCATION, and serves one description and one SOAP call.
     fn gateway(

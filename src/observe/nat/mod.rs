@@ -153,12 +153,19 @@ pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
     };
     // Beside the tests: both take a second or so, and neither waits for the other.
     let first = wanted.servers.first().map(|s| s.address);
+    let first_of_ipv4 = wanted
+        .servers
+        .iter()
+        .map(|s| s.address)
+        .find(std::net::SocketAddr::is_ipv4);
     let around = std::thread::Builder::new()
         .name("nat-around".to_owned())
         .stack_size(512 * 1024)
         .spawn(move || {
             let hops = first.map(hops::find).unwrap_or_default();
-            let gateways = gateway::default_gateway().map(gateway::ask).unwrap_or_default();
+            let on_the_way = |gateway: &_| first_of_ipv4.is_some_and(|to| gateway::on_the_way(*gateway, to));
+            let gateway = gateway::default_gateway().filter(on_the_way);
+            let gateways = gateway.map(gateway::ask).unwrap_or_default();
             (hops, gateways)
         })?;
     let facts = driver::run(plan);

@@ -189,6 +189,7 @@ impl SocketFold {
             inbound,
             inbound_left_out,
             inexact: cut || self.malformed > 0 || self.destinations.overflowed() || self.inbound.overflowed(),
+            waiting: None,
         };
         self.clear();
         tally

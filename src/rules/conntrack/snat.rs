@@ -21,6 +21,10 @@ pub const FOUND_LEAST: f64 = 60.0;
 /// then the failures may have nothing to do with it.
 const FOUND_MOST: f64 = 400.0;
 
+/// …of so many failures at least: who finds no port tries again, and fails again, while two flows that are given one port at the
+/// same moment are a single failure, beside whatever collisions a busy NAT meets.
+const FAILURES_LEAST: u64 = 5;
+
 /// From this share on a range counts as used up: what is free at the moment of the dump is taken at the next.
 const FULL: f64 = 0.95;
 
@@ -89,7 +93,9 @@ pub fn verdicts<'a>(input: &Input<'a>) -> (Vec<Verdict<'a>>, Option<Failures>) {
 }
 
 fn by_counters(f: &Failures) -> bool {
-    (FOUND_LEAST..=FOUND_MOST).contains(&f.found_per_failure()) && f.moved.clash_resolve == 0
+    f.failed >= FAILURES_LEAST
+        && (FOUND_LEAST..=FOUND_MOST).contains(&f.found_per_failure())
+        && f.moved.clash_resolve == 0
 }
 
 fn unseen<'a>(_: &Failures) -> Verdict<'a> {

@@ -273,6 +273,10 @@ mod tests {
                 Scene::new().moving(moving(90_000, 1, 1)),
             ),
             (
+                "one race on a NAT that meets a few collisions, table unread",
+                Scene::new().counts(&[1, 1]).moving(moving(100, 1, 1)),
+            ),
+            (
                 "races that are merged too, table unread",
                 Scene::new().moving(races),
             ),

@@ -1,6 +1,6 @@
 //! `nat-double`: more than one NAT in the path.
 
-use super::view::{subject, translated};
+use super::view::{in_tunnel, subject, translated};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity};
 use crate::observation::Source;
 use crate::observation::nat::{FamilyFacts, NatFacts, is_inside, is_shared};
@@ -16,7 +16,8 @@ pub const RULE: Rule = Rule {
     meaning: "Two NATs in a row: a router behind another router, or behind a provider's NAT. A port that is forwarded on the first leads \
 nowhere while the second does not forward it too, and the shorter of the two time-outs counts.",
     detection: "The default gateway is asked for its external address (PCP, NAT-PMP, UPnP) and a STUN server for the address that it sees: if \
-they differ, another NAT lies between (certain where the gateway's is a private address). Without an answer of the gateway, private addresses \
+they differ, another NAT lies between: certain where the gateway's is a private address, and a hint where it is public, for a gateway with several \
+uplinks or with a VPN of its own names one outside and uses another. Without an answer of the gateway, private addresses \
 of several networks among the routers on the way are a hint.",
     fix: "- Put the first router into bridge mode, or forward the port on both.\n- Use IPv6.",
     needs: &[&[Source::Nat]],
@@ -29,7 +30,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
         return Vec::new();
     };
     translated(input)
-        .filter(|(_, f)| f.local.is_some_and(|l| l.is_ipv4()))
+        .filter(|(_, f)| f.local.is_some_and(|l| l.is_ipv4() && !in_tunnel(input, l.ip())))
         .filter_map(|(at, f)| told_by_gateway(at, facts, f).or_else(|| told_by_hops(at, facts, f)))
         .collect()
 }
@@ -41,25 +42,42 @@ fn told_by_gateway(at: Timestamp, facts: &NatFacts, family: &FamilyFacts) -> Opt
         g.external.is_some_and(other)
     })?;
     let outside = gateway.external?;
-    let confidence = if is_inside(outside) {
-        Confidence::Certain
-    } else {
-        Confidence::Likely
-    };
-    Some(finding(
+    let private = is_inside(outside);
+    let mut found = finding(
         at,
         family,
-        confidence,
+        if private {
+            Confidence::Certain
+        } else {
+            Confidence::Possible
+        },
         format!(
-            "The default gateway {} says ({}) that its outside is {outside}; servers see {seen}. Another NAT lies between.",
-            gateway.gateway, gateway.protocol
+            "The default gateway {} says ({}) that its outside is {outside}; servers see {seen}.{}",
+            gateway.gateway,
+            gateway.protocol,
+            if private { " Another NAT lies between." } else { "" }
         ),
         Evidence::new()
             .with("gateway", gateway.gateway.to_string())
             .with("gateway_external", outside.to_string())
             .with("protocol", gateway.protocol.clone())
             .with("external", seen.to_string()),
-    ))
+    );
+    if !private {
+        found.candidates = vec![
+            Candidate {
+                cause: "A second NAT".to_owned(),
+                code: None,
+                settle: "a port forwarded on the gateway is reached at its outside address, and not at the one that servers see".to_owned(),
+            },
+            Candidate {
+                cause: "The gateway has several uplinks or addresses, or a VPN, and this host's packets leave by another".to_owned(),
+                code: None,
+                settle: "the gateway's status page: has it the address that servers see, too?".to_owned(),
+            },
+        ];
+    }
+    Some(found)
 }
 
 /// A private hop beyond the first router's own network is only a hint: a large private network has many.
@@ -160,7 +178,8 @@ mod tests {
             found(&RULE, f).first().map(|f| f.confidence)
         };
         assert_eq!(said(Some("192.168.1.2"), None), Some(Confidence::Certain));
-        assert_eq!(said(Some("203.0.113.77"), None), Some(Confidence::Likely));
+        // Several uplinks look the same.
+        assert_eq!(said(Some("203.0.113.77"), None), Some(Confidence::Possible));
         assert_eq!(said(Some("198.51.100.7"), Some("192.168.1.1")), None);
         assert_eq!(said(Some("0.0.0.0"), None), None);
         assert_eq!(said(None, Some("192.168.1.1")), Some(Confidence::Possible));
