@@ -172,6 +172,7 @@ impl Discovery {
             );
         }
         self.transactions.end(&message.id);
+        self.note_time(asked);
         self.note_alg(socket.family, message);
         let Some(state) = self.families.get_mut(&socket.family) else {
             return;
@@ -229,6 +230,14 @@ impl Discovery {
             asked.to.port()
         };
         Some(SocketAddr::new(ip, port))
+    }
+
+    /// The least time is the way's: what was lost and asked again took longer.
+    fn note_time(&mut self, asked: &Transaction<Purpose>) {
+        let took = (self.now - asked.first).as_secs_f64();
+        for server in self.servers.iter_mut().filter(|s| s.address == asked.to) {
+            server.udp_rtt = server.udp_rtt.map(|known| known.min(took));
+        }
     }
 
     fn note_alg(&mut self, family: Family, message: &Message<'_>) {

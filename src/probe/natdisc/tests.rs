@@ -50,6 +50,8 @@ struct Sim {
     other_dead: bool,
     /// So many sockets' flows are let through.
     flows: Option<usize>,
+    /// The server takes so long, and twice as long where it answers from elsewhere.
+    slow: Span,
 }
 
 const HOME: Sim = Sim {
@@ -72,6 +74,7 @@ const HOME: Sim = Sim {
     stop: None,
     other_dead: false,
     flows: None,
+    slow: Span::ZERO,
 };
 
 struct Mapped {
@@ -162,7 +165,10 @@ impl Net {
             .find(|(_, m)| m.outside == to && alive(m) && passes(m));
         if let Some((_, mapped)) = found {
             mapped.used = now;
-            self.inbound.push((now + ONE_WAY, mapped.inside.0, from, bytes));
+            let elsewhere = !mapped.called.contains(&from);
+            let takes = self.sim.slow * if elsewhere { 2 } else { 1 };
+            self.inbound
+                .push((now + ONE_WAY + takes, mapped.inside.0, from, bytes));
         }
     }
 

@@ -42,10 +42,7 @@ impl Discovery {
             .filter(|s| Family::of(s.address.ip()) == family)
             .collect();
         let answered = servers.iter().filter(|s| s.udp_rtt.is_some()).count();
-        let only_tcp = servers
-            .iter()
-            .filter(|s| s.udp_rtt.is_none() && s.tcp_rtt.is_some())
-            .count();
+        let only_tcp = servers.iter().filter(|s| s.silent_over_udp()).count();
         if answered == 0 {
             let why = if only_tcp > 0 {
                 "no server answered over UDP"
@@ -148,7 +145,7 @@ impl Discovery {
             match state.filter.get(&change) {
                 // Silence tells of a filter only where that socket is answered at all, and the other address lives.
                 Some(Passed::No) if state.control.get(&change) != Some(&true) || !heard_from(from) => None,
-                Some(Passed::No) if state.changed().is_some() => None,
+                Some(Passed::No) if state.changed().is_some() || server.slow() => None,
                 Some(Passed::NotTried) | None => None,
                 Some(passed) => Some(*passed),
             }
@@ -172,7 +169,11 @@ impl Discovery {
                 "another port of the same address is let in; whether another address is takes a server with two",
             ),
             _ => {
-                let why = state.changed().or_else(|| alone(state));
+                let why = state.changed().or_else(|| alone(state)).or_else(|| {
+                    server
+                        .slow()
+                        .then(|| "the server answers too slowly for its silence to tell anything".to_owned())
+                });
                 match why.or_else(|| self.other_silent(state)) {
                     Some(why) => none(&why),
                     None => {

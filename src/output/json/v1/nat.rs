@@ -95,7 +95,7 @@ pub struct NatServer {
     pub name: String,
     /// Its address and port.
     pub address: String,
-    /// From request to response over UDP, in seconds; null where none came.
+    /// The least time from request to response over UDP, in seconds; null where none came.
     pub udp_rtt_seconds: Option<f64>,
     /// From SYN to response over TCP, in seconds; null where none came.
     pub tcp_rtt_seconds: Option<f64>,

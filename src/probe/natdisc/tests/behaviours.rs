@@ -171,6 +171,27 @@ fn why_nothing_is_told_is_told_rightly() {
 }
 
 #[test]
+fn a_slow_server_is_not_a_filter_and_no_blocked_udp() {
+    let slow = |seconds: f64| Sim {
+        filtering: Ei,
+        slow: Span::from_secs_f64(seconds),
+        ..HOME
+    };
+    // What it answers from elsewhere comes when nobody waits for it any more.
+    let (facts, _) = run(slow(1.5), None);
+    let f = family(&facts);
+    assert_eq!(
+        (f.mapping, f.filtering, f.udp_blocked),
+        (Ei, Unknown, Some(false)),
+        "{f:#?}"
+    );
+    let why = f.left_out.iter().find(|l| l.test == "filtering");
+    assert!(why.is_some_and(|l| l.why.contains("too slowly")), "{f:#?}");
+    // In good time.
+    assert_eq!(family(&run(slow(1.0), None).0).filtering, Ei);
+}
+
+#[test]
 fn two_servers_of_one_address_tell_the_mapping() {
     let sim = Sim {
         second_port: false,
