@@ -41,8 +41,11 @@ pub struct Bpf {
     loaded: Loaded,
     when: When,
     here: NetnsId,
-    since: Timestamp,
+    /// When counting began, by the program's clock: the wall clock may be set meanwhile.
+    since: Span,
     names: Names,
+    /// Why denied ports are not counted now, where they should be.
+    unattended: Option<String>,
 }
 
 impl Bpf {
@@ -65,8 +68,9 @@ impl Bpf {
             loaded: load::load(here, pidns)?,
             when,
             here,
-            since: clock::now(),
+            since: clock::monotonic(),
             names: Names::new(pidns),
+            unattended: None,
         };
         observer.attend();
         Ok(observer)
@@ -77,25 +81,22 @@ impl Bpf {
         self.loaded.rung
     }
 
+    /// Tried at each look: what failed once (no descriptor was left, say) need not fail for good.
     fn attend(&mut self) {
-        let Some(denials) = &mut self.loaded.denials else {
-            return;
-        };
-        if let Err(why) = denials.attend(self.when) {
-            self.loaded.denials = None;
-            self.loaded
-                .missing
-                .push(format!("denied ports of UDP and of bind are not counted: {why}"));
-        }
+        let denials = self.loaded.denials.as_mut();
+        self.unattended = denials
+            .and_then(|denials| denials.attend(self.when).err())
+            .map(|why| format!("denied ports of UDP and of bind are not counted: {why}"));
     }
 
     fn read(&self) -> Result<(Vec<(Key, Tally)>, Losses), ObserveError> {
+        // First: what is made after that is among the rows, and must not be missed there.
+        let losses = self.loaded.losses()?;
         let mut rows = Vec::new();
         bpf::for_each::<KEY, TALLY>(self.loaded.tallies()?, load::TALLIES, |key, tally| {
             rows.push((records::key(key), records::tally(tally)));
         })
         .map_err(failed("reading the counted connections (BPF_MAP_LOOKUP_BATCH)"))?;
-        let losses = self.loaded.losses()?;
         Ok((rows, losses))
     }
 
@@ -188,8 +189,11 @@ struct Clocks {
 impl Clocks {
     /// A moment of the program's clock by the wall clock, as that stands now.
     fn wall(&self, monotonic_ns: u64) -> Timestamp {
-        self.wall
-            .before(self.monotonic.saturating_sub(Span::from_nanos(monotonic_ns)))
+        self.wall_of(Span::from_nanos(monotonic_ns))
+    }
+
+    fn wall_of(&self, monotonic: Span) -> Timestamp {
+        self.wall.before(self.monotonic.saturating_sub(monotonic))
     }
 }
 
@@ -214,7 +218,13 @@ impl Observer for Bpf {
             losses,
             evicted: losses.made.saturating_sub(rows.len() as u64),
             misses: self.loaded.misses(),
-            missing: self.loaded.missing.clone(),
+            missing: self
+                .loaded
+                .missing
+                .iter()
+                .chain(&self.unattended)
+                .cloned()
+                .collect(),
             ended: self.keep_here(&mut rows),
             ..Told::default()
         };
@@ -230,16 +240,16 @@ impl Observer for Bpf {
         let beyond = rows.split_off(rows.len().min(MAX_ROWS));
         let mut shown: BTreeSet<_> = rows.iter().map(|(key, _)| (key.tgid, key.started)).collect();
         let denied = match &mut self.loaded.denials {
-            Some(denials) => {
+            Some(denials) if self.unattended.is_none() => {
                 let (denied, lost) = denials.read(&mut self.names, &clocks, &mut shown)?;
                 told.denials_lost = lost;
                 Some(denied)
             }
-            None => None,
+            _ => None,
         };
         self.names.keep(&shown);
         let tally = ConnectTally {
-            since: self.since,
+            since: clocks.wall_of(self.since),
             rows: rows
                 .into_iter()
                 .map(|(key, tally)| self.row(&key, tally, &clocks))

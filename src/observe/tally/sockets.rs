@@ -139,6 +139,7 @@ impl SocketFold {
             near: socket.source,
             far: socket.destination,
             port: socket.destination_port,
+            zone: 0,
         };
         let Some(used) = self.destinations.entry(key, Use::new) else {
             return;

@@ -18,8 +18,8 @@ pub const RULE: Rule = Rule {
     holds_when: "a share of the new connections to one destination gets no answer",
     meaning: "The first packet of a connection (SYN) leaves, and nothing comes back: neither an answer nor a refusal. The kernel \
 sends it again after 1, 3, 7 … seconds and gives up after about two minutes (ETIMEDOUT); most programs give up earlier. Until then \
-each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops, has its queue of new \
-connections full, or the answer is lost on the way back.",
+each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops (this host's own may be it), has \
+its queue of new connections full, or the answer is lost on the way back.",
     detection: "Counted in the kernel by eBPF, with process and destination: connects that end in ETIMEDOUT, EHOSTUNREACH or \
 ENETUNREACH; those that the process gives up after the first packet had to be sent again; and those that wait now and have been sent \
 again. An attempt that is given up before its first retransmission (a second) says nothing and is not counted. The finding stands \
@@ -28,7 +28,8 @@ ended, `likely` while they wait. Where the kernel counts as many retransmissions
 this host that drops them.",
     fix: "Find out how far the packets come. A lower connect time-out in the client sets ports free earlier.",
     needs: &[&[Source::Bpf]],
-    explained_by: &["upstream-nat-exhausted"],
+    // On the NAT's own host, and on one whose table is full, the first packets of its own connections vanish too.
+    explained_by: &["upstream-nat-exhausted", "snat-ports-exhausted", "conntrack-full"],
     check,
 };
 
@@ -103,7 +104,7 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
             .maybe("not_sent_here", own.outbound().then_some(own.not_sent)),
         impact: format!(
             "{} waits for each of these connections, a second at least, and each holds a local port meanwhile.",
-            f.recent.process.comm
+            f.process.comm
         ),
         candidates: candidates(to, &own),
         fixes: vec![
