@@ -166,6 +166,26 @@ fn connects_of_the_nats_own_host_time_out_by_its_range() {
 }
 
 #[test]
+fn a_full_range_whose_connections_have_ended_still_serves() {
+    let Some(lab) = Lab::nat(Nat::Range(20_000, 20_099)) else {
+        return;
+    };
+    let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
+    lab::fill_time_wait(lab.client(), at(&lab), 100);
+    let verdict = router(&lab, "snat-ports-low-ended", "1s");
+    verdict
+        .says_only(&["snat-ports-low"])
+        .is("warning", "certain")
+        // Some of these may have taken the port of an earlier one already.
+        .measures("in_use", 90.0..=100.0)
+        .evidence("available", 100)
+        .measures("closing", 90.0..=100.0)
+        .tells("/summary", &["may give such a port to a new connection"]);
+    // What it says is so (Linux 6.5): each of these has an exchange, although no port is free.
+    lab::fill_time_wait(lab.client(), at(&lab), 20);
+}
+
+#[test]
 fn zones_have_ports_of_their_own() {
     let Some(lab) = Lab::nat(Nat::Range(20_000, 20_099)) else {
         return;

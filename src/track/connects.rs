@@ -135,6 +135,8 @@ pub struct NoPort {
     pub last: Timestamp,
     /// The process that met most of them.
     pub process: ProcessIdentity,
+    /// How many processes met some.
+    pub processes: u32,
 }
 
 /// What is known of the connections from one source to one destination, all processes together.
@@ -429,6 +431,7 @@ fn no_port(rows: &[&ConnectRow]) -> Option<NoPort> {
         first: rows.iter().filter_map(|r| r.failed.no_port_first).min()?,
         last: rows.iter().filter_map(|r| r.failed.no_port_last).max()?,
         process: most.process.clone(),
+        processes: rows.iter().filter(|r| r.failed.no_port > 0).map(|_| 1).sum(),
     })
 }
 

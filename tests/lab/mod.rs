@@ -38,6 +38,7 @@ pub mod needs;
 pub mod netns;
 pub mod prober;
 pub mod relay;
+pub mod sabotage;
 pub mod snmp;
 pub mod stun;
 pub mod sweep;

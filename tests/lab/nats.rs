@@ -82,14 +82,6 @@ pub fn rate_limited(per_second: u32) -> String {
     ))
 }
 
-/// IPv6 that leaves by the router's own address, with flags behind a space as [`masquerade`] has them.
-pub fn masquerade_ipv6(flags: &str) -> String {
-    format!(
-        "table ip6 lab_nat\ndelete table ip6 lab_nat\ntable ip6 lab_nat {{ chain post {{ type nat hook postrouting priority \
-         srcnat; oifname \"wan0\" masquerade{flags}; }}; }}\n"
-    )
-}
-
 /// A NAT that allows each host so many flows at a time, as a carrier's does.
 pub fn flow_limited(flows: u32) -> String {
     table(&format!(
@@ -97,4 +89,12 @@ pub fn flow_limited(flows: u32) -> String {
 chain few {{ type filter hook forward priority filter; iifname \"lan0\" ct state new add @flows {{ ip saddr ct count over {flows} }} drop; }}
 {POST}"
     ))
+}
+
+/// IPv6 that leaves by the router's own address, with flags behind a space as [`masquerade`] has them.
+pub fn masquerade_ipv6(flags: &str) -> String {
+    format!(
+        "table ip6 lab_nat\ndelete table ip6 lab_nat\ntable ip6 lab_nat {{ chain post {{ type nat hook postrouting priority \
+         srcnat; oifname \"wan0\" masquerade{flags}; }}; }}\n"
+    )
 }

@@ -6,9 +6,10 @@
 
 use super::counters::{Failures, failures, found_per_exhausted, nat_table};
 use crate::finding::{Confidence, Evidence, Fix, Subject};
+use crate::observation::conntrack::SnatTally;
 use crate::observation::nat_rules::SnatRule;
 use crate::rules::Input;
-use crate::track::natpool::{DEFAULT_RANGE, NatUse, uses};
+use crate::track::natpool::{DEFAULT_RANGE, NatUse, takes_ended, uses};
 use crate::types::Proto;
 use crate::words::{count, number, rounded};
 
@@ -112,7 +113,9 @@ fn by_table<'a>(input: &Input<'_>, ranges: &[NatUse<'a>], failures: Option<&Fail
         confidence,
     };
     let Some(f) = failures else {
-        let full = ranges.iter().filter(|nat| nat.free() == 0);
+        let full = ranges
+            .iter()
+            .filter(|nat| nat.free() == 0 && !gives_ended(input, nat.tally));
         return full
             .map(|nat| {
                 let sure = nat.exact() && !input.world.conntrack.tally().is_some_and(|(_, t)| t.inexact);
@@ -168,6 +171,12 @@ fn by_table<'a>(input: &Input<'_>, ranges: &[NatUse<'a>], failures: Option<&Fail
             }
         })
         .collect()
+}
+
+/// Whether new connections may have the ports of some that have ended, so that all of them in use is not the end yet.
+pub fn gives_ended(input: &Input<'_>, tally: &SnatTally) -> bool {
+    let kernel = input.world.host.as_ref().map(|h| h.kernel.as_str());
+    tally.proto == Proto::Tcp && tally.closing > 0 && takes_ended(kernel)
 }
 
 /// Whether the search fails by how the ports in use lie together rather than by their number; `None` where that was not

@@ -1,7 +1,7 @@
 //! `snat-ports-low`: the ports of this host's NAT towards a destination run low.
 
 use super::counters::{failures, nat_table};
-use super::snat::{Failing, evidence, fixes, occupancy, range_words, ranges, subject, verdicts};
+use super::snat::{Failing, evidence, fixes, gives_ended, occupancy, range_words, ranges, subject, verdicts};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Severity};
 use crate::observation::Source;
 use crate::observation::conntrack::SnatTally;
@@ -71,7 +71,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                 t.nat_address,
                 t.destination,
                 range_words(nat),
-                ended(t)
+                ended(t, gives_ended(input, t))
             ),
             evidence: match left {
                 Some(left) => left.evidence(evidence(nat)),
@@ -162,12 +162,17 @@ fn by_collisions(input: &Input<'_>) -> Option<Finding> {
 }
 
 /// Of these, TCP connections that are over.
-fn ended(t: &SnatTally) -> String {
+fn ended(t: &SnatTally, given: bool) -> String {
     match t.closing {
         0 => String::new(),
         n => format!(
-            " {} belong to connections that have ended and hold their port for about two minutes more.",
-            count(n)
+            " {} belong to connections that have ended and hold their port for about two minutes more{}.",
+            count(n),
+            if given {
+                "; the kernel may give such a port to a new connection where it finds no free one"
+            } else {
+                ""
+            }
         ),
     }
 }
@@ -197,7 +202,19 @@ mod tests {
                 vec![row(40_000, 1024, 65_535, 39_000)],
                 None,
             ),
-            ("full is another finding", vec![row(100, 20_000, 20_099, 0)], None),
+            (
+                "full is another finding",
+                vec![SnatTally {
+                    closing: 0,
+                    ..row(100, 20_000, 20_099, 0)
+                }],
+                None,
+            ),
+            (
+                "full, but half of them have ended: the kernel may take those",
+                vec![row(100, 20_000, 20_099, 0)],
+                Some(Likely),
+            ),
             ("no NAT", vec![], None),
         ] {
             let found = Scene::new().snat(&rows).check(&RULE);

@@ -19,8 +19,9 @@ pub const RULE: Rule = Rule {
 nowhere while the second does not forward it too, and the shorter of the two time-outs counts.",
     detection: "The default gateway is asked for its external address (PCP, NAT-PMP, UPnP) and a STUN server for the address that it sees: if \
 they differ, another NAT lies between: certain where the gateway's is a private address, and a hint where it is public, for a gateway with several \
-uplinks or with a VPN of its own names one outside and uses another. Many gateways say that they have no outside address where theirs is a private one: \
-that is a hint, and so are private addresses of several networks among the routers on the way. Both together make it likely.",
+uplinks or with a VPN of its own names one outside and uses another. Many gateways say that they have no outside \
+address where theirs is a private one: that is a hint, and so are private addresses of several networks among the routers on the way. Both \
+together make it likely.",
     fix: "- Put the first router into bridge mode, or forward the port on both.\n- Use IPv6.",
     needs: &[&[Source::Nat]],
     explained_by: &[],
