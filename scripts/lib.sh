@@ -49,6 +49,7 @@ need_lab() {
     need turnserver coturn # its discovery client is the referee of `nat`, its server that of `reflect`
     need stun stun-client
     need dnsmasq dnsmasq-base # a name server that knows .internal, as Fly's does
+    need miniupnpd miniupnpd-nftables # a gateway that speaks PCP, NAT-PMP and UPnP, as home routers do
     need pgrep procps # kill, for tests that interrupt a child
     need chromium chromium # the agent's page in a real browser
     need promtool prometheus # the agent's metrics, checked and scraped

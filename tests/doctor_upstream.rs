@@ -140,7 +140,7 @@ fn forget_soon(lab: &Lab) {
 /// Closes some of the connections that are held, one after the other.
 fn closing(held: &mut [Held]) -> Repeat {
     let mut few: Vec<TcpStream> = held.iter_mut().flat_map(|h| h.streams.drain(..4)).collect();
-    Repeat::every(Duration::from_millis(700), move || drop(few.pop()))
+    Repeat::every(Duration::from_millis(1500), move || drop(few.pop()))
 }
 
 /// New connections that are closed as soon as they are established.

@@ -3,6 +3,10 @@
 // A panic is how a test fails.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+#[path = "common/kept.rs"]
+mod kept;
+
+use kept::history;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,9 +18,7 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
-use wgnat::store::{self, FindingRecord, Limits, Record, Store};
 use wgnat::sys::clock;
-use wgnat::time::Timestamp;
 
 struct Said {
     code: i32,
@@ -46,42 +48,6 @@ fn report(home: &Path, args: &[&str]) -> Said {
         code: out.status.code().unwrap_or(-1),
         stdout: String::from_utf8(out.stdout).expect("UTF-8"),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
-    }
-}
-
-/// A history with one open finding.
-fn history(path: &Path, severity: &str) {
-    let limits = Limits {
-        bytes: 64 << 20,
-        age: Duration::from_secs(86_400 * 31),
-    };
-    let (writer, _) = store::start(Store::open(path).unwrap(), limits, || {}).unwrap();
-    let now = clock::now();
-    writer.write(Record::Finding(Box::new(finding(severity, now))));
-    assert!(writer.stop(), "it is written");
-}
-
-fn finding(severity: &str, now: Timestamp) -> FindingRecord {
-    let began = now.before(Duration::from_secs(600));
-    FindingRecord {
-        code: "fd-limit".to_owned(),
-        subject: "process 7 node".to_owned(),
-        severity: severity.to_owned(),
-        title: "node nears its limit".to_owned(),
-        first_seen: began,
-        last_seen: now,
-        count: 1,
-        cleared_at: None,
-        data: serde_json::json!({
-            "code": "fd-limit", "severity": severity, "confidence": "certain", "title": "node nears its limit",
-            "subject": {"kind": "process", "process": {"pid": 7, "comm": "node", "exe": null, "runtime": null}},
-            "summary": "It holds many.", "impact": "Connects fail.", "evidence": {"open": 1000, "limit": 1024},
-            "candidates": [], "fixes": [{"title": "Raise it", "why": "There is room.", "command": "ulimit -n 65536",
-            "snippet": null, "expect": {}}], "first_seen": began, "last_seen": now, "count": 1,
-        })
-        .to_string()
-        // Names of evidence have an order, which this macro loses.
-        .replace("\"limit\":1024,\"open\":1000", "\"open\":1000,\"limit\":1024"),
     }
 }
 

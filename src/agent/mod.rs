@@ -16,7 +16,7 @@ pub mod windows;
 pub mod wire_log;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde_json::json;
@@ -40,7 +40,7 @@ use crate::report::unseen::Unseen;
 use crate::report::{self, Report, kept as kept_finding};
 use crate::rules::upstream::flows::{Flows, flows};
 use crate::rules::{self, Evaluation, Input, Rule};
-use crate::store::{FindingRecord, FindingRow, Record, Writer};
+use crate::store::{self, FindingRecord, FindingRow, Record, Writer};
 use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 
@@ -54,6 +54,9 @@ const SAMPLE_EVERY: Span = Span::from_secs(10);
 const SAY_EVERY: Span = Span::from_secs(10);
 /// A finding that goes on is written down again this often.
 const REFRESH_EVERY: Span = Span::from_secs(60);
+
+/// An end waits for these two and for nobody else, so it comes within a second.
+const _: () = assert!(http::END_WITHIN.as_millis() + store::LAST_BATCH.as_millis() < 1000);
 
 /// A finding that was open when the agent before ended, no longer ago than this, goes on.
 const GOES_ON: Span = Span::from_secs(600);
@@ -115,7 +118,13 @@ pub fn run(plan: Plan, signals: impl Signals, told: &mut dyn Notify) -> anyhow::
     let mut agent = Agent::start(plan);
     let reload = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (asked, waker) = (Arc::clone(&reload), agent.engine.waker());
-    signals.install(agent.engine.interrupter(), move || {
+    let told_at = Arc::new(OnceLock::new());
+    let (told_to_end, interrupt) = (Arc::clone(&told_at), agent.engine.interrupter());
+    let stop = move || {
+        let _ = told_to_end.set(clock::instant());
+        interrupt();
+    };
+    signals.install(stop, move || {
         asked.store(true, std::sync::atomic::Ordering::Relaxed);
         waker();
     })?;
@@ -136,8 +145,9 @@ pub fn run(plan: Plan, signals: impl Signals, told: &mut dyn Notify) -> anyhow::
             anyhow::bail!("the HTTP server has ended: the agent ends too, to be started anew");
         }
     }
+    let told_at = told_at.get().copied().unwrap_or_else(clock::instant);
     told.stopping();
-    agent.stop();
+    agent.stop(told_at);
     Ok(())
 }
 
@@ -166,6 +176,14 @@ struct KeptFinding<'a> {
     unseen: Option<&'a Unseen>,
 }
 
+/// What was said of how a source fares.
+#[derive(Default)]
+struct Told {
+    state: Option<SourceState>,
+    /// When each state was said last.
+    at: BTreeMap<&'static str, Instant>,
+}
+
 struct Agent {
     engine: Engine,
     windows: Windows,
@@ -183,8 +201,8 @@ struct Agent {
     next_evaluation: Instant,
     next_sample: Instant,
     next_refresh: Instant,
-    /// What was last said of each source, and when.
-    states: BTreeMap<Source, (SourceState, Instant)>,
+    /// What was last said of each source.
+    states: BTreeMap<Source, Told>,
     store_state: &'static str,
     /// Whether it was said which host this is.
     told_host: bool,
@@ -291,13 +309,15 @@ impl Agent {
 
     fn note_state(&mut self, source: Source, status: &SourceStatus, at: Timestamp) {
         let now = clock::instant();
-        if let Some((told, when)) = self.states.get(&source)
-            // One that flaps is not said to each time.
-            && (*told == status.state || now - *when < SAY_EVERY)
-        {
+        let state = state_name(status.state);
+        let told = self.states.entry(source).or_default();
+        // Of one that flaps not each time is said; of one that fails seldom it is said at once.
+        let lately = told.at.get(state).is_some_and(|when| now - *when < SAY_EVERY);
+        if told.state == Some(status.state) || lately {
             return;
         }
-        self.states.insert(source, (status.state, now));
+        told.state = Some(status.state);
+        told.at.insert(state, now);
         let reason = status.reason.as_deref().unwrap_or("");
         let name = source.name();
         if status.state == SourceState::Ok {
@@ -305,7 +325,6 @@ impl Agent {
         } else {
             tracing::warn!(collector = name, state = ?status.state, "{reason}");
         }
-        let state = state_name(status.state);
         self.tell(
             at,
             "collector",
@@ -591,17 +610,20 @@ impl Agent {
     }
 
     /// Ends at once: observers hold nothing that must be put in order, history does.
-    fn stop(self) {
-        let (now, asked) = (clock::now(), clock::instant());
+    fn stop(self, told_at: Instant) {
+        let now = clock::now();
         self.tell(now, "agent", json!({ "what": "stopping" }));
         self.shared.set_ready(false);
-        self.server.stop();
+        if !self.server.stop() {
+            tracing::warn!("HTTP: it did not end in time, and ends with the process");
+        }
         if let Some(store) = self.store
             && !store.stop()
         {
             tracing::warn!("history: the last seconds were not written in time");
         }
-        tracing::info!("ended within {} ms", (clock::instant() - asked).as_millis());
+        let took = clock::instant() - told_at;
+        tracing::info!("ended within {} ms of being told to", took.as_millis());
     }
 }
 

@@ -63,8 +63,11 @@ pub struct Engine {
 impl Engine {
     /// Starts `observers`; one that ends has ended.
     pub fn start(observers: Vec<(Source, Opener)>) -> Self {
-        let sources: BTreeSet<Source> = observers.iter().map(|(source, _)| *source).collect();
-        let (supervisor, events) = Supervisor::start(observers);
+        let sources = observers.iter().map(|(source, _)| *source).collect();
+        Self::of(sources, Supervisor::start(observers))
+    }
+
+    fn of(sources: BTreeSet<Source>, (supervisor, events): (Supervisor, Receiver<Event>)) -> Self {
         Self {
             supervisor,
             events,
@@ -81,11 +84,13 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::start`], for good: one that fails is started anew, later each time.
+    /// As [`Engine::start`], for good: one that fails (cannot be opened, panics, or looks in vain a few times in a row) is
+    /// started anew, later each time.
     pub fn start_for_good(observers: Vec<(Source, Opener)>) -> Self {
+        let sources = observers.iter().map(|(source, _)| *source).collect();
         Self {
             restarts: Some(Restarts::default()),
-            ..Self::start(observers)
+            ..Self::of(sources, Supervisor::start_for_good(observers))
         }
     }
 

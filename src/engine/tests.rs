@@ -174,3 +174,85 @@ fn one_that_waits_for_its_new_start_is_replaced_once() {
     }
     assert_eq!(born.load(Ordering::Relaxed), 1);
 }
+
+/// What it opened in its first life breaks after its first look, or is not there by then.
+struct Broken {
+    life: u32,
+    looks: u32,
+    absent: bool,
+}
+
+impl Observer for Broken {
+    fn source(&self) -> Source {
+        Source::Sockets
+    }
+
+    fn interval(&self) -> Span {
+        Span::from_millis(5)
+    }
+
+    fn look(&mut self, _: &mut Emit<'_>) -> Result<SourceStatus, ObserveError> {
+        self.looks += 1;
+        if self.life > 0 || self.looks == 1 {
+            return Ok(SourceStatus::ok());
+        }
+        Err(if self.absent {
+            ObserveError::Absent {
+                what: "not there any more".to_owned(),
+            }
+        } else {
+            ObserveError::System {
+                doing: "asking the kernel".to_owned(),
+                source: std::io::ErrorKind::ConnectionRefused.into(),
+            }
+        })
+    }
+}
+
+fn broken(absent: bool) -> (Arc<AtomicU32>, Vec<(Source, Opener)>) {
+    let lives = Arc::new(AtomicU32::new(0));
+    let born = Arc::clone(&lives);
+    let opener: Opener = Arc::new(move || {
+        Ok(Box::new(Broken {
+            life: born.fetch_add(1, Ordering::Relaxed),
+            looks: 0,
+            absent,
+        }))
+    });
+    (lives, vec![(Source::Sockets, opener)])
+}
+
+/// Waits for so many looks that fail.
+fn failing(engine: &mut Engine, mut times: u32) {
+    statuses_until(engine, |_, status| {
+        times -= u32::from(status.reason.is_some());
+        times == 0
+    });
+}
+
+#[test]
+fn one_whose_looks_keep_failing_is_opened_anew() {
+    let (lives, observers) = broken(false);
+    let mut engine = Engine::start_for_good(observers);
+    failing(&mut engine, 3);
+    statuses_until(&mut engine, |_, status| status.reason.is_none());
+    assert_eq!(engine.restarted(), BTreeMap::from([(Source::Sockets, 1)]));
+    assert_eq!(lives.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn one_that_has_nothing_to_look_at_any_more_looks_on() {
+    let (lives, observers) = broken(true);
+    let mut engine = Engine::start_for_good(observers);
+    failing(&mut engine, 20);
+    assert_eq!(lives.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_look_that_begins_and_ends_gives_nobody_up() {
+    let (lives, observers) = broken(false);
+    let mut engine = Engine::start(observers);
+    failing(&mut engine, 20);
+    assert_eq!(lives.load(Ordering::Relaxed), 1);
+    assert_eq!(engine.running().collect::<Vec<_>>(), [Source::Sockets]);
+}

@@ -104,6 +104,18 @@ pub enum ObserveError {
     Netlink(#[from] NetlinkError),
 }
 
+impl ObserveError {
+    /// Whether another observer of the same kind, opened now, might see: not where the host has no such thing or a right is
+    /// missing, which is an answer and stays so.
+    pub fn may_pass_by_opening(&self) -> bool {
+        match self {
+            Self::Denied { .. } | Self::Absent { .. } => false,
+            Self::System { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
+            Self::Netlink(error) => !error.is_denied(),
+        }
+    }
+}
+
 /// Where an observer puts what it sees.
 pub struct Emit<'a> {
     source: Source,

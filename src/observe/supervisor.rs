@@ -1,5 +1,6 @@
 //! Starts each observer on a thread, wakes it, measures it, stops it, and survives one that hangs or panics.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -23,6 +25,13 @@ pub type Opener = Arc<dyn Fn() -> Result<Box<dyn Observer>, ObserveError> + Send
 /// [`Supervisor::set_pace`] counts in hundredths.
 const FULL_PACE: u32 = 100;
 
+/// So many looks in a row may fail before an observer that is to look for good is given up, to be opened anew: what it opened
+/// may be broken for good (a socket, a number that the kernel gave out), while what it looks at is there.
+const FAILURES: u32 = 3;
+
+/// Nothing can be waited for: try again after this, and do not spin.
+const CANNOT_WAIT: Duration = Duration::from_millis(100);
+
 enum Command {
     Ask(Request),
     Look,
@@ -31,7 +40,6 @@ enum Command {
 
 struct Running {
     source: Source,
-    opener: Opener,
     commands: SyncSender<Command>,
     wake: Arc<EventFd>,
     /// Milliseconds of the monotonic clock at which the look under way began; 0 between looks.
@@ -41,9 +49,13 @@ struct Running {
 /// The running observers.
 pub struct Supervisor {
     running: Vec<Running>,
+    /// How each is opened, also where its thread could not be started.
+    openers: BTreeMap<Source, Opener>,
     events: SyncSender<Event>,
     interrupted: Arc<AtomicBool>,
     pace: Arc<AtomicU32>,
+    /// An observer whose looks keep failing ends.
+    for_good: bool,
 }
 
 /// What arrives from the observers.
@@ -63,12 +75,23 @@ pub enum Event {
 impl Supervisor {
     /// Starts them all. A thread that cannot be started is reported as an unavailable source.
     pub fn start(openers: Vec<(Source, Opener)>) -> (Self, Receiver<Event>) {
+        Self::begin(openers, false)
+    }
+
+    /// As [`Supervisor::start`], for whoever starts anew what has ended: an observer ends when its looks keep failing.
+    pub fn start_for_good(openers: Vec<(Source, Opener)>) -> (Self, Receiver<Event>) {
+        Self::begin(openers, true)
+    }
+
+    fn begin(openers: Vec<(Source, Opener)>, for_good: bool) -> (Self, Receiver<Event>) {
         let (events, receiver) = sync_channel(QUEUE);
         let mut supervisor = Self {
             running: Vec::new(),
+            openers: BTreeMap::new(),
             events,
             interrupted: Arc::default(),
             pace: Arc::new(AtomicU32::new(FULL_PACE)),
+            for_good,
         };
         for (source, opener) in openers {
             supervisor.start_one(source, opener);
@@ -77,8 +100,9 @@ impl Supervisor {
     }
 
     fn start_one(&mut self, source: Source, opener: Opener) {
+        self.openers.insert(source, Arc::clone(&opener));
         let pace = Arc::clone(&self.pace);
-        match start_one(source, opener, self.events.clone(), pace) {
+        match start_one(source, opener, self.events.clone(), pace, self.for_good) {
             Ok(one) => self.running.push(one),
             Err(error) => {
                 let status = SourceStatus::unavailable(format!("cannot start a thread: {error}"));
@@ -93,9 +117,8 @@ impl Supervisor {
     /// Starts the observer of `source` anew, after its [`Event::Ended`]; by `opener`, or as it was started before. False
     /// where it was never started and there is no opener.
     pub fn restart(&mut self, source: Source, opener: Option<Opener>) -> bool {
-        let place = self.running.iter().position(|one| one.source == source);
-        let before = place.map(|place| self.running.swap_remove(place).opener);
-        match opener.or(before) {
+        self.running.retain(|one| one.source != source);
+        match opener.or_else(|| self.openers.get(&source).cloned()) {
             Some(opener) => {
                 self.start_one(source, opener);
                 true
@@ -205,6 +228,7 @@ fn start_one(
     opener: Opener,
     events: SyncSender<Event>,
     pace: Arc<AtomicU32>,
+    for_good: bool,
 ) -> std::io::Result<Running> {
     let (commands, receiver) = sync_channel(1024);
     let wake = Arc::new(EventFd::from_value_and_flags(
@@ -212,7 +236,7 @@ fn start_one(
         EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
     )?);
     let busy_since = Arc::new(AtomicU64::new(0));
-    let (theirs, busy, open) = (Arc::clone(&wake), Arc::clone(&busy_since), Arc::clone(&opener));
+    let (theirs, busy) = (Arc::clone(&wake), Arc::clone(&busy_since));
     std::thread::Builder::new()
         .name(source.name().to_owned())
         .stack_size(512 * 1024)
@@ -226,8 +250,9 @@ fn start_one(
                     wake: theirs,
                     busy_since: busy,
                     pace,
+                    for_good,
                 }
-                .run(&open, &receiver)
+                .run(&opener, &receiver)
             });
             let ran = catch_unwind(run);
             idle.store(0, Ordering::Relaxed);
@@ -240,7 +265,6 @@ fn start_one(
         })?;
     Ok(Running {
         source,
-        opener,
         commands,
         wake,
         busy_since,
@@ -264,6 +288,7 @@ struct Worker {
     wake: Arc<EventFd>,
     busy_since: Arc<AtomicU64>,
     pace: Arc<AtomicU32>,
+    for_good: bool,
 }
 
 impl Worker {
@@ -276,7 +301,7 @@ impl Worker {
                 return;
             }
         };
-        self.look(observer.as_mut(), false);
+        let mut failures = u32::from(self.look(observer.as_mut(), false).is_broken());
         let _ = self.events.send(Event::FirstLook(self.source));
         let mut rested = clock::instant() + observer.rest();
         let mut next = clock::instant() + self.paced(observer.interval());
@@ -300,7 +325,13 @@ impl Worker {
                 }
             }
             if look {
-                self.look(observer.as_mut(), fully);
+                failures = match self.look(observer.as_mut(), fully) {
+                    Looked::Broken => failures + 1,
+                    Looked::Well => 0,
+                };
+                if self.for_good && failures >= FAILURES {
+                    return;
+                }
                 rested = clock::instant() + observer.rest();
                 next = clock::instant() + self.paced(observer.interval());
             }
@@ -320,8 +351,13 @@ impl Worker {
             PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
             PollFd::new(own.unwrap_or(self.wake.as_fd()), PollFlags::POLLIN),
         ];
-        if poll(&mut fds, PollTimeout::from(millis)).is_err() {
-            return false;
+        match poll(&mut fds, PollTimeout::from(millis)) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return false,
+            Err(_) => {
+                std::thread::sleep(left.min(CANNOT_WAIT));
+                return false;
+            }
         }
         if fds[0].any() == Some(true) {
             let _ = self.wake.read();
@@ -329,7 +365,7 @@ impl Worker {
         own.is_some() && fds[1].any() == Some(true)
     }
 
-    fn look(&self, observer: &mut dyn Observer, fully: bool) {
+    fn look(&self, observer: &mut dyn Observer, fully: bool) -> Looked {
         let mut send = |at, took, source, body| {
             self.send(Observation {
                 at,
@@ -347,7 +383,20 @@ impl Worker {
             observer.look(&mut emit)
         };
         self.busy_since.store(0, Ordering::Relaxed);
-        self.report(looked.unwrap_or_else(|error| SourceStatus::unavailable(error.to_string())));
+        match looked {
+            Ok(status) => {
+                self.report(status);
+                Looked::Well
+            }
+            Err(error) => {
+                self.report(SourceStatus::unavailable(error.to_string()));
+                if error.may_pass_by_opening() {
+                    Looked::Broken
+                } else {
+                    Looked::Well
+                }
+            }
+        }
     }
 
     fn answer(&self, observer: &mut dyn Observer, request: &Request) {
@@ -372,6 +421,21 @@ impl Worker {
     fn send(&self, observation: Observation) {
         // The receiver is gone only when the command has ended.
         let _ = self.events.send(Event::Seen(Box::new(observation)));
+    }
+}
+
+/// What came of a look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// It saw, or there is an answer why it cannot.
+    Well,
+    /// It failed in a way that may be its own.
+    Broken,
+}
+
+impl Looked {
+    fn is_broken(self) -> bool {
+        self == Self::Broken
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libc::{ENODEV, ENOENT, EOPNOTSUPP};
+use libc::{ENODEV, EOPNOTSUPP};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 
 use super::keys::vault::{BoxedKey, Vault};
@@ -116,6 +116,10 @@ impl Observer for WgNetlink {
             });
             // Wiped whether or not it went well.
             generic.wipe();
+            if device.is_err() {
+                // The module may have been loaded anew, and then has another number.
+                (self.family, self.family_sought) = (None, None);
+            }
             devices.extend(device?);
         }
         self.vault.deposit(Source::WireguardNetlink, &devices, keys);
@@ -145,8 +149,9 @@ fn read_device(
                     needs: "CAP_NET_ADMIN",
                 });
             }
-            // The device is gone, or another now has its index.
-            Err(error) if matches!(error.errno(), Some(ENODEV | ENOENT | EOPNOTSUPP)) => return Ok(None),
+            // The device is gone, or another now has its index. (ENOENT would be the family's: genl_rcv_msg in
+            // net/netlink/genetlink.c.)
+            Err(error) if matches!(error.errno(), Some(ENODEV | EOPNOTSUPP)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         keys.extend(reader.take_private_key());
@@ -243,9 +248,11 @@ mod tests {
 
     #[test]
     fn a_device_that_vanishes_is_no_error_and_a_refusal_is_one() {
-        for errno in [ENODEV, ENOENT, EOPNOTSUPP] {
+        for errno in [ENODEV, EOPNOTSUPP] {
             assert!(matches!(read(vec![Err(refused(errno))]).0, Ok(None)));
         }
+        // No such family: the module was loaded anew. Taken for a device that vanished, every device would be gone for good.
+        assert!(read(vec![Err(refused(libc::ENOENT))]).0.is_err());
         let denied = read(vec![Err(refused(libc::EPERM))]).0.unwrap_err();
         assert_eq!(
             denied.to_string(),

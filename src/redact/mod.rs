@@ -314,6 +314,9 @@ impl Anonymiser {
         for gateway in &mut facts.gateways {
             self.addresses.ip(&mut gateway.gateway);
             gateway.external.iter_mut().for_each(|a| self.addresses.ip(a));
+            if let Some(problem) = &mut gateway.problem {
+                *problem = self.text(problem);
+            }
         }
         facts
             .hops

@@ -13,7 +13,8 @@ mod schema;
 mod write;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -22,6 +23,7 @@ pub use query::{EventRow, FindingRow, SeriesQuery, SeriesRow};
 pub use schema::VERSION;
 
 use crate::report::agent::StoreStats;
+use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 
 /// Points of a series that are answered with by default, and at most.
@@ -33,7 +35,10 @@ pub const POINTS_MAX: usize = 5_000;
 const QUEUE: usize = 1024;
 
 /// How long the last batch may take when the agent ends.
-const LAST_BATCH: Span = Span::from_millis(600);
+pub const LAST_BATCH: Span = Span::from_millis(600);
+
+/// So often whoever reads or tidies is told to break off then.
+const BREAK_OFF_EVERY: Span = Span::from_millis(10);
 
 /// Why there is no history.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,9 @@ pub enum StoreError {
         /// Its schema.
         found: i64,
     },
+    /// The agent is about to end.
+    #[error("history: the agent is about to end")]
+    Ending,
     /// The database refused.
     #[error("history {}: {doing}", path.display())]
     Sqlite {
@@ -164,6 +172,11 @@ pub enum Record {
 pub(crate) struct Shared {
     db: Mutex<write::Db>,
     stats: Mutex<StoreStats>,
+    interrupt: write::Interrupt,
+    /// The agent ends: nothing is read or tidied any more.
+    ending: AtomicBool,
+    /// What is done now can be broken off.
+    leisurely: AtomicBool,
 }
 
 impl Shared {
@@ -173,6 +186,25 @@ impl Shared {
 
     fn stats(&self) -> MutexGuard<'_, StoreStats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what may be broken off at the agent's end; nothing where that has come.
+    fn leisurely<T>(&self, work: impl FnOnce(&mut write::Db) -> T) -> Option<T> {
+        let mut db = self.db();
+        self.leisurely.store(true, Ordering::SeqCst);
+        // Asked after it was marked: whoever ends it either is seen here or sees the mark.
+        let done = (!self.ending.load(Ordering::SeqCst)).then(|| work(&mut db));
+        self.leisurely.store(false, Ordering::SeqCst);
+        done
+    }
+
+    /// Breaks off what can be.
+    fn break_off(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        if self.leisurely.load(Ordering::SeqCst) {
+            let handle = self.interrupt.lock().unwrap_or_else(PoisonError::into_inner);
+            handle.interrupt();
+        }
     }
 }
 
@@ -204,7 +236,17 @@ impl Writer {
         // A full queue is being written: there is no place for the word, so the channel's end is the word.
         let (sender, _) = sync_channel(0);
         drop(std::mem::replace(&mut self.records, sender));
-        let in_time = self.ended.recv_timeout(LAST_BATCH).is_ok();
+        let end = clock::instant() + LAST_BATCH;
+        let in_time = loop {
+            self.shared.break_off();
+            let left = end.saturating_duration_since(clock::instant());
+            match self.ended.recv_timeout(left.min(BREAK_OFF_EVERY)) {
+                Ok(()) => break true,
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => break false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
         if in_time && let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -221,12 +263,15 @@ impl Reader {
         &self,
         read: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let db = self.0.db();
-        read(db.connection()).map_err(|source| StoreError::Sqlite {
+        let failed = |db: &write::Db, source| StoreError::Sqlite {
             path: db.path().to_owned(),
             doing: "it could not be read",
             source,
-        })
+        };
+        let done = self
+            .0
+            .leisurely(|db| read(db.connection()).map_err(|source| failed(db, source)));
+        done.unwrap_or(Err(StoreError::Ending))
     }
 
     /// Series with their points, or where no name is given the names that there are, as JSON.
@@ -265,8 +310,11 @@ pub fn start(
     let (done, ended) = sync_channel(1);
     let (db, stats) = store.into_db(limits);
     let shared = Arc::new(Shared {
+        interrupt: db.interrupt(),
         db: Mutex::new(db),
         stats: Mutex::new(stats),
+        ending: AtomicBool::new(false),
+        leisurely: AtomicBool::new(false),
     });
     let theirs = Arc::clone(&shared);
     let thread = std::thread::Builder::new()
@@ -288,5 +336,7 @@ pub fn start(
     Ok((writer, Reader(shared)))
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -90,9 +90,11 @@ pub fn names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The series that are asked for, and how far apart their points are in seconds.
+/// The series that are asked for, and how far apart their points are in seconds. The whole stretch of time is told: where that are
+/// more points than are wanted, several become one.
 pub fn series(connection: &Connection, query: &SeriesQuery) -> rusqlite::Result<(i64, Vec<SeriesRow>)> {
     let step = retain::step_for(query.from, query.to, query.points);
+    let apart = apart(step.seconds(), query);
     let mut found = Vec::new();
     let mut statement =
         connection.prepare_cached("SELECT id, name, labels FROM series WHERE name = ?1 ORDER BY labels")?;
@@ -104,8 +106,9 @@ pub fn series(connection: &Connection, query: &SeriesQuery) -> rusqlite::Result<
             continue;
         }
         let mut points = connection.prepare_cached(
-            "SELECT at, value, low, high FROM samples
-             WHERE step = ?1 AND series = ?2 AND at BETWEEN ?3 AND ?4 ORDER BY at DESC LIMIT ?5",
+            "SELECT at - at % ?6 AS begun, CASE count(*) WHEN 1 THEN value ELSE sum(value * n) / sum(n) END, min(low), max(high)
+             FROM samples WHERE step = ?1 AND series = ?2 AND at BETWEEN ?3 AND ?4
+             GROUP BY begun ORDER BY begun DESC LIMIT ?5",
         )?;
         let bounds = params![
             step.seconds(),
@@ -113,6 +116,7 @@ pub fn series(connection: &Connection, query: &SeriesQuery) -> rusqlite::Result<
             query.from.as_nanos().div_euclid(1_000_000_000),
             query.to.as_nanos().div_euclid(1_000_000_000),
             i64::try_from(query.points).unwrap_or(i64::MAX),
+            apart,
         ];
         let mut points: Vec<_> = points
             .query_map(bounds, |row| {
@@ -124,7 +128,16 @@ pub fn series(connection: &Connection, query: &SeriesQuery) -> rusqlite::Result<
             found.push(SeriesRow { name, labels, points });
         }
     }
-    Ok((step.seconds(), found))
+    Ok((apart, found))
+}
+
+/// Seconds between points that are told: so many steps that they are no more than are wanted.
+fn apart(step: i64, query: &SeriesQuery) -> i64 {
+    let wanted = i64::try_from(query.points).unwrap_or(i64::MAX).max(1);
+    let span = i64::try_from((query.to - query.from).as_secs()).unwrap_or(i64::MAX);
+    let there = span.div_euclid(step);
+    let each = there.saturating_add(wanted - 1).div_euclid(wanted).max(1);
+    step.saturating_mul(each)
 }
 
 fn has(labels: &Value, wanted: Option<&str>) -> bool {

@@ -1,5 +1,7 @@
 //! What is kept how long, and how coarse: every ten seconds for hours, every minute for days, every ten minutes for a month.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, params};
 
 use super::Limits;
@@ -36,6 +38,10 @@ const FINDINGS: i64 = 5_000;
 const AHEAD: Span = Span::from_secs(86_400);
 /// Rounds of throwing away in one go, where the file is too large.
 const ROUNDS: usize = 8;
+/// What is too old is looked for this often, in seconds: nobody sees whether a point of six hours is there for a few minutes more.
+const THROW_EVERY: i64 = 600;
+/// An agent that ended has tidied what is so many seconds older than the last it wrote: it tidies each minute.
+const UNTIDIED: i64 = 120;
 
 impl Step {
     /// Seconds between two points.
@@ -50,7 +56,10 @@ impl Step {
 
     /// The point that `at` belongs to, in seconds since 1970.
     pub fn floor(self, at: Timestamp) -> i64 {
-        let second = at.as_nanos().div_euclid(1_000_000_000);
+        self.floor_second(seconds_at(at))
+    }
+
+    fn floor_second(self, second: i64) -> i64 {
         second - second.rem_euclid(self.seconds())
     }
 }
@@ -69,33 +78,94 @@ pub fn step_for(from: Timestamp, now: Timestamp, points: usize) -> Step {
     *fitting.unwrap_or(&STEPS[2])
 }
 
+/// What has been written and is not rolled up yet. Without it every point would have to be read each minute to find out.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    /// When it was tidied last, in seconds since 1970: until then everything is rolled up.
+    tidied: Option<i64>,
+    /// The earliest second that was written although it was rolled up already: a batch came late, or the clock was set back.
+    late: Option<i64>,
+    /// The newest second of each series that was written lately. The writer bounds how many there are in a minute, and after
+    /// ten they are dropped.
+    written: HashMap<i64, i64>,
+    /// When what is too old was thrown away last.
+    thrown: Option<i64>,
+}
+
+impl Fresh {
+    /// A point of `series` was written.
+    pub fn note(&mut self, series: i64, at: i64) {
+        let newest = self.written.entry(series).or_insert(at);
+        *newest = (*newest).max(at);
+        if self.tidied.is_none_or(|tidied| at < tidied) {
+            self.late = Some(self.late.map_or(at, |late| late.min(at)));
+        }
+    }
+
+    /// From where on points of `coarse` are made; `None` where all series must be asked how far they are.
+    fn from(&self, coarse: Step) -> Option<i64> {
+        let tidied = coarse.floor_second(self.tidied?);
+        Some(self.late(coarse).map_or(tidied, |late| late.min(tidied)))
+    }
+
+    fn late(&self, coarse: Step) -> Option<i64> {
+        self.late.map(|late| coarse.floor_second(late))
+    }
+
+    /// Everything until `now` is rolled up.
+    fn done(&mut self, now: i64) {
+        self.tidied = Some(now);
+        self.late = None;
+        let open = STEPS[2].floor_second(now);
+        self.written.retain(|_, at| *at >= open);
+    }
+
+    /// What the agent before this one wrote last may belong to points that are not over yet.
+    fn take_up(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut newest =
+            connection.prepare_cached("SELECT max(at) FROM samples WHERE step = ?1 AND series = ?2")?;
+        for series in all_series(connection)? {
+            let at: Option<i64> = newest.query_row(params![STEPS[0].seconds(), series], |row| row.get(0))?;
+            if let Some(at) = at {
+                let known = self.written.entry(series).or_insert(at);
+                *known = (*known).max(at);
+            }
+        }
+        // Where its clock had been set back, there are newer points than its last.
+        let mut ends = connection.prepare_cached("SELECT last FROM runs ORDER BY id DESC LIMIT 2")?;
+        for end in ends.query_map([], |row| row.get(0))? {
+            let from = seconds_at(Timestamp::from_nanos(end?)) - UNTIDIED;
+            self.late = Some(self.late.map_or(from, |late| late.min(from)));
+        }
+        Ok(())
+    }
+
+    fn throws(&self, now: i64) -> bool {
+        self.thrown
+            .is_none_or(|then| !(0..THROW_EVERY).contains(&(now - then)))
+    }
+}
+
 /// Rolls fine points up into coarse ones and throws away what is too old or too much. Where the clock is not `trusted`
 /// nothing is too old.
 pub fn tidy(
     connection: &mut Connection,
+    fresh: &mut Fresh,
     limits: Limits,
     now: Timestamp,
     trusted: bool,
 ) -> rusqlite::Result<()> {
+    let second = seconds_at(now);
     let transaction = connection.transaction()?;
-    for (fine, coarse) in STEPS.iter().zip(STEPS.iter().skip(1)) {
-        roll_up(&transaction, *fine, *coarse, now)?;
+    if fresh.tidied.is_none() {
+        fresh.take_up(&transaction)?;
     }
-    if trusted {
-        let oldest = |keep: Span| seconds_at(now.before(keep.min(limits.age)));
-        for step in STEPS {
-            transaction.execute(
-                "DELETE FROM samples WHERE step = ?1 AND (at < ?2 OR at > ?3)",
-                params![step.seconds(), oldest(step.keep), seconds_at(now + AHEAD)],
-            )?;
-        }
-        let oldest = now.before(limits.age).as_nanos();
-        transaction.execute("DELETE FROM events WHERE at < ?1", [oldest])?;
-        transaction.execute("DELETE FROM runs WHERE last < ?1", [oldest])?;
-        transaction.execute(
-            "DELETE FROM findings WHERE cleared_at IS NOT NULL AND last_seen < ?1",
-            [oldest],
-        )?;
+    for (fine, coarse) in STEPS.iter().zip(STEPS.iter().skip(1)) {
+        roll_up(&transaction, fresh, *fine, *coarse, now)?;
+    }
+    let throws = trusted && fresh.throws(second);
+    if throws {
+        throw_away(&transaction, limits, now)?;
     }
     transaction.execute(
         "DELETE FROM events WHERE id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1)",
@@ -106,12 +176,11 @@ pub fn tidy(
          (SELECT code, subject FROM findings ORDER BY cleared_at IS NULL DESC, last_seen DESC LIMIT -1 OFFSET ?1)",
         [FINDINGS],
     )?;
-    transaction.execute(
-        "DELETE FROM series WHERE NOT EXISTS
-         (SELECT 1 FROM samples WHERE samples.series = series.id AND step IN (10, 60, 600))",
-        [],
-    )?;
     transaction.commit()?;
+    fresh.done(second);
+    if throws {
+        fresh.thrown = Some(second);
+    }
     shrink(connection, limits.bytes)
 }
 
@@ -119,21 +188,75 @@ fn seconds_at(at: Timestamp) -> i64 {
     at.as_nanos().div_euclid(1_000_000_000)
 }
 
-/// Whole coarse points that have fine ones and are not there yet, or are from the last hour.
-fn roll_up(connection: &Connection, fine: Step, coarse: Step, now: Timestamp) -> rusqlite::Result<()> {
-    let until = coarse.floor(now);
-    let last: Option<i64> = connection.query_row(
-        "SELECT max(at) FROM samples WHERE step = ?1 AND at < ?2",
-        params![coarse.seconds(), until],
-        |row| row.get(0),
-    )?;
-    let from = last.map_or(0, |last| last + coarse.seconds());
+/// What is older than its step is kept, or than anything is; and what a clock that was wrong has dated far ahead.
+fn throw_away(connection: &Connection, limits: Limits, now: Timestamp) -> rusqlite::Result<()> {
+    let oldest = |keep: Span| seconds_at(now.before(keep.min(limits.age)));
+    let ahead = seconds_at(now + AHEAD);
+    {
+        // One series after the other: so the old ones are found without reading the others.
+        let mut before =
+            connection.prepare_cached("DELETE FROM samples WHERE step = ?1 AND series = ?2 AND at < ?3")?;
+        let mut after =
+            connection.prepare_cached("DELETE FROM samples WHERE step = ?1 AND series = ?2 AND at > ?3")?;
+        for series in all_series(connection)? {
+            for step in STEPS {
+                before.execute(params![step.seconds(), series, oldest(step.keep)])?;
+                after.execute(params![step.seconds(), series, ahead])?;
+            }
+        }
+    }
+    let oldest = now.before(limits.age).as_nanos();
+    connection.execute("DELETE FROM events WHERE at < ?1", [oldest])?;
+    connection.execute("DELETE FROM runs WHERE last < ?1", [oldest])?;
     connection.execute(
+        "DELETE FROM findings WHERE cleared_at IS NOT NULL AND last_seen < ?1",
+        [oldest],
+    )?;
+    connection.execute(
+        "DELETE FROM series WHERE NOT EXISTS
+         (SELECT 1 FROM samples WHERE samples.series = series.id AND step IN (10, 60, 600))",
+        [],
+    )?;
+    Ok(())
+}
+
+fn all_series(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM series")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Makes coarse points of those fine ones that are fresh, as far as they are over. What is there already is made anew: the
+/// fine points of a minute may have changed since.
+fn roll_up(
+    connection: &Connection,
+    fresh: &Fresh,
+    fine: Step,
+    coarse: Step,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let until = coarse.floor(now);
+    let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO samples (step, series, at, value, low, high, n)
          SELECT ?1, series, at - at % ?1, sum(value * n) / sum(n), min(low), max(high), sum(n)
-         FROM samples WHERE step = ?2 AND at >= ?3 AND at < ?4 GROUP BY series, at - at % ?1",
-        params![coarse.seconds(), fine.seconds(), from, until],
+         FROM samples WHERE step = ?2 AND series = ?3 AND at >= ?4 AND at < ?5 GROUP BY at - at % ?1",
     )?;
+    let mut make = |series: i64, from: i64| {
+        insert.execute(params![coarse.seconds(), fine.seconds(), series, from, until])
+    };
+    if let Some(from) = fresh.from(coarse) {
+        for (series, _) in fresh.written.iter().filter(|(_, at)| **at >= from) {
+            make(*series, from)?;
+        }
+        return Ok(());
+    }
+    // The agent before this one got as far as the newest coarse point.
+    let mut last = connection
+        .prepare_cached("SELECT max(at) FROM samples WHERE step = ?1 AND series = ?2 AND at < ?3")?;
+    for series in all_series(connection)? {
+        let last: Option<i64> = last.query_row(params![coarse.seconds(), series, until], |row| row.get(0))?;
+        let from = last.map_or(0, |last| last + coarse.seconds());
+        make(series, fresh.late(coarse).map_or(from, |late| late.min(from)))?;
+    }
     Ok(())
 }
 

@@ -231,7 +231,7 @@ fn old_points_grow_coarse_and_then_go() {
     for batch in day.collect::<Vec<_>>().chunks(500) {
         db.write(batch, at(0)).unwrap();
     }
-    retain::tidy(&mut db.connection, LIMITS, at(86_400), true).unwrap();
+    tidy(&mut db, LIMITS, at(86_400), true).unwrap();
     let count = |db: &write::Db, step: i64| -> i64 {
         let sql = "SELECT count(*) FROM samples WHERE step = ?1";
         db.connection().query_row(sql, [step], |row| row.get(0)).unwrap()
@@ -245,12 +245,17 @@ fn old_points_grow_coarse_and_then_go() {
     let point = series[0].points[60];
     assert_eq!((point.1, point.2, point.3), (10.0, 10.0, 10.0));
     // A month later nothing of it is left but what is coarse, and then nothing.
-    retain::tidy(&mut db.connection, LIMITS, at(30 * 86_400), true).unwrap();
+    tidy(&mut db, LIMITS, at(30 * 86_400), true).unwrap();
     // The last ten minutes of the day were not over then.
     assert_eq!((count(&db, 10), count(&db, 60), count(&db, 600)), (0, 0, 145));
-    retain::tidy(&mut db.connection, LIMITS, at(40 * 86_400), true).unwrap();
+    tidy(&mut db, LIMITS, at(40 * 86_400), true).unwrap();
     assert_eq!(count(&db, 600), 0);
     assert_eq!(query::names(db.connection()).unwrap(), [] as [String; 0]);
+}
+
+fn tidy(db: &mut write::Db, limits: Limits, now: Timestamp, trusted: bool) -> rusqlite::Result<()> {
+    db.limits = limits;
+    db.tidy(now, trusted)
 }
 
 fn opened(path: &Path) -> write::Db {
@@ -268,10 +273,10 @@ fn a_clock_that_is_wrong_throws_nothing_away() {
     };
     // Ten years ahead, and back to 1970.
     for now in [at(10 * 365 * 86_400), Timestamp::from_secs(5)] {
-        retain::tidy(&mut db.connection, LIMITS, now, false).unwrap();
+        tidy(&mut db, LIMITS, now, false).unwrap();
         assert_eq!(count(&db), 2);
     }
-    retain::tidy(&mut db.connection, LIMITS, at(10 * 365 * 86_400), true).unwrap();
+    tidy(&mut db, LIMITS, at(10 * 365 * 86_400), true).unwrap();
     assert_eq!(count(&db), 0);
 }
 
@@ -297,7 +302,7 @@ fn the_size_is_kept_and_the_newest_stays() {
         };
         db.write(&[record], at(0)).unwrap();
         if second % 50 == 0 {
-            retain::tidy(&mut db.connection, limits, at(second * 10), true).unwrap();
+            tidy(&mut db, limits, at(second * 10), true).unwrap();
             let bytes = retain::bytes(db.connection()).unwrap();
             assert!(bytes <= limits.bytes, "{bytes} after {second}");
         }

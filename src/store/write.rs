@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, InterruptHandle, params};
 
 use super::{Limits, Record, Shared, file, retain};
 use crate::sys::clock;
@@ -22,6 +23,8 @@ const TIDY_EVERY: Span = Span::from_secs(60);
 const RETRY_EVERY: Span = Span::from_secs(15);
 /// For so long after the clock was set nothing is thrown away for its age.
 const DISTRUST: Span = Span::from_secs(3600);
+/// Nor for so long after the beginning: a machine that boots may not know the time yet.
+const TRUST_AFTER: Span = Span::from_secs(60);
 /// Series followed; numbers of further ones are dropped and counted.
 const SERIES: usize = 2_000;
 /// What is kept while the file cannot be written.
@@ -40,10 +43,19 @@ pub(super) struct Db {
     _lock: File,
     pub(super) connection: Connection,
     in_memory: bool,
-    limits: Limits,
+    pub(super) limits: Limits,
     series: HashMap<(&'static str, String), i64>,
+    fresh: retain::Fresh,
     run: Option<i64>,
+    /// Breaks off what the connection is doing.
+    interrupt: Interrupt,
 }
+
+/// The handle of the connection that is open now.
+pub(super) type Interrupt = Arc<Mutex<InterruptHandle>>;
+
+/// A batch that was broken off is written again; so often at most.
+const INTERRUPTIONS: usize = 20;
 
 impl Db {
     pub(super) fn new(
@@ -53,6 +65,7 @@ impl Db {
         in_memory: bool,
         limits: Limits,
     ) -> Self {
+        let interrupt = Arc::new(Mutex::new(connection.get_interrupt_handle()));
         Self {
             path,
             _lock: lock,
@@ -60,8 +73,24 @@ impl Db {
             in_memory,
             limits,
             series: HashMap::new(),
+            fresh: retain::Fresh::default(),
             run: None,
+            interrupt,
         }
+    }
+
+    pub(super) fn interrupt(&self) -> Interrupt {
+        Arc::clone(&self.interrupt)
+    }
+
+    /// Goes on with `connection`, of which nothing is known.
+    fn turn_to(&mut self, connection: Connection, in_memory: bool) {
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = connection.get_interrupt_handle();
+        self.connection = connection;
+        self.in_memory = in_memory;
+        self.series.clear();
+        self.fresh = retain::Fresh::default();
+        self.run = None;
     }
 
     pub(super) const fn connection(&self) -> &Connection {
@@ -102,6 +131,7 @@ impl Db {
                             }
                         };
                         insert.execute(params![retain::STEPS[0].seconds(), id, at, point.value])?;
+                        self.fresh.note(id, at);
                     }
                 }
                 Record::Event { at, kind, data } => {
@@ -148,7 +178,7 @@ impl Db {
     }
 
     /// Rolls up, throws away, gives room back.
-    fn tidy(&mut self, now: Timestamp, trusted: bool) -> rusqlite::Result<()> {
+    pub(super) fn tidy(&mut self, now: Timestamp, trusted: bool) -> rusqlite::Result<()> {
         let limits = if self.in_memory {
             Limits {
                 bytes: MEMORY_BYTES.min(self.limits.bytes),
@@ -157,7 +187,7 @@ impl Db {
         } else {
             self.limits
         };
-        retain::tidy(&mut self.connection, limits, now, trusted)?;
+        retain::tidy(&mut self.connection, &mut self.fresh, limits, now, trusted)?;
         let known = self.series.len();
         if known >= SERIES / 2 {
             // Series that are gone make room; those that live are found again.
@@ -166,12 +196,17 @@ impl Db {
         Ok(())
     }
 
-    /// Goes on in memory.
-    fn go_to_memory(&mut self) -> rusqlite::Result<()> {
-        self.connection = file::in_memory()?;
-        self.in_memory = true;
+    /// As if this agent had just begun.
+    #[cfg(test)]
+    pub(super) fn forget_what_is_fresh(&mut self) {
+        self.fresh = retain::Fresh::default();
         self.series.clear();
         self.run = None;
+    }
+
+    /// Goes on in memory.
+    fn go_to_memory(&mut self) -> rusqlite::Result<()> {
+        self.turn_to(file::in_memory()?, true);
         Ok(())
     }
 
@@ -184,10 +219,7 @@ impl Db {
             doing: "what was kept in memory cannot be written to it",
             source,
         })?;
-        self.connection = target;
-        self.in_memory = false;
-        self.series.clear();
-        self.run = None;
+        self.turn_to(target, false);
         Ok(())
     }
 
@@ -201,9 +233,7 @@ impl Db {
         })?;
         drop(std::mem::replace(&mut self.connection, nothing));
         let aside = file::set_it_aside(&self.path)?;
-        self.connection = file::open(&self.path)?;
-        self.series.clear();
-        self.run = None;
+        self.turn_to(file::open(&self.path)?, false);
         Ok(aside)
     }
 }
@@ -291,7 +321,9 @@ fn copy(from: &Connection, to: &Connection) -> rusqlite::Result<()> {
 fn write_until_end(shared: &Shared, records: &Receiver<Message>) {
     let mut batch = Vec::new();
     let mut next_batch = clock::instant() + BATCH_EVERY;
-    let mut next_tidy = clock::instant() + TIDY_EVERY;
+    // Soon: what the agent before left is brought in order. For a while the clock may be one that nobody has set yet.
+    let mut next_tidy = clock::instant() + BATCH_EVERY;
+    let trust_from = clock::instant() + TRUST_AFTER;
     let mut next_retry = clock::instant() + RETRY_EVERY;
     let mut distrust_until: Option<Instant> = None;
     loop {
@@ -321,9 +353,12 @@ fn write_until_end(shared: &Shared, records: &Receiver<Message>) {
         }
         if now >= next_tidy {
             next_tidy = now + TIDY_EVERY;
-            let trusted = distrust_until.is_none_or(|until| now >= until);
-            let tidied = shared.db().tidy(clock::now(), trusted);
-            if let Err(error) = tidied {
+            let trusted = now >= trust_from && distrust_until.is_none_or(|until| now >= until);
+            // It may take a while, and may wait for the next time.
+            let tidied = shared.leisurely(|db| db.tidy(clock::now(), trusted));
+            if let Some(Err(error)) = tidied
+                && !is_interrupted(&error)
+            {
                 failed(shared, &error);
             }
         }
@@ -341,7 +376,14 @@ fn write_batch(shared: &Shared, batch: &mut Vec<Record>) {
         return;
     }
     let now = clock::now();
-    let written = shared.db().write(&records, now);
+    let mut written = shared.db().write(&records, now);
+    for _ in 0..INTERRUPTIONS {
+        // Somebody else's reading was meant.
+        if !written.as_ref().is_err_and(is_interrupted) {
+            break;
+        }
+        written = shared.db().write(&records, now);
+    }
     let written = match written {
         Err(error) => {
             failed(shared, &error);
@@ -413,6 +455,11 @@ fn retry(shared: &Shared) {
         }
         Err(error) => tracing::debug!("{error}"),
     }
+}
+
+/// Whether it was broken off because the agent ends.
+fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
 }
 
 fn measure(shared: &Shared) {

@@ -1,14 +1,25 @@
 //! A running agent for tests: started on a free port, asked over real sockets, ended with the test.
 
 // Each test uses a part.
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 
+mod kept_open;
+mod said;
+
+pub use kept_open::KeptOpen;
+use said::Said;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use wgnat::sys::clock;
 
@@ -37,14 +48,21 @@ impl Answer {
     }
 }
 
+/// Where connections are made from: the lab's namespace, where it runs in one.
+pub type Connect = Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Send + Sync>;
+
+/// What tells of nothing (a file that was written, a number in the metrics) is looked at this often.
+const RECHECK: Duration = Duration::from_millis(250);
+
+/// What an agent said last is waited for so long after its end; somebody else may hold its standard error.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A running agent.
 pub struct Agent {
     pub at: SocketAddr,
     pub child: Child,
-    log: PathBuf,
-    _dir: tempfile::TempDir,
-    /// Where connections are made from: the lab's namespace, where it runs in one.
-    connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
+    said: Arc<Said>,
+    connect: Connect,
 }
 
 /// A port that was free a moment ago, on loopback.
@@ -83,11 +101,7 @@ impl Agent {
     }
 
     /// Started, and not waited for.
-    pub fn begun(
-        mut command: Command,
-        at: SocketAddr,
-        connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
-    ) -> Self {
+    pub fn begun(mut command: Command, at: SocketAddr, connect: Connect) -> Self {
         command.args(["--listen", &at.to_string()]);
         Self::with(command, at, connect)
     }
@@ -97,24 +111,18 @@ impl Agent {
         Self::with(command, at, Box::new(TcpStream::connect))
     }
 
-    fn with(
-        mut command: Command,
-        at: SocketAddr,
-        connect: Box<dyn Fn(SocketAddr) -> std::io::Result<TcpStream> + Sync>,
-    ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
-        let child = command
+    fn with(mut command: Command, at: SocketAddr, connect: Connect) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let said = Said::of(child.stderr.take().unwrap());
         Self {
             at,
             child,
-            log,
-            _dir: dir,
+            said,
             connect,
         }
     }
@@ -123,6 +131,7 @@ impl Agent {
     pub fn until_ready(&mut self) {
         let end = clock::instant() + PATIENCE;
         loop {
+            let seen = self.said.seen();
             if self.try_get("/readyz").is_ok_and(|a| a.status == 200) {
                 return;
             }
@@ -130,29 +139,78 @@ impl Agent {
                 panic!("the agent ended ({status}):\n{}", self.log());
             }
             assert!(clock::instant() < end, "not ready:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            // It logs when it listens and when it is ready; what is started by something else may log elsewhere.
+            self.said.after(seen, Duration::from_millis(50));
         }
     }
 
     /// What it logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        self.said.text()
     }
 
     /// Waits until its log holds `text`.
     #[track_caller]
     pub fn logs(&self, text: &str) {
-        self.until(text, |agent| agent.log().contains(text));
+        let end = clock::instant() + PATIENCE;
+        loop {
+            let seen = self.said.seen();
+            if self.log().contains(text) {
+                return;
+            }
+            let left = end.saturating_duration_since(clock::instant());
+            assert!(
+                !left.is_zero() && !self.said.is_over(),
+                "never logged: {text}\n{}",
+                self.log()
+            );
+            self.said.after(seen, left);
+        }
     }
 
-    /// Waits until `holds`, named `what`.
+    /// Waits until `holds`, named `what`: looked at whenever the agent tells of something, and from time to time.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let end = clock::instant() + PATIENCE;
-        while !holds(self) {
-            assert!(clock::instant() < end, "not in time: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(250));
+        let listener = self.listen();
+        loop {
+            let seen = self.said.seen();
+            if holds(self) {
+                break;
+            }
+            assert!(
+                clock::instant() < end,
+                "not in time: {what}\n{}\n{}",
+                self.log(),
+                self.try_get("/metrics")
+                    .map_or_else(|e| e.to_string(), |a| a.body)
+            );
+            self.said.after(seen, RECHECK);
         }
+        if let Some(listener) = listener {
+            let _ = listener.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Listens for the agent's events until the stream that comes back is shut; none where it does not let us.
+    fn listen(&self) -> Option<TcpStream> {
+        let mut stream = self.try_connect().ok()?;
+        let head = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", self.at);
+        stream.write_all(head.as_bytes()).ok()?;
+        let (theirs, said) = (stream.try_clone().ok()?, Arc::clone(&self.said));
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(theirs).lines();
+            let taken = lines
+                .next()
+                .is_some_and(|line| line.is_ok_and(|l| l.contains(" 200 ")));
+            // An event ends with an empty line.
+            while taken && let Some(Ok(line)) = lines.next() {
+                if line.is_empty() {
+                    said.stir();
+                }
+            }
+        });
+        Some(stream)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -200,23 +258,15 @@ impl Agent {
     /// The report, once it has a finding with `code`.
     #[track_caller]
     pub fn finding(&self, code: &str) -> Value {
-        let end = clock::instant() + PATIENCE;
-        loop {
-            let report = self.get("/api/v1/report").json();
-            let found = report["findings"]
-                .as_array()
-                .and_then(|all| all.iter().find(|f| f["code"] == code));
-            if let Some(found) = found {
-                return found.clone();
-            }
-            assert!(
-                clock::instant() < end,
-                "no finding {code}: {:#}\n{}",
-                report["findings"],
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        let found = std::cell::Cell::new(None);
+        self.until(&format!("a finding {code}"), |agent| {
+            let report = agent.get("/api/v1/report").json();
+            let all = report["findings"].as_array();
+            let one = all.and_then(|all| all.iter().find(|f| f["code"] == code));
+            found.set(one.cloned());
+            one.is_some()
+        });
+        found.take().unwrap()
     }
 
     /// The value of a metric by its whole name with labels.
@@ -237,11 +287,19 @@ impl Agent {
     pub fn wait(&mut self) -> ExitStatus {
         let end = clock::instant() + PATIENCE;
         loop {
+            let seen = self.said.seen();
             if let Some(status) = self.child.try_wait().unwrap() {
+                // What it said last is on its way.
+                let end = end.min(clock::instant() + LAST_WORDS);
+                while !self.said.is_over() && clock::instant() < end {
+                    self.said.after(self.said.seen(), RECHECK);
+                }
                 return status;
             }
             assert!(clock::instant() < end, "it does not end:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            // Its log ends with it, a moment before it can be waited for.
+            let pause = if self.said.is_over() { 1 } else { 50 };
+            self.said.after(seen, Duration::from_millis(pause));
         }
     }
 }

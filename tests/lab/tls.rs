@@ -53,6 +53,8 @@ impl Wish {
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    /// Its own certificate and those above it, but the root's.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
@@ -66,7 +68,29 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             pem,
+            chain: Vec::new(),
         }
+    }
+
+    /// One that this one vouches for.
+    pub fn below(&self, name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let own = params.signed_by(&key, &self.issuer).expect("signed");
+        let mut chain = vec![own.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Self {
+            pem: own.pem(),
+            issuer: Issuer::new(params, key),
+            chain,
+        }
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// A file that holds its certificate, for `SSL_CERT_FILE`.
@@ -90,7 +114,8 @@ impl Authority {
         });
         params.subject_alt_names = addresses.chain(names).collect();
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let mut chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        chain.extend(self.chain.iter().cloned());
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -9,6 +9,7 @@ pub mod routes;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 
 use hyper::server::conn::http1;
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::confine::{Confinement, Role};
 use super::shared::Shared;
+use crate::sys::clock;
 use crate::time::Span;
 
 /// Connections at once; more wait in the kernel's queue until one ends.
@@ -34,6 +36,10 @@ const LIFE: Span = Span::from_secs(120);
 const FAREWELL: Span = Span::from_secs(10);
 /// No accept for this long after one that failed (no descriptors left).
 const ACCEPT_PAUSE: Span = Span::from_millis(100);
+/// That accepts fail is said this often at most.
+const SAY_EVERY: Span = Span::from_secs(60);
+/// It ends within this, or is left behind.
+pub const END_WITHIN: Span = Span::from_millis(200);
 
 /// Marks a connection that stays: it listens for events.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +60,8 @@ impl Stays {
 pub struct Server {
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Server {
@@ -65,6 +73,7 @@ impl Server {
     ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = watch::channel(false);
+        let (alive, ended) = sync_channel::<()>(0);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -76,6 +85,7 @@ impl Server {
             .name("http".to_owned())
             .stack_size(1024 * 1024)
             .spawn(move || {
+                let _alive = alive;
                 if let Err(error) = confinement.apply(Role::Http) {
                     tracing::error!("HTTP is not served unconfined: {error:#}");
                     return;
@@ -86,7 +96,7 @@ impl Server {
                 // Whatever still writes is given up.
                 runtime.shutdown_background();
             })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, ended })
     }
 
     /// Whether it still serves.
@@ -94,10 +104,10 @@ impl Server {
         !self.thread.is_finished()
     }
 
-    /// Takes no more connections. Those that are open end with the process.
-    pub fn stop(self) {
+    /// Takes no more connections. Those that are open end with the process. False where it did not end in time.
+    pub fn stop(self) -> bool {
         let _ = self.stop.send(true);
-        let _ = self.thread.join();
+        self.ended.recv_timeout(END_WITHIN) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -109,6 +119,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = routes::router(shared);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut say_from = clock::instant();
     loop {
         let accepted = tokio::select! {
             _ = stopped.changed() => return Ok(()),
@@ -117,7 +128,11 @@ async fn serve(
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("cannot take a connection: {error}");
+                let now = clock::instant();
+                if now >= say_from {
+                    say_from = now + SAY_EVERY;
+                    tracing::warn!("cannot take a connection: {error}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

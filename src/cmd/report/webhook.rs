@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow, bail};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use zeroize::Zeroizing;
@@ -146,7 +147,13 @@ impl Webhook {
                 }
             }
             Err(error) => {
-                let why = without(&error.to_string(), &self.url);
+                if let Some(why) = untrusted(&error) {
+                    return Attempt::Never(why);
+                }
+                let why = match tls(&error) {
+                    Some(TlsError::InvalidMessage(_)) => "it does not speak TLS at this port".to_owned(),
+                    _ => without(&error.to_string(), &self.url),
+                };
                 match error {
                     ureq::Error::Io(_)
                     | ureq::Error::Timeout(_)
@@ -173,6 +180,39 @@ impl Webhook {
         };
         anyhow!("webhook {}: not delivered, tried {tried}: {why}", self.shown())
     }
+}
+
+/// What was wrong with TLS, where that is why.
+fn tls(error: &ureq::Error) -> Option<&TlsError> {
+    match error {
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        ureq::Error::Rustls(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// What is wrong with the receiver's certificate, where that is why: it will be the same a moment later.
+fn untrusted(error: &ureq::Error) -> Option<String> {
+    let TlsError::InvalidCertificate(error) = tls(error)? else {
+        return None;
+    };
+    Some(match error {
+        CertificateError::UnknownIssuer => {
+            "its certificate's issuer is not trusted here: if it should be, name a file with the issuer's certificate by \
+             --webhook-ca-file"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired, or this host's clock is ahead".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet, or this host's clock is behind".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name than the URL's host".to_owned()
+        }
+        other => format!("its certificate is refused: {other}"),
+    })
 }
 
 fn shown(url: &Uri) -> String {

@@ -44,6 +44,8 @@ pub struct Bpf {
     /// When counting began, by the program's clock: the wall clock may be set meanwhile.
     since: Span,
     names: Names,
+    /// Why denied ports are not counted now, where they should be.
+    unattended: Option<String>,
 }
 
 impl Bpf {
@@ -68,6 +70,7 @@ impl Bpf {
             here,
             since: clock::monotonic(),
             names: Names::new(pidns),
+            unattended: None,
         };
         observer.attend();
         Ok(observer)
@@ -78,16 +81,12 @@ impl Bpf {
         self.loaded.rung
     }
 
+    /// Tried at each look: what failed once (no descriptor was left, say) need not fail for good.
     fn attend(&mut self) {
-        let Some(denials) = &mut self.loaded.denials else {
-            return;
-        };
-        if let Err(why) = denials.attend(self.when) {
-            self.loaded.denials = None;
-            self.loaded
-                .missing
-                .push(format!("denied ports of UDP and of bind are not counted: {why}"));
-        }
+        let denials = self.loaded.denials.as_mut();
+        self.unattended = denials
+            .and_then(|denials| denials.attend(self.when).err())
+            .map(|why| format!("denied ports of UDP and of bind are not counted: {why}"));
     }
 
     fn read(&self) -> Result<(Vec<(Key, Tally)>, Losses), ObserveError> {
@@ -219,7 +218,13 @@ impl Observer for Bpf {
             losses,
             evicted: losses.made.saturating_sub(rows.len() as u64),
             misses: self.loaded.misses(),
-            missing: self.loaded.missing.clone(),
+            missing: self
+                .loaded
+                .missing
+                .iter()
+                .chain(&self.unattended)
+                .cloned()
+                .collect(),
             ended: self.keep_here(&mut rows),
             ..Told::default()
         };
@@ -235,12 +240,12 @@ impl Observer for Bpf {
         let beyond = rows.split_off(rows.len().min(MAX_ROWS));
         let mut shown: BTreeSet<_> = rows.iter().map(|(key, _)| (key.tgid, key.started)).collect();
         let denied = match &mut self.loaded.denials {
-            Some(denials) => {
+            Some(denials) if self.unattended.is_none() => {
                 let (denied, lost) = denials.read(&mut self.names, &clocks, &mut shown)?;
                 told.denials_lost = lost;
                 Some(denied)
             }
-            None => None,
+            _ => None,
         };
         self.names.keep(&shown);
         let tally = ConnectTally {

@@ -141,6 +141,8 @@ mod tests {
                     gateway: ip("10.0.0.1"),
                     protocol: "pcp".to_owned(),
                     external: Some(ip(address)),
+                    says_none: false,
+                    problem: None,
                 });
             }
         };

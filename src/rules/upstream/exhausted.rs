@@ -36,8 +36,8 @@ SYN waited, or new connections that got through since. No more destinations whos
 fewer that take new connections without trouble. Ports, conntrack and NAT of this host not near their limits; no SYN that its own \
 firewall dropped (TcpExt.TCPRetransFail), nor answers (received and not delivered, rp_filter); and no loss of data, which is a path's. \
 Connections from a public address of this host, or into a tunnel, do not pass a NAT in front and do not count. \
-It is likely where new connections get through, stay, and are no more than others end there, at destinations in two networks or more: freed \
-ports are given out again. That needs connects counted in the kernel. It is likely too where a limit that `--nat-profile` gives is \
+It is likely where most new connections die, and those that get through stay and are no more than others end there, at destinations in two \
+networks or more: freed ports are given out again. That needs connects counted in the kernel. It is likely too where a limit that `--nat-profile` gives is \
 reached. All else may be a firewall that lets nothing new out, a limit of the rate of new flows, one dead link of several, or \
 another device's full table, and is a hint. Where none gets through and, with `--stun`, a new connection to a server outside does while these \
 wait, it is no NAT that is full.",
@@ -57,6 +57,12 @@ const OVERLAP: Span = Span::from_secs(2);
 const LOSSY: f64 = 0.05;
 /// …and so many at least: fewer are of one connection.
 const LOST_LEAST: u64 = 5;
+
+/// So many new connections must die for each that gets through: of two equal links of which one is dead, as many do, and of
+/// more links fewer…
+const MOST_FAIL: u64 = 2;
+/// …and so many must have been tried, that chance does not make two of three out of one of two.
+const TRIED_LEAST: u64 = 12;
 
 /// What holds against the NAT, and how well.
 struct Case<'a> {
@@ -154,14 +160,18 @@ fn judge<'a>(input: &Input<'_>, family: Family, places: &'a Places) -> Option<Ca
 }
 
 /// Whether new connections that got through took the places of others. Those that are closed again make their own place for the
-/// next, as they do at a limit of the rate; and where there are ever more, nothing was full.
+/// next, as they do at a limit of the rate; where there are ever more, nothing was full; and where every second one gets
+/// through, one of two links may be dead.
 fn exchanged(case: &Case<'_>) -> bool {
     let counted = case.failing.iter().all(|(_, p)| p.kept.is_some());
     let kept = case.sum(|p| p.kept.unwrap_or(0));
     let grown: i64 = case.failing.iter().map(|(_, p)| p.grown).sum();
+    let (failed, admitted) = (case.sum(Place::failed), case.admitted());
     counted
         && kept > 0
-        && kept * 2 >= case.admitted()
+        && failed >= MOST_FAIL * admitted
+        && failed + admitted >= TRIED_LEAST
+        && kept * 2 >= admitted
         && grown.saturating_mul(2) <= i64::try_from(kept).unwrap_or(i64::MAX)
 }
 

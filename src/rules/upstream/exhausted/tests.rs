@@ -337,6 +337,18 @@ fn what_could_be_something_else_is_a_hint_that_names_it() {
             "several links",
         ),
         (
+            "every second one gets through: one of two links may be dead",
+            Case::full().each(|to| to.pace = [2, 1, 0]),
+            "several links",
+        ),
+        (
+            "few were tried",
+            Case::full()
+                .with(|c| c.looks.truncate(3))
+                .each(|to| (to.sent_again, to.pace) = (2, [3, 1, 0])),
+            "several links",
+        ),
+        (
             "all in one network, which may have a firewall of its own",
             Case::full().with(|c| {
                 let one = ["203.0.113.1:443", "203.0.113.2:443", "203.0.113.3:443"];
