@@ -278,6 +278,43 @@ fn a_limit_of_flows_for_each_host_is_a_full_nat_and_a_reflector_agrees() {
         .measures("new_established_kept", 1.0..);
 }
 
+/// Without privilege connects are not counted: what is left is a hint, and no less silent about this host's own firewall.
+#[test]
+fn without_privilege_a_full_nat_is_a_hint() {
+    let Some(lab) = networks(Nat::Masquerade) else {
+        return;
+    };
+    forget_soon(&lab);
+    lab.router().nft(&lab::nats::flow_limited(40));
+    let (_servers, mut held) = held(&lab);
+    let mut freed: Vec<Held> = held
+        .iter_mut()
+        .map(|h| Held {
+            streams: h.streams.drain(..5).collect(),
+            error: None,
+        })
+        .collect();
+    let _talk = talk(&mut held);
+    let _dials = dial(&lab, &SERVERS);
+    let look = || {
+        Look::with(lab.wgnat_as_nobody(lab.client()))
+            .args(&["-v", "doctor", "--json"])
+            .duration("7s")
+    };
+    let running = look().start().await_watching();
+    let closing = closing(&mut freed);
+    let verdict = running.finish();
+    verdict
+        .finding("upstream-nat-exhausted")
+        .is("warning", "possible")
+        .candidates(&["no port left"]);
+    drop(closing);
+    lab.client().nft(
+        "table ip own { chain c { type filter hook output priority filter; tcp dport 8080 ct state new drop; }; }",
+    );
+    not_the_nat(&look().run());
+}
+
 #[test]
 fn a_firewall_that_lets_nothing_new_out_is_a_hint_that_an_active_check_settles() {
     let Some(lab) = networks(Nat::Masquerade) else {

@@ -173,3 +173,29 @@ fn memory_follows_the_newest_counts() {
     let kept = self::state(busy);
     assert!(kept.samples.values().all(|s| s.len() <= MAX_SAMPLES));
 }
+
+#[test]
+fn what_came_after_a_moment_is_told_from_the_look_before_it() {
+    let state = state([
+        (2, vec![row(1, "node", 10, 4)]),
+        (4, vec![row(1, "node", 15, 5)]),
+        (6, vec![row(1, "node", 18, 9)]),
+    ]);
+    let after = |second| {
+        state
+            .after(&key(), at(second))
+            .map(|a| (a.attempts, a.established, a.closed))
+    };
+    assert_eq!(after(4), Some((3, 3, 4)));
+    // Between two looks: from the earlier, so that none is missed.
+    assert_eq!(after(5), Some((3, 3, 4)));
+    // From the beginning on all that was counted.
+    assert_eq!(after(0), Some((18, 18, 9)));
+    // Before counting began nothing is known; a destination without a row has none.
+    assert_eq!(state.after(&key(), Timestamp::from_secs(1)), None);
+    let other = Key {
+        destination: ([203, 0, 113, 9], 80).into(),
+        ..key()
+    };
+    assert_eq!(state.after(&other, at(4)), Some(After::default()));
+}

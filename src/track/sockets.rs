@@ -209,4 +209,19 @@ mod tests {
         assert_eq!((ports(true), ports(false)), (MAX_DESTINATIONS, 0));
         assert_eq!(state.left_out(), 1000 + 76);
     }
+
+    #[test]
+    fn closer_looks_are_bounded_and_the_oldest_is_forgotten() {
+        let mut state = SocketState::default();
+        for second in 0..100 {
+            let tally = SocketTally {
+                // No closer look is none, and not an empty one.
+                waiting: (second % 2 == 0).then(Vec::new),
+                ..SocketTally::default()
+            };
+            state.apply(Timestamp::from_secs(second), &tally);
+        }
+        assert_eq!(state.waits().count(), MAX_WAITS);
+        assert_eq!(state.waits().next().unwrap().0, Timestamp::from_secs(98 - 2 * 31));
+    }
 }
