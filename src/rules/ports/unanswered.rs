@@ -73,7 +73,7 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
     };
     let own = OwnDrops::of(input, Family::of(to.ip()));
     let here_words = if own.outbound() {
-        " Of the first packets that were sent again, as many never left this host: its own firewall refuses them."
+        " Of the first packets that were sent again, as many never left this host: its own firewall refuses them, or its NAT or conntrack table has no room."
     } else {
         ""
     };
