@@ -2,8 +2,13 @@
 //! attached and without them, in turn, in one network namespace. `scripts/bench bpf` runs it; needs root.
 //!
 //! Compared in one run: nothing; an empty program on the same tracepoint; wgnat's programs as the agent has them; these and
-//! the one at every system call, as doctor has them; a bpftrace aggregation and libbpf-tools' tcplife, where they are installed.
+//! the one at every system call, as doctor has them; where they are installed, two bpftrace aggregations (one that answers what
+//! wgnat answers, and the barest there is, which counts changes of state) and libbpf-tools' tcplife.
 //! Then how much a system call costs more, and whether any of 20,000 connections a second is lost.
+//!
+//! Each is measured twice: both ends on one thread, where nothing waits and a connection is as cheap as it can be, and with
+//! the server on a thread of its own on another processor, as a client and a server are. Threads are pinned, and few
+//! sockets are left in TIME_WAIT, so that neither the scheduler nor the search for a port is measured.
 //!
 //! Figures are medians of the rounds' own differences, with a 95 % interval from their ranks, so that what else the machine
 //! does meets all alike. Options: `--rounds N`, `--seconds N` (of the flood), `--rate N`.
@@ -23,10 +28,12 @@
 mod namespace;
 
 use std::hint::black_box;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aya_obj::generated::bpf_insn;
@@ -43,6 +50,46 @@ const WARM_UP: usize = 500;
 /// Ports that they are spread over, so that `connect` never has to search.
 const SERVERS: usize = 8;
 
+/// How each change of state is counted by bpftrace in the barest way: nobody learns from it who failed, or how long anything lived.
+const BAREST: &str = r#"BEGIN { printf("ready\n"); }
+tracepoint:sock:inet_sock_set_state { @[pid, args->dport, args->oldstate, args->newstate] = count(); }"#;
+
+/// What wgnat answers, less causes, bytes and bursts: opens, failures, who closed first, lifetimes by process and
+/// destination, and concurrency.
+const SAME_ANSWER: &str = r#"BEGIN { printf("ready\n"); }
+tracepoint:sock:inet_sock_set_state /args->protocol == 6/ {
+    $port = args->dport;
+    $old = args->oldstate;
+    $new = args->newstate;
+    $sk = args->skaddr;
+    $to = ntop(args->daddr);
+    if ($new == 2) {
+        @opens[pid, $to, $port] = count();
+        @now[pid, $port]++;
+        @peak[pid, $port] = max(@now[pid, $port]);
+        @who[$sk] = pid;
+        @at[$sk] = nsecs;
+    } else {
+        $at = @at[$sk];
+        if ($at != 0) {
+            $who = @who[$sk];
+            if ($new == 1) {
+                @established[$who, $to, $port] = count();
+            } else {
+                if ($old == 2) {
+                    @failed[$who, $to, $port] = count();
+                } else {
+                    @lived[$who, $to, $port] = hist(nsecs - $at);
+                    @closed[$who, $to, $port, $old] = count();
+                }
+                @now[$who, $port]--;
+                delete(@at[$sk]);
+                delete(@who[$sk]);
+            }
+        }
+    }
+}"#;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Close {
     /// By FIN, as most do.
@@ -58,17 +105,19 @@ enum With {
     Empty,
     Steady,
     Doctor,
-    Bpftrace,
+    SameAnswer,
+    Barest,
     Tcplife,
 }
 
 impl With {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Nothing,
         Self::Empty,
         Self::Steady,
         Self::Doctor,
-        Self::Bpftrace,
+        Self::SameAnswer,
+        Self::Barest,
         Self::Tcplife,
     ];
 
@@ -78,21 +127,21 @@ impl With {
             Self::Empty => "an empty program",
             Self::Steady => "wgnat, as the agent",
             Self::Doctor => "wgnat, as doctor (system calls too)",
-            Self::Bpftrace => "bpftrace, an aggregation",
+            Self::SameAnswer => "bpftrace, the same answer",
+            Self::Barest => "bpftrace, each change counted",
             Self::Tcplife => "libbpf-tools' tcplife",
         }
     }
 
     /// Starts it; `None` where it is not installed or does not start.
     fn start(self) -> Option<Watching> {
-        const AGGREGATION: &str = "BEGIN { printf(\"ready\\n\"); } tracepoint:sock:inet_sock_set_state \
-            { @[pid, args->dport, args->oldstate, args->newstate] = count(); }";
         Some(match self {
             Self::Nothing => Watching::Nothing,
             Self::Empty => Watching::Empty(empty_program()),
             Self::Steady => Watching::Ours(Box::new(Bpf::open_steady().expect("eBPF is available"))),
             Self::Doctor => Watching::Ours(Box::new(Bpf::open().expect("eBPF is available"))),
-            Self::Bpftrace => tool("bpftrace", &["-e", AGGREGATION], "ready")?,
+            Self::SameAnswer => tool("bpftrace", &["-e", SAME_ANSWER], "ready")?,
+            Self::Barest => tool("bpftrace", &["-e", BAREST], "ready")?,
             Self::Tcplife => tool("tcplife", &[], "PID")?,
         })
     }
@@ -164,21 +213,84 @@ fn empty_program() -> Attached {
     .expect("eBPF is available")
 }
 
-/// Wall clock and CPU per connection, in microseconds.
-fn measure(servers: &[TcpListener], close: Close, connections: usize) -> [f64; 2] {
-    let (wall, cpu) = (Instant::now(), clock::thread_cpu());
-    for i in 0..connections {
-        let server = &servers[i % servers.len()];
-        let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
-        let (other, _) = server.accept().unwrap();
-        if close == Close::Reset {
-            SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+/// Where the server is.
+#[derive(Clone, Copy, PartialEq)]
+enum Server {
+    /// On the client's thread.
+    Here,
+    /// On a thread of its own, on another processor.
+    Apart,
+}
+
+/// Listeners, and what accepts from them.
+struct Servers {
+    listeners: Arc<Vec<TcpListener>>,
+    /// How many connections the thread has accepted and let go; `None` where the client does it.
+    served: Option<Arc<AtomicUsize>>,
+    opened: usize,
+}
+
+impl Servers {
+    fn new(place: Server) -> Self {
+        let listeners: Arc<Vec<_>> = Arc::new(
+            (0..SERVERS)
+                .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+                .collect(),
+        );
+        let served = (place == Server::Apart).then(|| {
+            let (served, listeners) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&listeners));
+            let count = Arc::clone(&served);
+            std::thread::spawn(move || {
+                pin(1);
+                for listener in listeners.iter().cycle() {
+                    let (mut other, _) = listener.accept().unwrap();
+                    // Until the client lets go, by FIN or by reset.
+                    let _ = other.read(&mut [0; 8]);
+                    drop(other);
+                    count.fetch_add(1, Ordering::Release);
+                }
+            });
+            served
+        });
+        Self {
+            listeners,
+            served,
+            opened: 0,
         }
-        drop(black_box(client));
-        drop(other);
     }
-    let each = |t: Duration| t.as_secs_f64() * 1e6 / connections as f64;
-    [each(wall.elapsed()), each(clock::thread_cpu() - cpu)]
+
+    /// Wall clock and CPU (the server's too) per connection, in microseconds.
+    fn measure(&mut self, close: Close, connections: usize) -> [f64; 2] {
+        let (wall, cpu) = (Instant::now(), clock::process_cpu());
+        for _ in 0..connections {
+            let server = &self.listeners[self.opened % SERVERS];
+            let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+            self.opened += 1;
+            let other = self.served.is_none().then(|| server.accept().unwrap());
+            if close == Close::Reset {
+                SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(black_box(client));
+            drop(other);
+        }
+        while self
+            .served
+            .as_ref()
+            .is_some_and(|n| n.load(Ordering::Acquire) < self.opened)
+        {
+            std::thread::yield_now();
+        }
+        let each = |t: Duration| t.as_secs_f64() * 1e6 / connections as f64;
+        [each(wall.elapsed()), each(clock::process_cpu() - cpu)]
+    }
+}
+
+/// Keeps this thread on one processor, where there is more than one.
+fn pin(processor: usize) {
+    let mut set = nix::sched::CpuSet::new();
+    if set.set(processor).is_ok() {
+        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set);
+    }
 }
 
 /// Median and the ranks that hold it with 95 % certainty.
@@ -194,25 +306,25 @@ fn median(mut values: Vec<f64>) -> [f64; 3] {
     ]
 }
 
-fn rounds(close: Close, rounds: usize, kinds: &[With]) {
-    let servers: Vec<_> = (0..SERVERS)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    measure(&servers, close, EACH);
+fn rounds(place: Server, close: Close, rounds: usize, kinds: &[With]) {
+    let mut servers = Servers::new(place);
+    servers.measure(close, EACH);
     let mut all: Vec<Vec<[f64; 2]>> = vec![Vec::new(); kinds.len()];
     for round in 0..rounds {
         // Each is first as often as any other.
         for i in 0..kinds.len() {
             let which = (i + round) % kinds.len();
             let watching = kinds[which].start().expect("it started before");
-            measure(&servers, close, WARM_UP);
-            all[which].push(measure(&servers, close, EACH));
+            servers.measure(close, WARM_UP);
+            all[which].push(servers.measure(close, EACH));
             drop(watching);
         }
     }
-    let name = match close {
-        Close::Fin => "connect, close by FIN",
-        Close::Reset => "connect, close by reset",
+    let name = match (place, close) {
+        (Server::Here, Close::Fin) => "one thread, close by FIN",
+        (Server::Here, Close::Reset) => "one thread, close by reset",
+        (Server::Apart, Close::Fin) => "a pair, close by FIN",
+        (Server::Apart, Close::Reset) => "a pair, close by reset",
     };
     for (clock, which) in ["wall", "CPU"].into_iter().zip(0..) {
         let pick = |all: &[[f64; 2]]| all.iter().map(|m| m[which]).collect::<Vec<_>>();
@@ -325,8 +437,15 @@ fn main() {
             .collect();
         println!("| {EACH} connections a round, {count} rounds | with | µs each without | µs more | |");
         println!("| --- | --- | ---: | ---: | ---: |");
-        for close in [Close::Fin, Close::Reset] {
-            rounds(close, count as usize, &kinds);
+        // What is left in TIME_WAIT would make ports short, and then the agent counts at every system call.
+        for (setting, value) in [("tcp_tw_reuse", "1"), ("tcp_max_tw_buckets", "2000")] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("this namespace's own");
+        }
+        pin(0);
+        for place in [Server::Here, Server::Apart] {
+            for close in [Close::Fin, Close::Reset] {
+                rounds(place, close, count as usize, &kinds);
+            }
         }
         system_call(count as usize);
         flood(rate, seconds);

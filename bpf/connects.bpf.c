@@ -138,7 +138,8 @@ int connects(__u64 *ctx)
 	int old = (int)ctx[1];
 	int new = (int)ctx[2];
 
-	if (!matters(old, new) || elsewhere(sk))
+	// Of what is not counted nothing is followed: only the first change has to tell what that is.
+	if (!matters(old, new) || (new == TCP_SYN_SENT && elsewhere(sk)))
 		return 0;
 	count_change(sk, (__u64)sk, old, new);
 	return 0;

@@ -49,6 +49,7 @@ need_lab() {
     need turnserver coturn # its discovery client is the referee of `nat`, its server that of `reflect`
     need stun stun-client
     need dnsmasq dnsmasq-base # a name server that knows .internal, as Fly's does
+    need miniupnpd miniupnpd-nftables # a gateway that speaks PCP, NAT-PMP and UPnP, as home routers do
     need pgrep procps # kill, for tests that interrupt a child
     need chromium chromium # the agent's page in a real browser
     need promtool prometheus # the agent's metrics, checked and scraped
@@ -72,5 +73,7 @@ need_vm() {
     need nft nftables
     need wg wireguard-tools
     need setpriv util-linux
+    need bash bash
+    need xz xz-utils
     "$top/tests/vm/fetch" "${CARGO_TARGET_DIR:-$top/target}/vm-cache" || die "the virtual machine cannot be made"
 }

@@ -346,6 +346,21 @@ impl Subject {
             (Self::File { .. }, Self::File { .. }) => self == other,
             (Self::Conntrack | Self::Nat { .. }, Self::Conntrack) => true,
             (Self::Conntrack, Self::Nat { .. }) => true,
+            // A NAT's ports towards one destination serve every flow to it, and a full table turns away whatever is new.
+            (
+                Self::Nat {
+                    proto: Some(p1),
+                    destination: Some(d),
+                    ..
+                },
+                Self::Destination {
+                    proto: p2,
+                    address,
+                    port,
+                    ..
+                },
+            ) => p1 == p2 && d.ip() == *address && d.port() == *port,
+            (Self::Conntrack, Self::Destination { .. }) => true,
             // A NAT as a whole has every flow through it.
             (
                 Self::Nat {

@@ -20,7 +20,7 @@ use wgnat::observe::capture::{Capture, filter};
 use wgnat::observe::{Emit, ObserveError, Observer};
 use wgnat::sys::clock;
 use wgnat::sys::packet::PacketSocket;
-use wgnat::time::Timestamp;
+use wgnat::time::{Span, Timestamp};
 use wgnat::track::handshake::{Handshakes, Outcome};
 use wgnat::types::PrivateKey;
 use wgnat::wire::icmp::IcmpClass;
@@ -357,13 +357,57 @@ fn while_no_data_flows_it_sleeps_and_the_first_message_wakes_it() {
         }
         assert!(capture.interval() >= 10 * busy);
         assert!(seen.packets().next().is_none());
-        // A data message: type 4, a receiver's index, the counter 0, and 16 bytes that nobody can open.
-        let mut data = vec![4, 0, 0, 0, 0xaa, 0xbb, 0xcc, 0xdd];
-        data.resize(8 + 8 + 16, 0);
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.send_to(&data, other.local_addr().unwrap()).unwrap();
+        send(&data_message());
         seen.await_until(&mut capture, |seen| seen.packets().next().is_some());
         assert_eq!(capture.interval(), busy, "the next ones are fetched by the clock");
+    });
+}
+
+/// Type 4, a receiver's index, the counter 0, and 16 bytes that nobody can open.
+fn data_message() -> Vec<u8> {
+    let mut data = vec![4, 0, 0, 0, 0xaa, 0xbb, 0xcc, 0xdd];
+    data.resize(8 + 8 + 16, 0);
+    data
+}
+
+/// Sends it over loopback, to where nobody reads it.
+fn send(payload: &[u8]) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.send_to(payload, other.local_addr().unwrap()).unwrap();
+}
+
+/// How many packet sockets of this namespace take every packet.
+fn taps() -> usize {
+    let table = std::fs::read_to_string("/proc/thread-self/net/packet").unwrap();
+    table
+        .lines()
+        .filter(|line| line.split_whitespace().nth(3) == Some("0003"))
+        .count()
+}
+
+#[test]
+fn where_there_can_be_no_session_nothing_listens_for_data_until_the_next_handshake() {
+    in_namespace(|| {
+        let mut capture = Capture::with_data_until(Span::from_millis(300)).unwrap();
+        let mut seen = Seen::default();
+        assert_eq!(taps(), 2);
+        while taps() == 2 {
+            seen.look(&mut capture);
+        }
+        assert_eq!(taps(), 1);
+        // Nobody could have agreed on a key for it.
+        send(&data_message());
+        seen.look(&mut capture);
+        assert!(seen.packets().next().is_none());
+
+        // An initiation: type 1, 148 bytes.
+        let mut initiation = vec![1, 0, 0, 0];
+        initiation.resize(148, 7);
+        send(&initiation);
+        seen.await_until(&mut capture, |seen| seen.packets().count() >= 1);
+        assert_eq!(taps(), 2);
+        send(&data_message());
+        seen.await_until(&mut capture, |seen| seen.packets().any(WirePacket::is_data));
     });
 }

@@ -307,12 +307,44 @@ fn a_service_whose_port_an_outgoing_connection_holds_is_told_so() {
     let verdict = both(&lab, "6s");
     verdict
         .says_only(&["ports-listener-taken"])
-        .is("warning", "certain")
+        // A caller behind a NAT might have such a port too.
+        .is("warning", "likely")
         .field("/subject/kind", "process")
         .field("/subject/process/pid", service.pid())
         .evidence("port", port)
         .evidence("held_towards", at(&lab).to_string())
         .fix(&["ip_local_reserved_ports", &port.to_string()]);
+}
+
+#[test]
+fn a_connection_that_a_service_took_before_its_restart_is_not_taken_for_an_outgoing_one() {
+    let Some(lab) = Lab::pair() else { return };
+    lab.client().set_port_range(40000, 40003);
+    let at = SocketAddr::new(IpAddr::from(lab.client_at().v4), 40001);
+    // A service without SO_REUSEADDR, which is restarted while a caller is there.
+    let listener = lab.client().run(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&at.into()).unwrap();
+        socket.listen(16).unwrap();
+        socket
+    });
+    let caller = lab
+        .server()
+        .run(|| std::net::TcpStream::connect_timeout(&at, SOON).unwrap());
+    let taken = listener.accept().unwrap().0;
+    drop(listener);
+    let service = LoadProcess::start(lab.client(), "mysqld", None, Work::Listen { at });
+    let verdict = both(&lab, "6s");
+    verdict
+        .says_only(&["ports-listener-taken"])
+        .is("warning", "possible")
+        .field("/subject/process/pid", service.pid())
+        .evidence("port", at.port())
+        .evidence("held_towards", caller.local_addr().unwrap().to_string())
+        .candidates(&["so_reuseaddr", "this host opened"])
+        .tells_not("/summary", &["the kernel has given"])
+        .fix(&["SO_REUSEADDR"]);
+    drop(taken);
 }
 
 #[test]

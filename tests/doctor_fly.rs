@@ -4,14 +4,17 @@
 
 mod agent;
 mod lab;
+mod truth;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
 use agent::Agent;
 use lab::wgnat::Doctor;
 use lab::{Dnsmasq, Fault, Lab, Machine, Nat, Serve, StunServer, TcpServer, exec};
 use serde_json::Value;
+use truth::Repeat;
 
 /// Fly's resolver.
 const RESOLVER: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfdaa, 0, 0, 0, 0, 0, 0, 3));
@@ -274,6 +277,67 @@ fn ports_that_are_let_out_nowhere_are_a_hypothesis() {
     // One server that is down on that port is no policy.
     let args = ["--target", targets[0], "--target", targets[2]];
     doctor(&lab, &args).lacks("fly-egress-policy");
+}
+
+/// New connections, again and again, of which each that is made ends at once; several at a time.
+fn wants(lab: &Lab, to: &[SocketAddr]) -> Vec<Repeat> {
+    to.iter()
+        .flat_map(|to| [*to; 3])
+        .map(|to| {
+            let ns = lab.client().clone();
+            Repeat::every(Duration::from_millis(100), move || {
+                drop(ns.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(3500))));
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn the_app_s_own_connections_tell_of_ports_that_are_let_out_nowhere() {
+    let Some(lab) = Lab::routed() else { return };
+    sixpn(&lab);
+    let at = |n: u8, port: u16| SocketAddr::from(([203, 0, 113, n], port));
+    let all = [at(9, 443), at(9, 587), at(10, 587)];
+    let _servers: Vec<TcpServer> = all
+        .map(|at| TcpServer::start(lab.server(), at, Serve::Echo))
+        .into();
+    let app = wants(&lab, &all);
+    let args = ["--duration", "7s"];
+    let fault = lab.inflict(&Fault::new("tcp dport 587", "drop"));
+    let report = doctor(&lab, &args);
+    let finding = report.finding("fly-egress-policy");
+    assert!(fault.hits() > 0);
+    assert_eq!(
+        (&finding["severity"], &finding["confidence"]),
+        (&"warning".into(), &"possible".into())
+    );
+    let evidence = &finding["evidence"];
+    assert_eq!(
+        (&evidence["ports_failing"], &evidence["ports_reached"]),
+        (&"587".into(), &"443".into())
+    );
+    assert_eq!(evidence["answers_on_another_port"], true);
+    for finding in report.findings() {
+        let code = finding["code"].as_str().expect("a code");
+        assert!(
+            ["fly-egress-policy", "connect-timeout", "connection-churn"].contains(&code),
+            "{}",
+            report.everything()
+        );
+    }
+    fault.lift();
+    drop(app);
+    // The machine's own firewall is none of Fly's policies, and `connect-timeout` names it.
+    lab.client().nft(
+        "table ip own { chain c { type filter hook output priority filter; tcp dport 587 ct state new drop; }; }",
+    );
+    let _app = wants(&lab, &all);
+    let report = doctor(&lab, &args);
+    report.lacks("fly-egress-policy");
+    let own = report.findings().iter().any(|f| {
+        f["code"] == "connect-timeout" && f["candidates"][0]["cause"].to_string().contains("own firewall")
+    });
+    assert!(own, "{}", report.everything());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 mod lab;
 mod truth;
 
-use lab::{CtFill, Lab, Nat, SOON, UdpFlows, UdpReflector};
+use lab::{CtFill, Lab, LoadProcess, Nat, SOON, Serve, TcpServer, UdpFlows, UdpReflector, Work};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -132,6 +132,84 @@ fn rules_of_iptables_nft_are_read() {
         .evidence("available", 100)
         .evidence("range_inferred", false)
         .tells("/evidence/rule", &["ip nat POSTROUTING handle"]);
+}
+
+#[test]
+fn connects_of_the_nats_own_host_time_out_by_its_range() {
+    let Some(lab) = Lab::nat(Nat::Range(20_000, 20_099)) else {
+        return;
+    };
+    let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
+    let held = lab::hold(lab.client(), at(&lab), 100);
+    assert_eq!(held.streams.len(), 100, "{:?}", held.error);
+    // The kernel says nothing to a TCP connect whose first packet its own NAT drops.
+    let work = Work::Try {
+        to: at(&lab),
+        patience: Duration::from_millis(1200),
+    };
+    let _processes: Vec<_> = (0..4)
+        .map(|_| LoadProcess::start(lab.router(), "node", None, work))
+        .collect();
+    let verdict = Look::at(&lab, lab.router()).duration("4s").run();
+    verdict
+        .says_only(&["snat-ports-exhausted"])
+        .is("critical", "certain")
+        .field("/subject/proto", "tcp")
+        .field("/subject/destination", at(&lab).to_string())
+        .evidence("in_use", 100)
+        .measures("insert_failed", 4.0..)
+        .fix(&["reuse connections"]);
+    // Told beneath its cause, and nowhere else.
+    let mut beneath = verdict.suppressed();
+    beneath.sort_unstable();
+    assert_eq!(beneath, ["connect-timeout", "conntrack-insert-failed"]);
+}
+
+#[test]
+fn a_full_range_whose_connections_have_ended_still_serves() {
+    let Some(lab) = Lab::nat(Nat::Range(20_000, 20_099)) else {
+        return;
+    };
+    let _server = TcpServer::start(lab.server(), at(&lab), Serve::Echo);
+    lab::fill_time_wait(lab.client(), at(&lab), 100);
+    let verdict = router(&lab, "snat-ports-low-ended", "1s");
+    verdict
+        .says_only(&["snat-ports-low"])
+        .is("warning", "certain")
+        // Some of these may have taken the port of an earlier one already.
+        .measures("in_use", 90.0..=100.0)
+        .evidence("available", 100)
+        .measures("closing", 90.0..=100.0)
+        .tells("/summary", &["may give such a port to a new connection"]);
+    // What it says is so (Linux 6.5): each of these has an exchange, although no port is free.
+    lab::fill_time_wait(lab.client(), at(&lab), 20);
+}
+
+#[test]
+fn zones_have_ports_of_their_own() {
+    let Some(lab) = Lab::nat(Nat::Range(20_000, 20_099)) else {
+        return;
+    };
+    // Every second flow is of another zone: 100 ports are too few for 120 flows of one.
+    lab.router().nft(
+        "table ip lab_zones { chain pre { type filter hook prerouting priority raw; \
+         iifname != \"wan0\" udp sport & 1 == 1 ct zone set 7; udp dport & 1 == 1 ct zone set 7; }; }",
+    );
+    let _reflector = UdpReflector::start(lab.server(), at(&lab));
+    let flows = UdpFlows::open(lab.client(), at(&lab), 120);
+    flows.send();
+    let verdict = router(&lab, "healthy-nat-zones", "1s");
+    verdict.nothing_wrong();
+    let rows = verdict.report["conntrack"]["snat"].as_array().expect("a list");
+    let of = |zone: u64| {
+        let row = rows.iter().find(|row| row["zone"] == zone);
+        row.and_then(|row| row["in_use"].as_u64()).unwrap_or(0)
+    };
+    assert!(
+        of(0) > 20 && of(7) > 20 && of(0) + of(7) == 120,
+        "{}",
+        verdict.everything()
+    );
 }
 
 #[test]

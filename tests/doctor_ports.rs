@@ -83,7 +83,9 @@ fn reserved_ports_are_not_available() {
     let verdict = both(&lab, "ports-low-reserved", "1s");
     verdict
         .says_only(&["ports-low"])
-        .field("/severity", "warning")
+        .is("warning", "certain")
+        .about_destination("tcp", at(&lab))
+        .field("/subject/process/pid", process.pid())
         .evidence("available", 100);
 }
 
@@ -143,7 +145,7 @@ fn time_wait_that_holds_half_the_range_is_a_pileup() {
     let verdict = both(&lab, "timewait-pileup", "1s");
     verdict
         .says_only(&["timewait-pileup"])
-        .field("/severity", "warning")
+        .is("warning", "certain")
         .about_destination("tcp", at(&lab))
         .evidence("time_wait", 600)
         .fix(&["keep"]);
@@ -182,7 +184,7 @@ fn churn_is_named_with_its_process_and_a_pool() {
     let verdict = both(&lab, "connection-churn", "4s");
     verdict
         .says_only(&["connection-churn"])
-        .field("/severity", "warning")
+        .is("warning", "certain")
         .about_destination("tcp", at(&lab))
         .field("/subject/process/comm", "node")
         .field("/subject/process/pid", process.pid())
@@ -211,6 +213,7 @@ fn churn_whose_server_closes_is_churn_too() {
     // A moment in CLOSE_WAIT is no leak. Whose sockets they are may stay unknown: they end before it can be looked up.
     verdict
         .says_only(&["connection-churn"])
+        .is("warning", "certain")
         .about_destination("tcp", at(&lab))
         .tells_not("", &["leak"])
         .fix(&["keep"]);

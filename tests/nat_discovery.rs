@@ -336,12 +336,7 @@ fn a_changed_external_address_is_told_while_watching() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    let snat = |to: &str| {
-        format!(
-            "table ip lab_nat\ndelete table ip lab_nat\ntable ip lab_nat {{ chain post {{ type nat hook postrouting \
-             priority srcnat; oifname \"wan0\" snat to {to}; }}; }}\n"
-        )
-    };
+    let snat = nats::snat;
     lab.router().ip(&["address add 203.0.113.2/24 dev wan0"]);
     lab.router().nft(&snat("203.0.113.1"));
     let _server = StunServer::reflect_all(&lab);
@@ -359,32 +354,12 @@ fn a_changed_external_address_is_told_while_watching() {
         .evidence("own_address_changed", false);
 }
 
-/// A host behind a home router, which is the lab's client, behind the lab's router.
-fn behind_two(lab: &mut Lab) -> Namespace {
-    let inner = lab.add("inner");
-    let home = lab.client().clone();
-    home.ip(&[
-        &format!("link add lan0 type veth peer name eth0 netns {}", inner.name()),
-        "address add 192.168.7.1/24 dev lan0",
-        "link set lan0 up",
-    ]);
-    inner.ip(&[
-        "address add 192.168.7.2/24 dev eth0",
-        "link set eth0 up",
-        "route add default via 192.168.7.1",
-    ]);
-    home.sysctl("net.ipv4.ip_forward", 1);
-    home.sysctl("net.ipv4.icmp_ratelimit", 0);
-    home.nft("table ip home { chain post { type nat hook postrouting priority srcnat; oifname \"eth0\" masquerade; }; }");
-    inner
-}
-
 #[test]
 fn two_nats_in_a_row_are_told_by_the_gateway() {
     let Some(mut lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    let inner = behind_two(&mut lab);
+    let inner = lab.behind_home_router();
     let _server = StunServer::reflect_all(&lab);
     // Without a word of the gateway, the second router's private address is only a hint.
     let verdict = nat(&lab, &inner, &[STUN]);
@@ -406,17 +381,14 @@ fn a_carrier_s_range_on_the_way_is_a_carrier_s_nat() {
     let Some(mut lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    lab.router().ip(&["address add 100.64.0.1/24 dev lan0"]);
-    lab.client().ip(&[
-        "address add 100.64.0.2/24 dev eth0",
-        "route replace default via 100.64.0.1 src 100.64.0.2",
-    ]);
-    let inner = behind_two(&mut lab);
+    lab.carrier_range();
+    let inner = lab.behind_home_router();
     let _server = StunServer::reflect_all(&lab);
     let verdict = nat(&lab, &inner, &[STUN]);
     verdict
         .finding("nat-cgn")
-        .is("info", "likely")
+        .is("info", "possible")
+        .candidates(&["provider's nat", "uses that range inside"])
         .evidence("seen_at", "hop")
         .evidence("shared_address", "100.64.0.1");
     assert!(
@@ -428,7 +400,7 @@ fn a_carrier_s_range_on_the_way_is_a_carrier_s_nat() {
     let verdict = nat(&lab, lab.client(), &[STUN]);
     verdict
         .finding("nat-cgn")
-        .is("info", "certain")
+        .is("info", "likely")
         .evidence("seen_at", "own-address");
     verdict.nothing_wrong();
 }
@@ -469,83 +441,4 @@ fn a_server_of_one_address_says_what_it_leaves_out() {
         &verdict,
         &[("mapping", EIM.into()), ("filtering", "unknown".into())],
     );
-}
-
-/// Both servers and both clients, against the same NATs.
-#[test]
-fn coturn_agrees_on_both_sides() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else {
-        return;
-    };
-    let ips = ["203.0.113.9", "203.0.113.10"];
-    let args = ["--address", "203.0.113.9,203.0.113.10", "--answer-short-requests"];
-    for (rules, mapping, filtering, theirs) in [
-        (
-            Nat::Masquerade.ruleset(),
-            EIM,
-            APDM,
-            [
-                "Endpoint Independent Mapping",
-                "Address and Port Dependent Filtering",
-            ],
-        ),
-        (
-            nats::full_cone(),
-            EIM,
-            EIM,
-            ["Endpoint Independent Mapping", "Endpoint Independent Filtering"],
-        ),
-        (
-            Nat::Random.ruleset(),
-            APDM,
-            APDM,
-            [
-                "Address and Port Dependent Mapping",
-                "Address and Port Dependent Filtering",
-            ],
-        ),
-    ] {
-        for ours in [true, false] {
-            let _server = if ours {
-                StunServer::reflect(&lab, lab.server(), &args)
-            } else {
-                StunServer::coturn(lab.server(), &ips)
-            };
-            lab.router().nft(&rules);
-            lab.router().conntrack_flush();
-            let verdict = nat(&lab, lab.client(), &[STUN]);
-            says(
-                &verdict,
-                &[("mapping", mapping.into()), ("filtering", filtering.into())],
-            );
-            // coturn's client uses one socket for all, so its filtering tests come first.
-            for (flag, expected) in [("-f", theirs[1]), ("-m", theirs[0])] {
-                lab.router().conntrack_flush();
-                let said = lab::stun::natdiscovery(lab.client(), &[flag], ips[0]);
-                assert!(
-                    said.to_lowercase().contains(&expected.to_lowercase()),
-                    "natdiscovery {flag} against {}: {said}",
-                    if ours { "wgnat reflect" } else { "turnserver" }
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn an_older_client_is_served() {
-    let Some(lab) = Lab::nat(Nat::Masquerade) else {
-        return;
-    };
-    let _server = StunServer::reflect(
-        &lab,
-        lab.server(),
-        &["--address", "203.0.113.9,203.0.113.10", "--answer-short-requests"],
-    );
-    let said = lab::stun::stun_client(lab.client(), "203.0.113.9");
-    assert!(
-        said.contains("Independent Mapping, Port Dependent Filter"),
-        "{said}"
-    );
-    assert!(said.contains("preserves ports"), "{said}");
 }

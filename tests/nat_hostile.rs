@@ -315,6 +315,90 @@ fn a_nat_that_limits_new_flows_is_not_misread() {
     assert!(!blocked, "{}", verdict.everything());
 }
 
+/// `wgnat nat` with what happens once its first questions have been answered, and before its tests are over.
+#[track_caller]
+fn nat_while(lab: &Lab, happens: &dyn Fn()) -> Verdict {
+    lab.router().conntrack_flush();
+    let mut command = lab.wgnat(lab.client());
+    command.args(["-v", "nat", "--json", "--stun", STUN]);
+    let running = Look::with(command).start();
+    // The main socket's flow, those of the controls, and the one of the hops.
+    lab::wait_until(lab::SOON, "the first flows to be answered", || {
+        let flows = lab.router().conntrack(&["-L", "-p", "udp", "--dport", "3478"]);
+        let answered = |line: &&str| line.contains("dport=3478") && !line.contains("UNREPLIED");
+        flows.lines().filter(answered).count() >= 5
+    });
+    happens();
+    running.finish()
+}
+
+#[test]
+fn interfaces_and_nats_that_change_meanwhile_are_no_behaviour() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let _server = lab::StunServer::reflect_all(&lab);
+    let snat = |to: &str| {
+        lab.router().nft(&lab::nats::snat(to));
+        lab.router().conntrack_flush();
+    };
+    lab.router().ip(&["address add 203.0.113.2/24 dev wan0"]);
+    snat("203.0.113.1");
+    let client = lab.client();
+    let cases: [(&str, &dyn Fn()); 4] = [
+        ("the NAT's address", &|| snat("203.0.113.2")),
+        ("the NAT's link", &|| lab.router().ip(&["link set lan0 down"])),
+        ("this host's link", &|| client.ip(&["link set eth0 down"])),
+        ("this host's address", &|| {
+            // The first address of a network takes the others with it.
+            client.ip(&[
+                "address del 10.77.0.2/24 dev eth0",
+                "address add 10.77.0.7/24 dev eth0",
+                "route add default via 10.77.0.1",
+            ]);
+        }),
+    ];
+    for (what, happens) in cases {
+        let verdict = nat_while(&lab, happens);
+        let nat = &verdict.report["nat"];
+        for (field, truth) in [
+            ("mapping", "endpoint-independent"),
+            ("filtering", "address-and-port-dependent"),
+        ] {
+            let said = nat[field].as_str().unwrap_or_default();
+            assert!(
+                [truth, "unknown"].contains(&said),
+                "{what}: {field}: {}",
+                verdict.everything()
+            );
+        }
+        let f = &nat["families"][0];
+        assert!(
+            f["pooling"].is_null() || f["pooling"] == "paired",
+            "{what}: {f:#}"
+        );
+        assert_eq!(verdict.codes(), [""; 0], "{what}: {}", verdict.everything());
+        let left_out = f["left_out"].to_string();
+        assert!(
+            left_out.contains("changed meanwhile") || left_out.contains("not reached any more"),
+            "{what}: {f:#}"
+        );
+        // As it was.
+        client.ip(&[
+            "link set eth0 up",
+            "address flush dev eth0",
+            "address add 10.77.0.2/24 dev eth0",
+            "route replace default via 10.77.0.1",
+        ]);
+        lab.router().ip(&["link set lan0 up"]);
+        snat("203.0.113.1");
+    }
+    assert_eq!(
+        nat_while(&lab, &|| {}).report["nat"]["mapping"],
+        "endpoint-independent"
+    );
+}
+
 #[test]
 fn names_and_texts_that_are_no_servers_are_refused_in_words() {
     let Some(lab) = Lab::lone() else { return };

@@ -224,6 +224,27 @@ fn a_full_nat_is_not_called_a_firewall_for_udp() {
 }
 
 #[test]
+fn over_a_very_slow_way_silence_tells_nothing() {
+    let Some(lab) = Lab::nat(Nat::Masquerade) else {
+        return;
+    };
+    let slow = Duration::from_millis(1500);
+    let _way = Delay::start(lab.server(), "203.0.113.1".parse().unwrap(), slow);
+    let _server = StunServer::reflect_all(&lab);
+    let verdict = nat(&lab, &[STUN]);
+    let nat = &verdict.report["nat"];
+    assert_eq!(
+        (&nat["mapping"], &nat["filtering"], &nat["udp_blocked"]),
+        (&EIM.into(), &"unknown".into(), &false.into()),
+        "{}",
+        verdict.everything()
+    );
+    let left_out = nat["families"][0]["left_out"].to_string();
+    assert!(left_out.contains("too slowly"), "{left_out}");
+    verdict.nothing_wrong();
+}
+
+#[test]
 fn discovery_over_a_long_way_is_right_and_its_time_is_told() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;

@@ -390,6 +390,34 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
+fn a_closed_udp_port_is_no_lossy_path() {
+    let Some(lab) = Lab::routed() else { return };
+    // As hosts have it: six port unreachables at once, then one a second.
+    assert_eq!(lab.server().read_sysctl("net.ipv4.icmp_ratelimit"), "1000");
+    let closed = format!("udp:{}", server(&lab, 9));
+    let report = path(
+        &lab,
+        lab.client(),
+        &[&closed, "--count", "20", "--interval", "20ms"],
+    );
+    let row = row(&report, &closed);
+    let failures = &row["failures"];
+    assert!(
+        failures["refused"].as_u64() >= Some(1) && failures["no answer"].as_u64() >= Some(1),
+        "{}",
+        report.everything()
+    );
+    assert_eq!(row["lost"], 0, "{row:#}");
+    assert_eq!(report.codes(), Vec::<&str>::new(), "{}", report.everything());
+    assert_eq!(
+        report.report["not_checked"],
+        serde_json::json!([]),
+        "{}",
+        report.everything()
+    );
+}
+
+#[test]
 fn one_way_loss_of_a_service_that_refuses_is_none() {
     let Some(lab) = Lab::routed() else { return };
     let closed = format!("tcp:{}", server(&lab, 9));

@@ -132,6 +132,16 @@ fn soak(length: Duration, wgnat: &str) -> Vec<String> {
             Peers::endpoint(lab.server_ip(), 0)
         ),
     );
+    // What is remembered for long is full before anything is measured.
+    let long = (length / 8).clamp(Duration::from_secs(60), Duration::from_secs(900));
+    let warm = (length * 2 / 5).min((2 * long + Duration::from_secs(60)).max(Duration::from_secs(240)));
+    let config = lab.file(
+        "agent.toml",
+        &format!(
+            "[agent]\nlong_window = \"{0}s\"\n[thresholds]\nroaming_window = {0}.0\n",
+            long.as_secs()
+        ),
+    );
     let log = lab.dir().join("agent.log");
     let at: SocketAddr = "127.0.0.1:9986".parse().expect("valid");
     let mut command = client.command(wgnat);
@@ -141,6 +151,8 @@ fn soak(length: Duration, wgnat: &str) -> Vec<String> {
         .arg(lab.dir().join("history.db"))
         .arg("--wg-config")
         .arg(quick)
+        .arg("--config")
+        .arg(config)
         .stderr(std::fs::File::create(&log).expect("the lab's directory is writable"));
     let mut agent = Measured::start(client, command, at);
     agent.until_answers("/readyz", Instant::now());
@@ -171,7 +183,6 @@ fn soak(length: Duration, wgnat: &str) -> Vec<String> {
     let talk = talk(client, &over);
     let faults = faults(&lab, at, &peers, servers[2].address(), &over);
 
-    let warm = (length * 2 / 5).min(Duration::from_secs(240));
     let mut memory: [Vec<(f64, f64)>; 2] = Default::default();
     let mut anonymous = Vec::new();
     let mut cpu: [Option<(Duration, f64)>; 2] = [None, None];
@@ -222,9 +233,10 @@ fn soak(length: Duration, wgnat: &str) -> Vec<String> {
 
     let rate = done as f64 / lasted.as_secs_f64();
     println!(
-        "{:.1} min: {rate:.0} connections/s, {PEERS} peers of which {} flap, {entries} conntrack entries, {reloads} reloads",
+        "{:.1} min: {rate:.0} connections/s, {PEERS} peers of which {} flap, {entries} conntrack entries, {reloads} reloads; long_window {} s",
         lasted.as_secs_f64() / 60.0,
-        PEERS - 1
+        PEERS - 1,
+        long.as_secs()
     );
     println!(
         "\n| under load, after {:.0} s | wgnat agent | prometheus-node-exporter |",

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use wgnat::observe::tally::conntrack::CtFold;
 use wgnat::observe::tally::sockets::SocketFold;
 use wgnat::types::{PortRange, Proto};
-use wgnat::wire::netlink::{conntrack, nf_tables, sock_diag};
+use wgnat::wire::netlink::{conntrack, nf_tables, sock_alive, sock_diag};
 
 fuzz_target!(|messages: Vec<Vec<u8>>| {
     let mut table = CtFold::new(Some(432_000));
@@ -19,6 +19,7 @@ fuzz_target!(|messages: Vec<Vec<u8>>| {
             assert!(rule.conditions.len() <= 32);
         }
         let _ = sock_diag::socket(message);
+        let _ = sock_alive::alive(message);
         table.add(message);
         sockets.add(Proto::Tcp, message);
         sockets.add(Proto::Udp, message);

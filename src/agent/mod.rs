@@ -241,7 +241,7 @@ impl Agent {
         };
         Self {
             engine: Engine::start_for_good(plan.confinement.wrap(plan.observers)),
-            windows: Windows::new(plan.started),
+            windows: Windows::new(plan.started, long_window(&plan.settings)),
             ledger,
             counting: Counting::default(),
             budget: Budget::new(plan.settings.agent.cpu_budget, begun, clock::process_cpu()),
@@ -576,6 +576,7 @@ impl Agent {
                     }
                 }
                 self.budget.set(reloaded.settings.agent.cpu_budget);
+                self.windows.set_far(long_window(&reloaded.settings));
                 self.settings = reloaded.settings;
                 (self.stats.config_ok, self.stats.config_at) = (true, now);
                 tracing::info!("the configuration was read anew");
@@ -626,6 +627,11 @@ impl Agent {
         let took = clock::instant() - told_at;
         tracing::info!("ended within {} ms of being told to", took.as_millis());
     }
+}
+
+/// For how long the far world watches at least: never less than its rules look back.
+fn long_window(settings: &Settings) -> Span {
+    settings.agent.long_window.max(settings.thresholds.roaming_window)
 }
 
 /// With what held and cannot be looked for now: it is told as it was, and that this is so.

@@ -1,7 +1,7 @@
 //! The world, seen through windows: what is older than a window is forgotten as a whole.
 //!
 //! In: observations, for as long as the agent lives. Out: a near [`World`] of one to two minutes, and a far one of
-//! fifteen to thirty. Why: every tracker and rule was made, and proved, for a look that begins and ends; "while watched"
+//! `long_window` (by default fifteen minutes) to twice that. Why: every tracker and rule was made, and proved, for a look that begins and ends; "while watched"
 //! must not come to mean "last month". Each window is two worlds, one begun half-way through the other's life; when the
 //! younger has watched long enough it takes the place of the older, which is dropped. So memory is bounded over days by
 //! what a look may hold, whatever a tracker keeps.
@@ -23,8 +23,6 @@ use crate::track::World;
 
 /// A near world has watched for this long at least, once the agent has.
 pub const NEAR: Span = Span::from_secs(60);
-/// A far one for this long: longer than `roaming_window`, by default 10 minutes.
-pub const FAR: Span = Span::from_secs(900);
 
 /// An observation may be this much older than the newest: looks take a while, and queues are served in turn.
 const LATE: Span = Span::from_secs(10);
@@ -69,11 +67,11 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Watching begins at `started`.
-    pub fn new(started: Timestamp) -> Self {
+    /// Watching begins at `started`; the far world has watched for `far` at least, once the agent has.
+    pub fn new(started: Timestamp, far: Span) -> Self {
         Self {
             near: Window::new(NEAR, started),
-            far: Window::new(FAR, started),
+            far: Window::new(far, started),
             seeds: Seeds::default(),
             newest: started,
         }
@@ -84,9 +82,14 @@ impl Windows {
         &self.near.old.world
     }
 
-    /// What has been for a quarter or half an hour. It has no sockets, processes or connection tables.
+    /// What has been for `long_window` to twice that. It has no sockets, processes or connection tables.
     pub fn far(&self) -> &World {
         &self.far.old.world
+    }
+
+    /// From now on the far world watches for this long. A shorter one takes effect at once, a longer one as time passes.
+    pub fn set_far(&mut self, far: Span) {
+        self.far.span = far;
     }
 
     /// Which sources see, as each said last; what a world saw before its source went blind is no sight.
@@ -125,7 +128,7 @@ impl Windows {
     pub fn forget(&mut self, source: Source) {
         self.seeds.0.retain(|(of, ..), _| *of != source);
         for window in [&mut self.near, &mut self.far] {
-            for watched in [&mut window.old, &mut window.young] {
+            for watched in window.worlds() {
                 watched.world.forget(source);
             }
         }
@@ -168,7 +171,8 @@ fn dedup(requests: &mut Vec<Request>) {
 struct Window {
     span: Span,
     old: Watched,
-    young: Watched,
+    /// From half-way through the older one's life on.
+    young: Option<Watched>,
 }
 
 impl Window {
@@ -176,31 +180,41 @@ impl Window {
         Self {
             span,
             old: Watched::new(started),
-            young: Watched::new(started),
+            young: None,
         }
+    }
+
+    fn worlds(&mut self) -> impl Iterator<Item = &mut Watched> {
+        std::iter::once(&mut self.old).chain(&mut self.young)
     }
 
     fn begin_anew(&mut self, now: Timestamp, seeds: &Seeds) {
-        for watched in [&mut self.old, &mut self.young] {
-            *watched = Watched::new(now);
-            seeds.give(watched, now);
-        }
+        self.young = None;
+        self.old = newborn(now, seeds);
     }
 
     fn turn(&mut self, now: Timestamp, seeds: &Seeds) {
-        if now - self.young.world.started >= self.span {
-            let mut newborn = Watched::new(now);
-            seeds.give(&mut newborn, now);
-            self.old = std::mem::replace(&mut self.young, newborn);
+        let newest = self.young.as_ref().unwrap_or(&self.old);
+        if now - newest.world.started >= self.span
+            && let Some(grown) = self.young.replace(newborn(now, seeds))
+        {
+            self.old = grown;
         }
     }
 
     fn apply(&mut self, observation: &Observation, seeds: &Seeds) -> Vec<Request> {
         self.turn(observation.at, seeds);
-        let mut requests = self.old.apply(observation);
-        requests.extend(self.young.apply(observation));
-        requests
+        self.worlds()
+            .flat_map(|watched| watched.apply(observation))
+            .collect()
     }
+}
+
+/// A world that begins now and knows how things are.
+fn newborn(now: Timestamp, seeds: &Seeds) -> Watched {
+    let mut newborn = Watched::new(now);
+    seeds.give(&mut newborn, now);
+    newborn
 }
 
 /// A world, and from where on it counts what the kernel has counted since the agent began.

@@ -44,8 +44,12 @@ pub struct Doctor {
     /// Also ask this STUN server what the NAT in front does (may be repeated): sends some dozens of datagrams to it
     #[arg(long, value_name = "HOST[:PORT]", value_parser = crate::observe::nat::resolve::check, env = "WGNAT_STUN", value_delimiter = ',', conflicts_with = "replay")]
     pub stun: Vec<String>,
-    /// What the NAT in front allows: fly-static-egress, aws-nat-gateway, gcp-cloud-nat, gcp-cloud-nat-dynamic, azure-lb,
-    /// azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
+    /// Also measure how long an idle mapping of that NAT lives, up to this long (2m10s unless told): the watch is longer by as
+    /// much, and up to thrice where an end is found; Ctrl-C tells what is known by then
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, num_args = 0..=1, default_missing_value = "130s", env = "WGNAT_NAT_LIFETIME", conflicts_with = "replay")]
+    pub nat_lifetime: Option<Span>,
+    /// What the NAT in front allows: fly-static-egress, aws-nat-gateway, gcp-cloud-nat (made from mid-2026 on:
+    /// gcp-cloud-nat-2026), gcp-cloud-nat-dynamic, azure-lb, azure-nat-gateway, cgn, or FLOWS[/destination|address|host[/HOLD]]
     #[arg(long, value_name = "PROFILE", value_parser = crate::budgets::parse, env = "WGNAT_NAT_PROFILE", conflicts_with = "replay")]
     pub nat_profile: Option<crate::observation::nat::Budget>,
     /// On a Fly machine: also ask the system's name servers for .internal names, and measure the way to other machines of the

@@ -1,6 +1,6 @@
 //! `wgnat doctor`: looks, judges, tells.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use super::namespaces::Namespaces;
 use super::progress::Progress;
@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
 use crate::observe::host;
+use crate::observe::nat::{self, Stop};
 use crate::observe::prober::Prober;
 use crate::observe::prober::beside::Once;
 use crate::redact::Anonymiser;
@@ -178,8 +179,13 @@ pub(super) fn live(
     if let Some(once) = tries {
         observers.push((Source::Probe, observers::beside(once)));
     }
+    ensure!(
+        args.nat_lifetime.is_none() || !settings.stun.is_empty(),
+        "--nat-lifetime: there is no server to measure it with: expected --stun HOST[:PORT], or stun in [doctor]"
+    );
     if !settings.stun.is_empty() {
-        observers.push((Source::Nat, observers::nat(settings.stun.clone())));
+        let lifetime = args.nat_lifetime.map(stoppable).transpose()?;
+        observers.push((Source::Nat, observers::nat(settings.stun.clone(), lifetime)));
     }
     observers::set_conntrack(
         &mut observers,
@@ -197,7 +203,16 @@ pub(super) fn live(
             observers,
             recorder,
             anonymiser,
+            first_look: args.nat_lifetime.map_or(Span::ZERO, nat::longest),
         },
         progress,
     )
+}
+
+/// A measurement that Ctrl-C ends, with what is known by then.
+fn stoppable(longest: Span) -> anyhow::Result<(Span, Stop)> {
+    let stop = Stop::new().context("cannot make an eventfd")?;
+    let on_interrupt = stop.clone();
+    observers::on_interrupt(move || on_interrupt.stop())?;
+    Ok((longest, stop))
 }

@@ -177,9 +177,15 @@ pub fn named_with(configured: Vec<ConfiguredPeer>, budget: Option<NatBudget>) ->
     opener(move || Ok(configured::Configured::new(configured.clone()).with_budget(budget.clone())))
 }
 
-/// The observer of the NAT in front, by way of these STUN servers.
-pub fn nat(stun: Vec<String>) -> Opener {
-    opener(move || nat::NatObserver::named(&stun))
+/// The observer of the NAT in front, by way of these STUN servers; with a lifetime to measure, and what ends that.
+pub fn nat(stun: Vec<String>, lifetime: Option<(Span, nat::Stop)>) -> Opener {
+    opener(move || {
+        let observer = nat::NatObserver::named(&stun)?;
+        Ok(match lifetime.clone() {
+            Some((longest, stop)) => observer.measuring(longest, stop),
+            None => observer,
+        })
+    })
 }
 
 /// The observer that tries handshakes with peers, once.

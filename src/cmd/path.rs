@@ -11,7 +11,7 @@ use crate::cli::{Global, Path};
 use crate::config::Settings;
 use crate::observation::path::{PathPast, PathSample, Rtts};
 use crate::observation::target::Target;
-use crate::observation::{Body, Observation, Source};
+use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::observe::host;
 use crate::observe::path::{self, Aim, Plan, plan};
 use crate::report::{self, Status};
@@ -75,6 +75,7 @@ pub fn run(args: &Path, global: &Global, settings: &Settings) -> anyhow::Result<
     let now = clock::now();
     if let Ok(facts) = host::facts(args.netns.clone()) {
         apply(now, Span::ZERO, Source::Host, Body::Host(facts));
+        apply(now, Span::ZERO, Source::Host, Body::Status(SourceStatus::ok()));
     }
     apply(
         now,

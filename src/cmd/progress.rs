@@ -11,7 +11,8 @@ use crate::time::Span;
 pub struct Progress {
     terminal: bool,
     quiet: bool,
-    drawn: bool,
+    /// What the line says, where one is drawn.
+    drawn: Option<String>,
     told: Vec<(&'static str, String)>,
 }
 
@@ -21,7 +22,7 @@ impl Progress {
         Self {
             terminal: io::stderr().is_terminal() && !quiet,
             quiet,
-            drawn: false,
+            drawn: None,
             told: Vec::new(),
         }
     }
@@ -31,15 +32,16 @@ impl Progress {
         self.terminal
     }
 
-    /// Redraws the line.
+    /// Redraws the line, where it says something new.
     pub fn draw(&mut self, watched: Span, of: Span) {
-        if self.terminal {
-            self.drawn = true;
-            let (watched, of) = (watched.as_secs_f32(), of.as_secs_f32());
-            let _ = write!(
-                io::stderr(),
-                "\r\x1b[2Kwatching {watched:.1} of {of:.1} s … (Ctrl-C: report now)"
-            );
+        if !self.terminal {
+            return;
+        }
+        let (watched, of) = (watched.as_secs_f32(), of.as_secs_f32());
+        let line = format!("watching {watched:.1} of {of:.1} s … (Ctrl-C: report now)");
+        if self.drawn.as_ref() != Some(&line) {
+            let _ = write!(io::stderr(), "\r\x1b[2K{line}");
+            self.drawn = Some(line);
         }
     }
 
@@ -49,8 +51,8 @@ impl Progress {
             return;
         }
         for finding in findings.iter().filter(|f| f.severity >= Severity::Warning) {
-            // Titles may carry a number that moves; one line a code and subject kind is enough of a foretaste.
-            let key = (finding.code, format!("{:?}", finding.subject));
+            // Titles may carry a number that moves, and a process may be known only later.
+            let key = (finding.code, finding.subject.identity());
             if !self.told.contains(&key) {
                 self.told.push(key);
                 self.say(&format!("{}: {}", finding.severity.name(), finding.title));
@@ -67,8 +69,7 @@ impl Progress {
 
     /// Removes the line.
     pub fn clear(&mut self) {
-        if self.drawn {
-            self.drawn = false;
+        if self.drawn.take().is_some() {
             let _ = write!(io::stderr(), "\r\x1b[2K");
         }
     }

@@ -52,6 +52,8 @@ pub struct Plan<'a> {
     pub recorder: Option<Recorder>,
     /// Replaces names in what is shown and recorded.
     pub anonymiser: Option<Anonymiser>,
+    /// A first look may take so long and is waited for: what it measures was asked for.
+    pub first_look: Span,
 }
 
 /// Watches until the time is over and nothing is due any more, or until interrupted.
@@ -69,6 +71,7 @@ struct Watch<'a> {
     shown: Option<(Anonymiser, World)>,
     recorder: Option<Recorder>,
     settings: &'a Settings,
+    first_look: Span,
     started: Instant,
 }
 
@@ -81,6 +84,7 @@ impl<'a> Watch<'a> {
             shown: plan.anonymiser.map(|a| (a, World::new(plan.started))),
             recorder: plan.recorder,
             settings: plan.settings,
+            first_look: plan.first_look,
             started,
         }
     }
@@ -98,6 +102,7 @@ impl<'a> Watch<'a> {
         } else {
             max_duration.max(duration + LOOK_LIMIT)
         };
+        let patience = patience.max(self.first_look);
         let mut until = duration;
         while !self.engine.interrupted() {
             let watched = clock::instant() - self.started;

@@ -109,6 +109,7 @@ fn start(settings: &Settings, observers: Vec<(Source, Opener)>) -> Watch<'_> {
         observers,
         recorder: None,
         anonymiser: None,
+        first_look: Span::ZERO,
     })
 }
 

@@ -30,6 +30,8 @@ pub const STORE_AGE: Span = Span::from_secs(31 * 86_400);
 /// KiB of the last messages on the wire: some two thousand, hours of handshakes and keepalives, or the last seconds of a busy
 /// tunnel's samples.
 pub const WIRE_LOG_KIB: usize = 1024;
+/// What happens seldom is judged by a quarter to half an hour.
+pub const LONG_WINDOW: Span = Span::from_secs(900);
 /// It is kept in memory.
 const WIRE_LOG_KIB_MAX: usize = 65_536;
 
@@ -51,6 +53,9 @@ pub struct AgentSection {
     pub store_max_age: Option<Span>,
     /// `wire_log_kib`.
     pub wire_log_kib: Option<usize>,
+    /// `long_window`.
+    #[serde(deserialize_with = "optional_span")]
+    pub long_window: Option<Span>,
     /// `cpu_budget`.
     pub cpu_budget: Option<f64>,
     /// `evaluate_every`.
@@ -123,6 +128,12 @@ impl AgentSection {
         {
             return Err("evaluate_every: expected 1s to 1m".to_owned());
         }
+        if self
+            .long_window
+            .is_some_and(|long| long < minute || long > Span::from_secs(86_400))
+        {
+            return Err("long_window: expected 1m to 24h".to_owned());
+        }
         if self.store_max_age.is_some_and(|age| age < Span::from_secs(3600)) {
             return Err("store_max_age: expected at least 1h".to_owned());
         }
@@ -194,6 +205,8 @@ pub struct AgentSettings {
     pub store_max_age: Span,
     /// Bytes of the last messages on the wire, in memory; 0 for none.
     pub wire_log_bytes: usize,
+    /// For how long at least what happens seldom is kept in memory.
+    pub long_window: Span,
     /// Percent of one core.
     pub cpu_budget: f64,
     /// Time between two verdicts.
@@ -229,6 +242,7 @@ impl AgentSettings {
             store_max_bytes: file.store_max_mib.unwrap_or(STORE_MIB) * 1024 * 1024,
             store_max_age: file.store_max_age.unwrap_or(STORE_AGE),
             wire_log_bytes: file.wire_log_kib.unwrap_or(WIRE_LOG_KIB) * 1024,
+            long_window: file.long_window.unwrap_or(LONG_WINDOW),
             cpu_budget: flags.cpu_budget.or(file.cpu_budget).unwrap_or(CPU_BUDGET),
             evaluate_every: file.evaluate_every.unwrap_or(EVALUATE_EVERY),
             top_destinations: file.top_destinations.unwrap_or(TOP_DESTINATIONS),

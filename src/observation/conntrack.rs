@@ -104,6 +104,9 @@ pub struct SnatTally {
     pub proto: Proto,
     /// The destination, as seen after translation.
     pub destination: SocketAddr,
+    /// The zone of connection tracking: each has all ports for itself. 0 unless a rule sets one.
+    #[serde(default, skip_serializing_if = "is_default_zone")]
+    pub zone: u16,
     /// NAT ports in use: a tuple holds one once, so this is the count of entries.
     pub ports: u32,
     /// The lowest NAT port in use.
@@ -123,6 +126,11 @@ pub struct SnatTally {
     /// begins that are all in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<[u32; 5]>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_default_zone(zone: &u16) -> bool {
+    *zone == 0
 }
 
 #[cfg(test)]

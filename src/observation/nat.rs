@@ -31,7 +31,7 @@ pub struct ServerFacts {
     pub name: String,
     /// Where it is.
     pub address: SocketAddr,
-    /// From request to response over UDP; `None` where no acceptable response came.
+    /// The least time from request to response over UDP; `None` where no acceptable response came.
     pub udp_rtt: Option<f64>,
     /// Over TCP, from the first SYN to the response; `None` where none came.
     pub tcp_rtt: Option<f64>,
@@ -41,6 +41,22 @@ pub struct ServerFacts {
     pub other: Option<SocketAddr>,
     /// What was wrong with it or with what it said, a sentence each.
     pub problems: Vec<String>,
+}
+
+/// Seconds beyond which a server answers too slowly for its silence to tell anything: silence is certain after 2.6 s, and
+/// half of that is left for what takes it longer.
+const SLOW: f64 = 1.3;
+
+impl ServerFacts {
+    /// It answers over TCP, in good time, and not over UDP.
+    pub fn silent_over_udp(&self) -> bool {
+        self.udp_rtt.is_none() && self.tcp_rtt.is_some_and(|rtt| rtt <= SLOW)
+    }
+
+    /// It answers over UDP so slowly that what is not answered may yet come.
+    pub fn slow(&self) -> bool {
+        self.udp_rtt.is_some_and(|rtt| rtt > SLOW)
+    }
 }
 
 /// An address family.
@@ -224,6 +240,12 @@ pub struct GatewayFacts {
     pub protocol: String,
     /// The external address that it names.
     pub external: Option<IpAddr>,
+    /// It answers that it has no external address, or none that it would name.
+    #[serde(default)]
+    pub says_none: bool,
+    /// Why it names none.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A router on the way.

@@ -73,6 +73,29 @@ pub struct SocketTally {
     pub inbound_left_out: LeftOut,
     /// The kernel changed the table during the dump, or it was cut: the numbers are close, not exact.
     pub inexact: bool,
+    /// A closer look at the addresses beyond this host towards which connections have waited in SYN_SENT at this look and at
+    /// the one before; bounded. `None`: none waited, or they could not be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Vec<WaitingTally>>,
+}
+
+/// TCP sockets of one (source address, destination) at an address towards which connections wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingTally {
+    /// The local address.
+    pub source: IpAddr,
+    /// The remote address and port.
+    pub destination: SocketAddr,
+    /// Sockets in SYN_SENT.
+    pub syn_sent: u32,
+    /// Of these, those whose SYN has been sent again: nobody has answered it for a second (RFC 6298).
+    pub sent_again: u32,
+    /// Sockets in ESTABLISHED.
+    pub established: u32,
+    /// Of these, those on which something came within the last second.
+    pub heard: u32,
+    /// Of these, those that send again what they sent, for want of an acknowledgement.
+    pub unacknowledged: u32,
 }
 
 /// Local ports that services of this host hold.

@@ -35,6 +35,11 @@ const AT_LEAST: f64 = 1000.0;
 /// From this share of the limit on, what fills the table is followed.
 const NEAR_FULL: f64 = 0.75;
 
+/// How full NAT's ranges are says the table alone, and the count of entries hardly moves with one of them. So where there is NAT
+/// and anything moved the table is read again after this, or later where that would take more than half of the budget.
+const OLD: Span = Span::from_secs(120);
+const OLD_SHARE: f64 = 0.5;
+
 /// What is read once more although it costs more than may be spent, for somebody who waits while NAT fails: no more than this,
 /// or the answer would be late.
 const CLOSER_AT_MOST: Span = Span::from_secs(2);
@@ -94,6 +99,8 @@ pub enum Why {
     Closer,
     /// There is NAT, and the burst allows to follow it.
     Follow,
+    /// There is NAT, and what was read of it is old.
+    Old,
 }
 
 /// What to do now.
@@ -277,7 +284,13 @@ impl DumpPlan {
         let limit = stats.max.filter(|max| *max > 0).map_or(f64::INFINITY, f64::from);
         let old = (limit * OF_LIMIT).min((then * OF_COUNT).max(AT_LEAST));
         let near = count >= limit * NEAR_FULL && stats.count != read.count;
-        ((count - then).abs() >= old || near).then_some(Why::Filling)
+        if (count - then).abs() >= old || near {
+            return Some(Why::Filling);
+        }
+        let cost = self.per_entry.saturating_mul(stats.count).as_secs_f64();
+        let rests = (cost / (self.budget.share * OLD_SHARE)).max(OLD.as_secs_f64());
+        let moved = stats.count != read.count;
+        (read.nat && moved && since.as_secs_f64() >= rests).then_some(Why::Old)
     }
 }
 

@@ -144,6 +144,33 @@ fn again_only_when_something_moved() {
 }
 
 #[test]
+fn where_there_is_nat_the_table_does_not_grow_old() {
+    for (name, count, nat, after, expected) in [
+        ("not yet", 1001, true, 119.0, None),
+        ("old", 1001, true, 120.0, Some(Why::Old)),
+        ("nothing moved", 1000, true, 120.0, None),
+        ("no NAT", 1001, false, 120.0, None),
+    ] {
+        let mut plan = read(Budget::steady(0.01), 1000, nat);
+        let expected = expected.map_or(Decision::Rest, Decision::Whole);
+        assert_eq!(plan.look(secs(after), &stats(count, 0, 0)), expected, "{name}");
+    }
+    // 100,000 entries at 4 µs each are 0.4 s, and half of one per cent affords that every 80 s…
+    let mut plan = read(Budget::steady(0.01), 100_000, true);
+    assert_eq!(
+        plan.look(secs(120.0), &stats(100_001, 0, 0)),
+        Decision::Whole(Why::Old)
+    );
+    // …and a tenth of that every 800 s.
+    let mut plan = read(Budget::steady(0.001), 100_000, true);
+    assert_eq!(plan.look(secs(799.0), &stats(100_001, 0, 0)), Decision::Rest);
+    assert_eq!(
+        plan.look(secs(801.0), &stats(100_001, 0, 0)),
+        Decision::Slices(Why::Old)
+    );
+}
+
+#[test]
 fn a_failure_that_came_too_soon_is_not_forgotten() {
     let mut plan = read(Budget::steady(0.01), 1000, true);
     assert_eq!(plan.look(secs(2.0), &stats(1000, 0, 5)), Decision::Rest);

@@ -31,6 +31,7 @@ pub mod sysctl;
 pub mod tally;
 #[cfg(test)]
 mod testing;
+mod waiting;
 pub mod wg_netlink;
 pub mod wg_uapi;
 

@@ -9,6 +9,7 @@ use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::bpf::tables::Tables;
 use super::tally::sockets::SocketFold;
+use super::waiting::Waiting;
 use super::{Emit, ObserveError, Observer, sysctl};
 use crate::observation::socket::SocketTally;
 use crate::observation::{Body, Source, SourceStatus};
@@ -97,6 +98,7 @@ pub struct SocketObserver {
     no_tables: Option<String>,
     netlink: Netlink,
     fold: SocketFold,
+    waiting: Waiting,
     range: PortRange,
     reserved: Vec<PortRange>,
     interval: Span,
@@ -116,6 +118,7 @@ impl SocketObserver {
             no_tables: None,
             netlink: open()?,
             fold: SocketFold::new(PortRange::LINUX_DEFAULT, &[]),
+            waiting: Waiting::default(),
             range: PortRange::LINUX_DEFAULT,
             reserved: Vec::new(),
             interval: INTERVAL,
@@ -235,7 +238,8 @@ impl Observer for SocketObserver {
         if self.way == Way::Iterators {
             self.want_tables();
         }
-        if let Some(tally) = self.count() {
+        if let Some(mut tally) = self.count() {
+            tally.waiting = self.waiting.look(&mut self.netlink, &tally);
             emit.emit(clock::now(), begun.elapsed(), Body::Sockets(tally));
             let used = clock::thread_cpu().saturating_sub(cpu);
             self.interval = used.saturating_mul(SPACING).clamp(INTERVAL, LONGEST);
@@ -260,7 +264,8 @@ impl Observer for SocketObserver {
             });
         }
         let malformed = self.fold.malformed();
-        let tally = self.fold.finish(end.interrupted);
+        let mut tally = self.fold.finish(end.interrupted);
+        tally.waiting = self.waiting.look(&mut self.netlink, &tally);
         let took = clock::instant().duration_since(begun);
         emit.emit(clock::now(), took, Body::Sockets(tally));
         let used = clock::thread_cpu().saturating_sub(cpu);

@@ -76,6 +76,10 @@ impl Anonymiser {
                     self.addresses.ip(&mut destination.source);
                     self.addresses.socket(&mut destination.destination);
                 }
+                for waiting in tally.waiting.iter_mut().flatten() {
+                    self.addresses.ip(&mut waiting.source);
+                    self.addresses.socket(&mut waiting.destination);
+                }
             }
             Body::Processes(table) => {
                 for process in &mut table.processes {
@@ -310,6 +314,9 @@ impl Anonymiser {
         for gateway in &mut facts.gateways {
             self.addresses.ip(&mut gateway.gateway);
             gateway.external.iter_mut().for_each(|a| self.addresses.ip(a));
+            if let Some(problem) = &mut gateway.problem {
+                *problem = self.text(problem);
+            }
         }
         facts
             .hops

@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod fly;
 pub mod fly_toml;
 pub mod forecast;
+pub mod own_drops;
 pub mod path;
 pub mod ports;
 pub mod probed;

@@ -105,7 +105,8 @@ impl PacketSocket {
             }
         };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).map_err(errno("asking for timestamps"))?;
-        bind(socket.as_raw_fd(), &every_interface()).map_err(errno("binding it to every interface"))?;
+        bind(socket.as_raw_fd(), &every_interface(libc::ETH_P_ALL))
+            .map_err(errno("binding it to every interface"))?;
         Ok(Self {
             socket,
             buffer: vec![0; SNAP].into_boxed_slice(),
@@ -120,6 +121,14 @@ impl PacketSocket {
         self.socket
             .attach_filter(&native(filter))
             .map_err(PacketError::at("attaching another filter"))
+    }
+
+    /// Takes its tap off the host's packets, or puts it on again. What waits already stays.
+    ///
+    /// Off means bound to an ethertype that nobody sends: protocol 0 would keep the tap (net/packet/af_packet.c, `packet_bind`).
+    pub fn listen(&self, on: bool) -> io::Result<()> {
+        let protocol = if on { libc::ETH_P_ALL } else { NOBODYS };
+        bind(self.socket.as_raw_fd(), &every_interface(protocol)).map_err(io::Error::from)
     }
 
     /// The next packet; `None` when none waits.
@@ -239,12 +248,16 @@ unsafe fn timestamp(message: &libc::msghdr) -> Option<Timestamp> {
     None
 }
 
-/// `ETH_P_ALL`, so that what this host sends is seen too, on interface 0, which is all.
-#[allow(clippy::cast_possible_truncation)] // AF_PACKET is 17, ETH_P_ALL 3
-fn every_interface() -> LinkAddr {
+/// Local experimental ethertype 2 (IEEE 802): no protocol has it.
+const NOBODYS: libc::c_int = 0x88b6;
+
+/// An ethertype on interface 0, which is all; with `ETH_P_ALL` what this host sends is seen too.
+#[allow(clippy::cast_possible_truncation)] // AF_PACKET is 17, ethertypes have 16 bits
+#[allow(clippy::cast_sign_loss)]
+fn every_interface(protocol: libc::c_int) -> LinkAddr {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_protocol: (protocol as u16).to_be(),
         sll_ifindex: 0,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -13,6 +13,7 @@ use super::sockets::{Basis, Key, OpenRate};
 use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Denial};
 use crate::observation::socket::ProcessIdentity;
 use crate::time::{Span, Timestamp};
+use crate::track::stepped;
 use crate::types::Proto;
 
 /// The window of a rate.
@@ -90,8 +91,30 @@ pub struct Recent {
     pub over: Span,
     /// Attempts that wait for an answer now.
     pub waiting: u64,
-    /// The process that opened most of them.
+    /// Whose they are, all that was counted: for who is to be named by what.
+    pub rows: Vec<Attempted>,
+}
+
+/// How one process's connects went, since counting began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempted {
+    /// The process.
     pub process: ProcessIdentity,
+    /// Its counts.
+    pub counts: Counts,
+    /// Those of its attempts that wait for an answer now.
+    pub waiting: u64,
+}
+
+/// What was counted of one destination after some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// Calls of `connect`.
+    pub attempts: u64,
+    /// Established.
+    pub established: u64,
+    /// Closed, of those that were opened since counting began.
+    pub closed: u64,
 }
 
 /// Connections over time. Bounded by what a [`ConnectTally`] may hold.
@@ -112,6 +135,8 @@ pub struct NoPort {
     pub last: Timestamp,
     /// The process that met most of them.
     pub process: ProcessIdentity,
+    /// How many processes met some.
+    pub processes: u32,
 }
 
 /// What is known of the connections from one source to one destination, all processes together.
@@ -172,6 +197,7 @@ impl ConnectState {
     /// Takes counts in.
     pub fn apply(&mut self, at: Timestamp, tally: &ConnectTally) {
         let before = self.newest.as_ref().map_or(tally.since, |(before, _)| *before);
+        let stepped = self.newest.is_some() && stepped(before, at);
         let mut sums: BTreeMap<(IpAddr, SocketAddr), (u64, Counts)> = BTreeMap::new();
         for row in &tally.rows {
             let sum = sums.entry((row.source, row.destination)).or_default();
@@ -179,7 +205,21 @@ impl ConnectState {
             sum.1 = sum.1.merge(Counts::of(row), u64::saturating_add);
         }
         self.samples.retain(|key, _| sums.contains_key(key));
+        if stepped {
+            // No rate can be told across; what comes is measured from here.
+            self.samples.clear();
+        }
         for (key, (closed, failures)) in sums {
+            if stepped {
+                let here = Sample {
+                    at,
+                    established: failures.established,
+                    closed,
+                    failures,
+                };
+                self.samples.insert(key, VecDeque::from([here]));
+                continue;
+            }
             let samples = self.samples.entry(key).or_insert_with(|| {
                 // Not there before is none before: nothing that is counted vanishes.
                 let none = Sample {
@@ -255,15 +295,38 @@ impl ConnectState {
         let samples = self.samples.get(&(key.source, key.destination))?;
         let newest = samples.back()?;
         let oldest = samples.iter().find(|s| newest.at.since(s.at) <= RECENT)?;
-        let rows = || self.rows(tally, key);
-        let process = rows().max_by_key(|r| r.attempts)?.process.clone();
-        let waiting = rows().map(|r| r.open.saturating_sub(r.established.saturating_sub(r.closed())));
+        let rows: Vec<Attempted> = self
+            .rows(tally, key)
+            .map(|r| Attempted {
+                process: r.process.clone(),
+                counts: Counts::of(r),
+                waiting: r.open.saturating_sub(r.established.saturating_sub(r.closed())),
+            })
+            .collect();
         Some(Recent {
             // A process that was forgotten in between makes a sum smaller.
             counts: newest.failures.merge(oldest.failures, u64::saturating_sub),
             over: newest.at.since(oldest.at),
-            waiting: waiting.sum(),
-            process,
+            waiting: rows.iter().map(|r| r.waiting).sum(),
+            rows,
+        })
+    }
+
+    /// What was counted towards `key` after `at`, as far as looks can tell: from the last look that is not later. `None` where
+    /// connects are not counted at all, or not since then.
+    pub fn after(&self, key: &Key, at: Timestamp) -> Option<After> {
+        let (_, tally) = self.newest.as_ref().filter(|(_, tally)| tally.since <= at)?;
+        let Some(samples) = self.samples.get(&(key.source, key.destination)) else {
+            // A destination beyond the bound of a tally is not known to have none.
+            return (tally.left_out.items == 0).then(After::default);
+        };
+        let newest = samples.back()?;
+        let base = samples.iter().rfind(|s| s.at <= at).or_else(|| samples.front())?;
+        let less = |of: fn(&Sample) -> u64| of(newest).saturating_sub(of(base));
+        Some(After {
+            attempts: less(|s| s.failures.attempts),
+            established: less(|s| s.established),
+            closed: less(|s| s.closed),
         })
     }
 
@@ -368,6 +431,7 @@ fn no_port(rows: &[&ConnectRow]) -> Option<NoPort> {
         first: rows.iter().filter_map(|r| r.failed.no_port_first).min()?,
         last: rows.iter().filter_map(|r| r.failed.no_port_last).max()?,
         process: most.process.clone(),
+        processes: rows.iter().filter(|r| r.failed.no_port > 0).map(|_| 1).sum(),
     })
 }
 

@@ -87,6 +87,36 @@ fn a_rate_needs_time_and_begins_with_the_counting() {
 }
 
 #[test]
+fn a_clock_that_is_set_does_not_change_rates() {
+    for step in [-3600_i64, 3600] {
+        let mut state = ConnectState::default();
+        let mut told = Vec::new();
+        for i in 0..20_u32 {
+            let set = if i < 10 { 0 } else { step };
+            let moved = |second: u32| Timestamp::from_secs(1000 + i64::from(second) + set);
+            let n = u64::from(i) * 40;
+            let tally = ConnectTally {
+                since: moved(0),
+                rows: vec![row(7, "node", n, n)],
+                ..ConnectTally::default()
+            };
+            state.apply(moved(i), &tally);
+            let seen = state.seen(&key()).unwrap();
+            assert_eq!(seen.watched, Span::from_secs(i.into()), "{step} {i}");
+            told.push(seen.opens.map(|o| o.per_second));
+        }
+        // Unknown at the first look, and at that of the step.
+        let right = |(i, rate): (usize, &Option<f64>)| match i {
+            0 | 10 => rate.is_none(),
+            _ => *rate == Some(40.0),
+        };
+        assert!(told.iter().enumerate().all(right), "{step}: {told:?}");
+        assert_eq!(state.recent(&key()).unwrap().over, Span::from_secs(9));
+        assert!(state.turns_over(&key(), 40.0));
+    }
+}
+
+#[test]
 fn a_pool_that_fills_and_a_program_that_ended_do_not_turn_over() {
     let filling = state((1..=6).map(|i| (i, vec![row(7, "node", u64::from(i) * 40, 0)])));
     assert!(!filling.turns_over(&key(), 5.0));
@@ -142,4 +172,30 @@ fn memory_follows_the_newest_counts() {
     let busy = (0..200).map(|i| (i, vec![row(7, "node", 1, 0)]));
     let kept = self::state(busy);
     assert!(kept.samples.values().all(|s| s.len() <= MAX_SAMPLES));
+}
+
+#[test]
+fn what_came_after_a_moment_is_told_from_the_look_before_it() {
+    let state = state([
+        (2, vec![row(1, "node", 10, 4)]),
+        (4, vec![row(1, "node", 15, 5)]),
+        (6, vec![row(1, "node", 18, 9)]),
+    ]);
+    let after = |second| {
+        state
+            .after(&key(), at(second))
+            .map(|a| (a.attempts, a.established, a.closed))
+    };
+    assert_eq!(after(4), Some((3, 3, 4)));
+    // Between two looks: from the earlier, so that none is missed.
+    assert_eq!(after(5), Some((3, 3, 4)));
+    // From the beginning on all that was counted.
+    assert_eq!(after(0), Some((18, 18, 9)));
+    // Before counting began nothing is known; a destination without a row has none.
+    assert_eq!(state.after(&key(), Timestamp::from_secs(1)), None);
+    let other = Key {
+        destination: ([203, 0, 113, 9], 80).into(),
+        ..key()
+    };
+    assert_eq!(state.after(&other, at(4)), Some(After::default()));
 }

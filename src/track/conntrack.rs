@@ -28,7 +28,7 @@ const USUAL_GAP: Span = Span::from_secs(1);
 pub const MAX_TABLES: usize = 64;
 
 /// What NAT ports are unique within: NAT address, transport, destination.
-type NatKey = (IpAddr, Proto, SocketAddr);
+type NatKey = (IpAddr, Proto, SocketAddr, u16);
 
 /// How far each counter moved, over all CPUs. The kernel's names; what they mean today is told at [`CtCpuStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -302,6 +302,16 @@ impl ConntrackState {
         self.looks.iter().map(|l| l.count).max().unwrap_or(0)
     }
 
+    /// The most entries at the looks between which `what` moved, and at the one before each.
+    pub fn peak_where(&self, what: impl Fn(&Look) -> bool) -> u32 {
+        let looks = self.looks.iter();
+        let pairs = looks.clone().zip(looks.skip(1));
+        let counts = pairs
+            .filter(|(_, look)| what(look))
+            .map(|(before, look)| before.count.max(look.count));
+        counts.max().unwrap_or(0)
+    }
+
     /// Where the count of entries is going.
     pub fn trend(&self) -> Option<Trend> {
         Trend::of(self.looks.iter().map(|l| (l.at, f64::from(l.count))))
@@ -329,7 +339,7 @@ fn between(before: Timestamp, at: Timestamp) -> Span {
 }
 
 fn key(row: &SnatTally) -> NatKey {
-    (row.nat_address, row.proto, row.destination)
+    (row.nat_address, row.proto, row.destination, row.zone)
 }
 
 #[cfg(test)]
@@ -434,6 +444,7 @@ mod tests {
             nat_address: [198, 51, 100, 1].into(),
             proto: Proto::Tcp,
             destination: ([203, 0, 113, 9], port).into(),
+            zone: 0,
             ports,
             min_port: 1024,
             max_port: 65_535,

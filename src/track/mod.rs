@@ -30,6 +30,15 @@ use crate::observation::packet::Sampling;
 use crate::observation::{Body, Observation, Request, Source, host::HostFacts, host::Sysctls};
 use crate::time::{Span, Timestamp};
 
+/// Looks that repeat are no further apart than this (a large socket table is read once a minute), unless the clock was set or the
+/// machine slept.
+const LONGEST_GAP: Span = Span::from_secs(150);
+
+/// Whether the clock was set between two looks, or none was taken for long: what happened a second cannot be told across.
+fn stepped(before: Timestamp, at: Timestamp) -> bool {
+    at < before || at.since(before) > LONGEST_GAP
+}
+
 /// Everything known about the host.
 #[derive(Debug)]
 pub struct World {

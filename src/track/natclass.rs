@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::observation::nat::{Budget, Family, NatFacts};
+use crate::observation::nat::{Budget, Family, NatFacts, Pooling};
 use crate::time::Timestamp;
 
 /// Changes remembered; the oldest makes room, and [`NatState::changes_left_out`] counts it.
@@ -50,7 +50,11 @@ impl NatState {
                     .external_addresses
                     .iter()
                     .any(|a| old.external_addresses.contains(a));
-                if both && !common {
+                // A pool shows each time the addresses that some sockets happened to get.
+                let pool = [old, family]
+                    .iter()
+                    .any(|f| f.external_addresses.len() > 1 || f.pooling == Some(Pooling::Arbitrary));
+                if both && !common && !pool {
                     if self.changes.len() == MAX_CHANGES {
                         self.changes.pop_front();
                         self.changes_left_out += 1;

@@ -236,6 +236,20 @@ fn major(release: &str) -> Option<u32> {
     release.split('.').next()?.parse().ok()
 }
 
+/// Whether NAT may give a new TCP connection the port of one that has ended (commit 458972550287, Linux 6.5): then a range whose
+/// ports are all in use still serves, as long as some of these have ended. Not known: it may.
+pub fn takes_ended(release: Option<&str>) -> bool {
+    let number = |text: Option<&str>| -> Option<u32> {
+        let digits: String = text?.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    };
+    let mut parts = release.unwrap_or_default().split('.');
+    match (number(parts.next()), number(parts.next())) {
+        (Some(major), Some(minor)) => (major, minor) >= (6, 5),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -247,6 +261,7 @@ mod tests {
             nat_address: [198, 51, 100, 1].into(),
             proto: Proto::Tcp,
             destination: ([203, 0, 113, 9], port).into(),
+            zone: 0,
             ports,
             min_port,
             max_port,
@@ -369,6 +384,20 @@ mod tests {
             ),
         ] {
             assert_eq!(sizes(&rows, kernel), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn kernels_that_take_ports_of_ended_connections() {
+        for (release, expected) in [
+            (Some("6.18.44-fc"), true),
+            (Some("6.5-rc1"), true),
+            (Some("6.4.12"), false),
+            (Some("5.15.0-91-generic"), false),
+            (Some("nonsense"), true),
+            (None, true),
+        ] {
+            assert_eq!(takes_ended(release), expected, "{release:?}");
         }
     }
 

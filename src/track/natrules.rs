@@ -117,6 +117,7 @@ mod tests {
             nat_address: [198, 51, 100, 1].into(),
             proto: Proto::Tcp,
             destination: ([203, 0, 113, 9], 443).into(),
+            zone: 0,
             ports: 50,
             min_port: 20_000,
             max_port: 20_099,

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::stats;
 use crate::observation::path::{Failure, PathPast, PathSample, Stage, Usual};
+use crate::observation::target::Method;
 use crate::time::{Span, Timestamp};
 
 /// Targets that are followed.
@@ -61,7 +62,7 @@ pub struct Summary {
     pub sent: u32,
     /// Attempts that were answered, by whatever the target answers; a refusal is one.
     pub answered: u32,
-    /// Attempts that nothing, or an ICMP error, came back for.
+    /// Attempts that nothing, or an ICMP error, came back for; not those at a closed UDP port, whose host limits its refusals.
     pub lost: u32,
     /// Round trips: the least, …
     pub min: Option<Span>,
@@ -85,6 +86,10 @@ impl Summary {
             of_kind.map(|(_, n)| n).sum()
         };
         let answered = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
+        let refused = failed(|f| matches!(f, Failure::Refused));
+        // A closed UDP port says so by ICMP, and hosts limit how much of that they send (RFC 1812, section 4.3.2.8; Linux: six
+        // at once and then one a second, icmp(7)). Silence beside such answers alone is no loss, and no answer either.
+        let held_back = matches!(sample.target.method, Method::Udp(_)) && answered == 0 && refused > 0;
         Self {
             sent: sample.sent,
             answered: answered
@@ -94,7 +99,11 @@ impl Summary {
                     f,
                     Failure::Timeout | Failure::Silent(_) | Failure::Unreachable { .. }
                 )
-            }),
+            }) - if held_back {
+                failed(|f| matches!(f, Failure::Timeout))
+            } else {
+                0
+            },
             min: sorted.first().copied(),
             median: stats::quantile(&sorted, 0.5),
             p95: stats::quantile(&sorted, 0.95),
@@ -185,6 +194,20 @@ mod tests {
             failures: failures.to_vec(),
             ..PathSample::unmeasured(target.parse().unwrap())
         }
+    }
+
+    #[test]
+    fn silence_of_a_closed_udp_port_is_no_loss() {
+        let of = |target: &str, rtts: &[u64], refused| {
+            let failures = [(Failure::Refused, refused), (Failure::Timeout, 23)];
+            let summary = Summary::of(&sample(target, rtts, &failures[usize::from(refused == 0)..]));
+            (summary.answered, summary.lost)
+        };
+        assert_eq!(of("udp:a:9", &[], 7), (7, 0));
+        // Silent altogether, a service that answers as well, and TCP, where a refusal is no ICMP error.
+        assert_eq!(of("udp:a:9", &[], 0), (0, 23));
+        assert_eq!(of("udp:a:9", &[10], 7), (8, 23));
+        assert_eq!(of("tcp:a:9", &[], 7), (7, 23));
     }
 
     #[test]

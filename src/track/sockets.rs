@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use history::{Basis, History, OpenRate, Sample};
 pub use usable::Usable;
 
-use crate::observation::socket::{DestinationTally, SocketTally};
+use crate::observation::socket::{DestinationTally, SocketTally, WaitingTally};
 use crate::time::Timestamp;
 use crate::track::trend::Trend;
 use crate::types::Proto;
@@ -20,6 +20,9 @@ use crate::types::Proto;
 /// Destinations remembered. At the bound those that were not seen lately make room, and if all were, a new one is not
 /// taken in; [`SocketState::left_out`] counts both.
 pub const MAX_DESTINATIONS: usize = 1024;
+
+/// Closer looks remembered, half a minute of them at one a second; the oldest is forgotten.
+const MAX_WAITS: usize = 32;
 
 /// What a local port is unique within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +53,8 @@ pub struct SocketState {
     udp_ports: VecDeque<(Timestamp, u32)>,
     destinations: BTreeMap<Key, History>,
     left_out: u64,
+    /// Closer looks at what waited, oldest first.
+    waits: VecDeque<(Timestamp, Vec<WaitingTally>)>,
 }
 
 impl SocketState {
@@ -68,6 +73,12 @@ impl SocketState {
                     history.push_absent(at);
                 }
             }
+        }
+        if let Some(waiting) = &tally.waiting {
+            if self.waits.len() == MAX_WAITS {
+                self.waits.pop_front();
+            }
+            self.waits.push_back((at, waiting.clone()));
         }
         for destination in &tally.destinations {
             let key = Key::from(destination);
@@ -103,6 +114,11 @@ impl SocketState {
     /// The newest table and when it was read.
     pub fn newest(&self) -> Option<(Timestamp, &SocketTally)> {
         self.newest.as_ref().map(|(at, tally)| (*at, tally))
+    }
+
+    /// The closer looks at addresses towards which connections wait, oldest first.
+    pub fn waits(&self) -> impl DoubleEndedIterator<Item = (Timestamp, &[WaitingTally])> {
+        self.waits.iter().map(|(at, rows)| (*at, rows.as_slice()))
     }
 
     /// Every destination that is remembered.
@@ -192,5 +208,20 @@ mod tests {
         };
         assert_eq!((ports(true), ports(false)), (MAX_DESTINATIONS, 0));
         assert_eq!(state.left_out(), 1000 + 76);
+    }
+
+    #[test]
+    fn closer_looks_are_bounded_and_the_oldest_is_forgotten() {
+        let mut state = SocketState::default();
+        for second in 0..100 {
+            let tally = SocketTally {
+                // No closer look is none, and not an empty one.
+                waiting: (second % 2 == 0).then(Vec::new),
+                ..SocketTally::default()
+            };
+            state.apply(Timestamp::from_secs(second), &tally);
+        }
+        assert_eq!(state.waits().count(), MAX_WAITS);
+        assert_eq!(state.waits().next().unwrap().0, Timestamp::from_secs(98 - 2 * 31));
     }
 }

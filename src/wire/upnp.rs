@@ -71,9 +71,31 @@ pub fn question(service: &str) -> String {
     )
 }
 
-/// The address in the answer to that.
-pub fn external(answer: &str) -> Option<IpAddr> {
-    element(answer, "NewExternalIPAddress")?.parse().ok()
+/// What the answer to that says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum External {
+    /// The address.
+    Address(IpAddr),
+    /// It has none: an empty one, or 0.0.0.0.
+    None,
+    /// An error, by its number.
+    Error(u16),
+}
+
+/// Reads it; `None` where it is no answer.
+pub fn external(answer: &str) -> Option<External> {
+    if let Some(text) = element(answer, "NewExternalIPAddress") {
+        return match text.parse::<IpAddr>() {
+            Ok(address) if !address.is_unspecified() => Some(External::Address(address)),
+            Ok(_) => Some(External::None),
+            Err(_) => text.is_empty().then_some(External::None),
+        };
+    }
+    // Elements without a value may be written in one.
+    if answer.contains("<NewExternalIPAddress/>") {
+        return Some(External::None);
+    }
+    element(answer, "errorCode")?.parse().ok().map(External::Error)
 }
 
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -120,7 +142,26 @@ mod tests {
             assert_eq!(control(&bad), None, "{bad}");
         }
         let said = "<x><NewExternalIPAddress>198.51.100.7</NewExternalIPAddress></x>";
-        assert_eq!(external(said), Some([198, 51, 100, 7].into()));
-        assert_eq!(external("<NewExternalIPAddress></NewExternalIPAddress>"), None);
+        assert_eq!(external(said), Some(External::Address([198, 51, 100, 7].into())));
+        for (said, expected) in [
+            (
+                "<NewExternalIPAddress></NewExternalIPAddress>",
+                Some(External::None),
+            ),
+            (
+                "<NewExternalIPAddress>0.0.0.0</NewExternalIPAddress>",
+                Some(External::None),
+            ),
+            ("<u><NewExternalIPAddress/></u>", Some(External::None)),
+            ("<NewExternalIPAddress>router</NewExternalIPAddress>", None),
+            (
+                "<UPnPError><errorCode>501</errorCode></UPnPError>",
+                Some(External::Error(501)),
+            ),
+            ("<errorCode>many</errorCode>", None),
+            ("", None),
+        ] {
+            assert_eq!(external(said), expected, "{said}");
+        }
     }
 }

@@ -164,6 +164,7 @@ fn a_large_table_is_folded_exactly() {
             nat_address: ip("2001:db8::1"),
             proto: Proto::Udp,
             destination: "[2001:db8::53]:53".parse().unwrap(),
+            zone: 0,
             ports: 3000,
             min_port: 1,
             max_port: 3000,

@@ -19,6 +19,13 @@ pub struct Output {
     pub stderr: String,
 }
 
+impl Output {
+    /// Standard output with one space for each gap, for who looks for words: where a line is broken hangs on numbers.
+    pub fn words(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Runs a command to its end and returns its output whatever its exit code. Panics if it cannot start or takes too long.
 #[track_caller]
 pub fn output(command: Command) -> Output {

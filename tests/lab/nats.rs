@@ -47,6 +47,13 @@ pub fn pool(persistent: bool) -> String {
     ))
 }
 
+/// All flows leave by this external address.
+pub fn snat(to: &str) -> String {
+    table(&format!(
+        "chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" snat to {to}; }}"
+    ))
+}
+
 /// Masquerading with flags: `persistent`, `random`, `fully-random`, or several with commas.
 pub fn masquerade(flags: &str) -> String {
     table(&format!(
@@ -73,4 +80,21 @@ pub fn rate_limited(per_second: u32) -> String {
     table(&format!(
         "chain slow {{ type filter hook forward priority filter; iifname \"lan0\" ct state new limit rate over {per_second}/second burst {per_second} packets drop; }}\n{POST}"
     ))
+}
+
+/// A NAT that allows each host so many flows at a time, as a carrier's does.
+pub fn flow_limited(flows: u32) -> String {
+    table(&format!(
+        "set flows {{ type ipv4_addr; flags dynamic; }}
+chain few {{ type filter hook forward priority filter; iifname \"lan0\" ct state new add @flows {{ ip saddr ct count over {flows} }} drop; }}
+{POST}"
+    ))
+}
+
+/// IPv6 that leaves by the router's own address, with flags behind a space as [`masquerade`] has them.
+pub fn masquerade_ipv6(flags: &str) -> String {
+    format!(
+        "table ip6 lab_nat\ndelete table ip6 lab_nat\ntable ip6 lab_nat {{ chain post {{ type nat hook postrouting priority \
+         srcnat; oifname \"wan0\" masquerade{flags}; }}; }}\n"
+    )
 }

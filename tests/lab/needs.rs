@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("turnutils_natdiscovery", "coturn"),
     ("stun", "stun-client"),
     ("dnsmasq", "dnsmasq-base"),
+    ("miniupnpd", "miniupnpd-nftables"),
 ];
 
 /// True when the lab can run. `WGNAT_LAB=skip` makes it print `skipped: …` and return false.

@@ -6,6 +6,8 @@
 
 // The machine's edge: programs, files and time limits.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+// Each test uses a part of it.
+#![allow(dead_code, unused_imports)]
 // A panic is how a test fails, in its helpers too.
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +23,7 @@ pub mod modules;
 pub mod qemu;
 pub mod results;
 
-pub use cache::Cache;
+pub use cache::{Cache, Kernel};
 pub use initramfs::Initramfs;
 pub use qemu::run;
 pub use results::Results;

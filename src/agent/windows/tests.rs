@@ -9,6 +9,8 @@ use crate::observation::socket::{DestinationTally, ProcessFacts, ProcessTable, S
 use crate::observation::{SourceState, SourceStatus};
 use crate::types::{Proto, PublicKey};
 
+const FAR: Span = crate::config::agent::LONG_WINDOW;
+
 fn at(secs: i64, source: Source, body: Body) -> Observation {
     Observation {
         at: Timestamp::from_secs(secs),
@@ -35,7 +37,7 @@ fn dropped(world: &World) -> u64 {
 
 #[test]
 fn what_happened_is_forgotten_after_two_windows_and_not_before_one() {
-    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
     windows.apply(at(1, Source::Conntrack, stats(0)));
     // Long after the start, three packets are dropped; then never again.
     for second in 2..1000 {
@@ -61,8 +63,29 @@ fn what_happened_is_forgotten_after_two_windows_and_not_before_one() {
 }
 
 #[test]
+fn another_length_is_taken_over_while_it_watches() {
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
+    let mut longest = Span::ZERO;
+    for second in 0..4000 {
+        if second == 2000 {
+            windows.set_far(Span::from_secs(120));
+        }
+        windows.apply(at(second, Source::Conntrack, stats(0)));
+        if second >= 2002 {
+            longest = longest.max(windows.far().watched());
+        }
+        assert!(
+            second < 2500 || windows.far().watched() >= Span::from_secs(119),
+            "{second}"
+        );
+    }
+    assert!(longest <= FAR * 2, "{longest:?}");
+    assert!(windows.far().watched() <= Span::from_secs(241));
+}
+
+#[test]
 fn what_was_told_once_is_known_for_ever() {
-    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
     let device = DeviceSnapshot {
         name: "wg0".to_owned(),
         if_index: None,
@@ -90,7 +113,7 @@ fn a_clock_that_is_set_begins_both_windows_anew_and_loses_no_state() {
         (1000 - 3600, Step::Back(Span::from_secs(3600))),
         (1000 + 86_400, Step::Forward(Span::from_secs(86_400))),
     ] {
-        let mut windows = Windows::new(Timestamp::from_secs(900));
+        let mut windows = Windows::new(Timestamp::from_secs(900), FAR);
         windows.apply(at(990, Source::Conntrack, stats(0)));
         windows.apply(at(1000, Source::Conntrack, stats(3)));
         let (_, stepped) = windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
@@ -106,7 +129,7 @@ fn a_clock_that_is_set_begins_both_windows_anew_and_loses_no_state() {
 
 #[test]
 fn a_late_observation_is_no_step() {
-    let mut windows = Windows::new(Timestamp::from_secs(900));
+    let mut windows = Windows::new(Timestamp::from_secs(900), FAR);
     windows.apply(at(1000, Source::Conntrack, stats(0)));
     assert_eq!(windows.apply(at(995, Source::Conntrack, stats(0))).1, None);
 }
@@ -197,7 +220,7 @@ fn restless(second: i64) -> Vec<Observation> {
 
 #[test]
 fn a_restless_day_leaves_no_more_than_its_last_hour() {
-    let mut windows = Windows::new(Timestamp::from_secs(100));
+    let mut windows = Windows::new(Timestamp::from_secs(100), FAR);
     // What it holds, by what it would print: that shows every collection, whoever keeps it.
     let mut sizes = Vec::new();
     for second in (100..86_500).step_by(20) {
@@ -230,7 +253,7 @@ fn median(world: &World, target: &str) -> Option<Span> {
 
 #[test]
 fn every_target_is_known_between_its_rounds_and_its_past_from_afar() {
-    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
     // Slowed down by the CPU budget: a round each five minutes, two near windows long.
     for second in (10..4000).step_by(10) {
         windows.apply(at(second, Source::Host, Body::Status(SourceStatus::ok())));
@@ -257,7 +280,7 @@ fn every_target_is_known_between_its_rounds_and_its_past_from_afar() {
 
 #[test]
 fn whoever_is_no_longer_asked_is_forgotten_at_once_and_stays_so() {
-    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
     windows.apply(at(1, Source::Conntrack, stats(0)));
     windows.apply(at(1, Source::Paths, path("192.0.2.1", 5)));
     windows.apply(at(1, Source::Paths, Body::Status(SourceStatus::ok())));
@@ -276,7 +299,7 @@ fn whoever_is_no_longer_asked_is_forgotten_at_once_and_stays_so() {
 /// What a source told before it went blind is not how things are now: the next world does not know it.
 #[test]
 fn what_a_blind_source_once_told_is_not_handed_on() {
-    let mut windows = Windows::new(Timestamp::from_secs(0));
+    let mut windows = Windows::new(Timestamp::from_secs(0), FAR);
     let status = |status| Body::Status(status);
     windows.apply(at(1, Source::Conntrack, status(SourceStatus::ok())));
     windows.apply(at(1, Source::Conntrack, stats(0)));

@@ -106,6 +106,10 @@ impl Denials {
         clocks: &Clocks,
         shown: &mut BTreeSet<(u32, u64)>,
     ) -> Result<(Vec<Denial>, u64), ObserveError> {
+        // First: what is made after that is among the entries, and must not be missed there.
+        let mut made = [0; 8];
+        let map = self.object.map("wants_made").map_err(absent)?;
+        bpf::map_lookup(map, &0_u32.to_ne_bytes(), &mut made).map_err(failed("reading the denied ports"))?;
         let map = self.object.map("wants").map_err(absent)?;
         let mut counted: Vec<(Want, Denied)> = Vec::new();
         let mut entries = 0_u64;
@@ -114,9 +118,6 @@ impl Denials {
             counted.extend(records::want(want).map(|want| (want, records::denied(denied))));
         })
         .map_err(failed("reading the denied ports (BPF_MAP_LOOKUP_BATCH)"))?;
-        let mut made = [0; 8];
-        let map = self.object.map("wants_made").map_err(absent)?;
-        bpf::map_lookup(map, &0_u32.to_ne_bytes(), &mut made).map_err(failed("reading the denied ports"))?;
         let evicted = u64::from_ne_bytes(made).saturating_sub(entries);
         counted.sort_by_key(|(want, denied)| {
             (

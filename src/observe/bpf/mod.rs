@@ -41,7 +41,8 @@ pub struct Bpf {
     loaded: Loaded,
     when: When,
     here: NetnsId,
-    since: Timestamp,
+    /// When counting began, by the program's clock: the wall clock may be set meanwhile.
+    since: Span,
     names: Names,
     /// Why denied ports are not counted now, where they should be.
     unattended: Option<String>,
@@ -67,7 +68,7 @@ impl Bpf {
             loaded: load::load(here, pidns)?,
             when,
             here,
-            since: clock::now(),
+            since: clock::monotonic(),
             names: Names::new(pidns),
             unattended: None,
         };
@@ -89,12 +90,13 @@ impl Bpf {
     }
 
     fn read(&self) -> Result<(Vec<(Key, Tally)>, Losses), ObserveError> {
+        // First: what is made after that is among the rows, and must not be missed there.
+        let losses = self.loaded.losses()?;
         let mut rows = Vec::new();
         bpf::for_each::<KEY, TALLY>(self.loaded.tallies()?, load::TALLIES, |key, tally| {
             rows.push((records::key(key), records::tally(tally)));
         })
         .map_err(failed("reading the counted connections (BPF_MAP_LOOKUP_BATCH)"))?;
-        let losses = self.loaded.losses()?;
         Ok((rows, losses))
     }
 
@@ -187,8 +189,11 @@ struct Clocks {
 impl Clocks {
     /// A moment of the program's clock by the wall clock, as that stands now.
     fn wall(&self, monotonic_ns: u64) -> Timestamp {
-        self.wall
-            .before(self.monotonic.saturating_sub(Span::from_nanos(monotonic_ns)))
+        self.wall_of(Span::from_nanos(monotonic_ns))
+    }
+
+    fn wall_of(&self, monotonic: Span) -> Timestamp {
+        self.wall.before(self.monotonic.saturating_sub(monotonic))
     }
 }
 
@@ -244,7 +249,7 @@ impl Observer for Bpf {
         };
         self.names.keep(&shown);
         let tally = ConnectTally {
-            since: self.since,
+            since: clocks.wall_of(self.since),
             rows: rows
                 .into_iter()
                 .map(|(key, tally)| self.row(&key, tally, &clocks))

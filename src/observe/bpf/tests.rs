@@ -14,7 +14,8 @@ fn rows(bpf: &mut Bpf) -> Vec<ConnectRow> {
     assert_eq!(status.unwrap(), SourceStatus::ok());
     match bodies.as_slice() {
         [Body::Connects(tally)] => {
-            assert_eq!(tally.since, bpf.since);
+            // By the wall clock as it stands, so that it is before the look however that was set.
+            assert!(tally.since <= clock::now(), "{}", tally.since);
             tally.rows.clone()
         }
         other => panic!("{other:?}"),
@@ -129,7 +130,7 @@ fn kernels_whose_pointers_are_not_followed_are_told_the_same() {
         use std::io::Write as _;
         let netns = u32::try_from(bpf.here.0).unwrap();
         bpf.loaded = load::typed(load::Scope { netns, pidns: None }, false).unwrap();
-        bpf.since = clock::now();
+        bpf.since = clock::monotonic();
         let server = TcpListener::bind("127.0.0.1:8080").unwrap();
         let to = server.local_addr().unwrap();
         TcpStream::connect(to).unwrap().write_all(&[1; 100]).unwrap();
@@ -411,6 +412,124 @@ fn more_than_fits_is_bounded_and_counted() {
         };
         assert_eq!(tally.rows.len(), MAX_ROWS);
         assert_eq!(tally.left_out.items + status.lost + MAX_ROWS as u64, 6000);
+    });
+}
+
+#[test]
+fn the_time_watched_does_not_follow_a_clock_that_is_set() {
+    let began = Span::from_secs(1000);
+    for wall in [Timestamp::from_secs(5_000_000), Timestamp::from_secs(1_000_000)] {
+        let clocks = Clocks {
+            wall,
+            monotonic: Span::from_secs(1030),
+        };
+        assert_eq!(wall.since(clocks.wall_of(began)), Span::from_secs(30));
+        assert_eq!(wall.since(clocks.wall(1_029_000_000_000)), Span::from_secs(1));
+    }
+}
+
+#[test]
+fn a_program_that_the_verifier_refuses_is_told_with_its_last_lines() {
+    // r0 = *(u64 *)(r1 + 0x7000): beyond what a raw tracepoint hands over. Then exit.
+    let load = [0x79, 0x10, 0x00, 0x70, 0, 0, 0, 0];
+    let exit = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let code: Vec<_> = [load, exit]
+        .iter()
+        .map(|bytes| aya_obj::generated::bpf_insn {
+            code: bytes[0],
+            _bitfield_align_1: [],
+            _bitfield_1: aya_obj::generated::bpf_insn::new_bitfield_1(bytes[1] & 15, bytes[1] >> 4),
+            off: i16::from_le_bytes([bytes[2], bytes[3]]),
+            imm: 0,
+        })
+        .collect();
+    let refused = bpf::program_load(&bpf::ProgramSpec {
+        kind: bpf::RAW_TRACEPOINT,
+        attach: 0,
+        target: 0,
+        code: &code,
+        name: "wrong",
+    })
+    .unwrap_err();
+    let told = words::refused("wrong", &refused);
+    assert!(
+        told.starts_with("the kernel's verifier refused the eBPF program wrong: "),
+        "{told}"
+    );
+    assert!(told.contains("invalid") && told.contains("28672"), "{told}");
+    assert!(told.lines().count() == 1 && told.len() < 400, "{told}");
+}
+
+/// Connections that a process of [`more_connections_than_can_be_followed_are_counted`] holds: four of them hold 64 more than the
+/// kernel's program follows.
+const EACH: u16 = 16_400;
+
+#[test]
+#[ignore = "a process of its own, for one may not have so many files: run by the test below"]
+fn holds_many() {
+    // From half of the ports to one destination on connect has to search, so each process has a destination of its own.
+    let to = SocketAddr::from((
+        [10, 99, 0, 2],
+        std::env::var("WGNAT_TEST_PORT").unwrap().parse().unwrap(),
+    ));
+    let held: Vec<_> = (0..EACH)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            assert!(socket.connect(&to.into()).is_err(), "nobody answers there");
+            socket
+        })
+        .collect();
+    println!("all wait");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(held);
+}
+
+#[test]
+fn more_connections_than_can_be_followed_are_counted() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Child, Command, Stdio};
+    in_loopback(|bpf| {
+        ports(1024, 65_535);
+        ip("route add 10.99.0.0/24 dev lo");
+        let mut children: Vec<Child> = (0..4)
+            .map(|n| {
+                Command::new(std::env::current_exe().unwrap())
+                    .args([
+                        "--exact",
+                        "observe::bpf::tests::holds_many",
+                        "--ignored",
+                        "--nocapture",
+                    ])
+                    .env("WGNAT_TEST_PORT", (81 + n).to_string())
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for child in &mut children {
+            let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap() == "all wait"), "a child failed");
+        }
+        let (bodies, status) = look(bpf);
+        for child in &mut children {
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
+        let status = status.unwrap();
+        assert_eq!(status.state, crate::observation::SourceState::Degraded);
+        let reason = status.reason.unwrap();
+        assert!(reason.contains("64 connections were not followed"), "{reason}");
+        assert_eq!(status.lost, 64);
+        let [Body::Connects(tally)] = bodies.as_slice() else {
+            panic!("{bodies:?}")
+        };
+        let attempts: u64 = tally.rows.iter().map(|row| row.attempts).sum();
+        assert_eq!(
+            attempts, 65_536,
+            "what is not followed is not counted as an attempt"
+        );
     });
 }
 

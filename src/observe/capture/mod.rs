@@ -9,8 +9,9 @@
 //! [`Capture::with_data`] adds a sample of data messages' clear headers ([`sampler`]), by which sessions are told apart,
 //! moves are seen when they happen, and what is large and never answered. What that costs: about ten instructions of the
 //! filter for each packet of the host, at most some 400 copies of 84 bytes a second, and ten wake-ups a second while data
-//! flows. Where none does it sleeps until the first one.
+//! flows. Where none does it sleeps until the first one, and where there can be no session it is off ([`attention`]).
 
+pub mod attention;
 pub mod data_filter;
 pub mod decode;
 pub mod filter;
@@ -23,6 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use self::attention::Attention;
 use self::governor::{Governor, Initiation};
 use self::rhythm::Rhythm;
 use self::share::Share;
@@ -61,6 +63,7 @@ pub struct Capture {
     governor: Governor,
     outbox: Option<Outbox>,
     sampler: Option<Sampler>,
+    attention: Attention,
     /// What was last told of the sample.
     told: Option<Sampling>,
     sampled_at: Option<std::time::Instant>,
@@ -84,6 +87,7 @@ impl Capture {
                 governor: Governor::default(),
                 outbox: None,
                 sampler: None,
+                attention: Attention::new(clock::instant(), attention::QUIET),
                 told: None,
                 sampled_at: None,
                 both: None,
@@ -119,7 +123,13 @@ impl Capture {
     /// Opens the tap, and a second one for a sample of data. Where that fails handshakes are still seen, and the report
     /// says that data is not.
     pub fn with_data() -> Result<Self, ObserveError> {
+        Self::with_data_until(attention::QUIET)
+    }
+
+    /// The same; the second tap is taken off after `quiet` without a message of WireGuard, and put on at the next handshake.
+    pub fn with_data_until(quiet: Span) -> Result<Self, ObserveError> {
         let mut capture = Self::open()?;
+        capture.attention = Attention::new(clock::instant(), quiet);
         match Sampler::open() {
             Ok(sampler) => {
                 // Without it samples are fetched by the clock at all times.
@@ -155,6 +165,10 @@ impl Capture {
             0 => self.without.saturating_add(1),
             _ => 0,
         };
+        if taken > 0 {
+            self.attention.passed(now);
+        }
+        sampler.listen(self.attention.is_due(now))?;
         let sampling = Sampling {
             one_in: sampler.one_in(),
             lost: sampler.lost()?,
@@ -205,7 +219,14 @@ impl Capture {
             }
             into.push((at, body));
         }
-        self.rhythm.took(received as u64, clock::instant());
+        let now = clock::instant();
+        self.rhythm.took(received as u64, now);
+        if received > 0 {
+            self.attention.passed(now);
+            if let Some(sampler) = &mut self.sampler {
+                sampler.listen(true)?;
+            }
+        }
         self.adapt()
     }
 

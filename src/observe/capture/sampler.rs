@@ -31,6 +31,7 @@ pub struct Sampler {
     /// What came since the rate was last judged, and for how long.
     taken: u64,
     time: Span,
+    listens: bool,
 }
 
 impl Sampler {
@@ -43,7 +44,17 @@ impl Sampler {
             coarsest: 0,
             taken: 0,
             time: Span::ZERO,
+            listens: true,
         })
+    }
+
+    /// Listens for data, or leaves the host's packets alone.
+    pub fn listen(&mut self, on: bool) -> std::io::Result<()> {
+        if self.listens != on {
+            self.socket.listen(on)?;
+            self.listens = on;
+        }
+        Ok(())
     }
 
     /// The next sample that waits.

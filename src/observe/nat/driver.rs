@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::tcp;
+use super::{Stop, tcp};
 use crate::observation::nat::NatFacts;
 use crate::probe::natdisc::{Discovery, Effect, Plan, SocketId};
 use crate::sys::clock;
@@ -20,14 +20,14 @@ use crate::wire::stun::LARGEST;
 /// Datagrams read from one socket before the others have their turn: a flood must not starve time-outs.
 const BATCH: usize = 32;
 /// Beyond every test's own time-out; a discovery that has not ended then has a bug, and is ended.
-const LIMIT: Span = Span::from_secs(30);
+pub(super) const LIMIT: Span = Span::from_secs(30);
 
-/// Runs a discovery to its end.
-pub fn run(plan: Plan) -> io::Result<NatFacts> {
+/// Runs a discovery to its end, without the rest of a lifetime's measurement once that is to stop.
+pub fn run(plan: Plan, stop: Option<&Stop>) -> io::Result<NatFacts> {
     // Steps of the wall clock must not end or stretch a test.
     let (wall, steady) = (clock::now(), clock::instant());
     let now = || wall + (clock::instant() - steady);
-    let limit = wall + plan.lifetime.unwrap_or_default() * 3 + LIMIT;
+    let limit = wall + super::longest(plan.lifetime.unwrap_or_default());
     let mut discovery = Discovery::new(plan, now());
     let (tcp_done, tcp_results) = mpsc::channel();
     let wake = Arc::new(EventFd::from_value_and_flags(
@@ -46,6 +46,7 @@ pub fn run(plan: Plan) -> io::Result<NatFacts> {
     }
     let mut sockets: BTreeMap<SocketId, UdpSocket> = BTreeMap::new();
     let mut buffer = vec![0; 65_536];
+    let mut stop = stop;
     loop {
         for (server, outcome) in tcp_results.try_iter() {
             discovery.handle_tcp(server, outcome);
@@ -59,7 +60,11 @@ pub fn run(plan: Plan) -> io::Result<NatFacts> {
         if now() > limit {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the tests did not end"));
         }
-        wait(&sockets, &wake, discovery.poll_timeout().map(|at| at - now()))?;
+        let left = discovery.poll_timeout().map(|at| at - now());
+        if wait(&sockets, &wake, stop, left)? {
+            stop = None;
+            discovery.handle_stop();
+        }
         let _ = wake.read();
         for (id, socket) in &sockets {
             receive(*id, socket, &mut buffer, &mut discovery, &now);
@@ -125,16 +130,24 @@ pub(super) fn open(toward: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn wait(sockets: &BTreeMap<SocketId, UdpSocket>, wake: &EventFd, left: Option<Span>) -> io::Result<()> {
+/// Waits until something is to be read, is due, or is to stop: then it is true.
+fn wait(
+    sockets: &BTreeMap<SocketId, UdpSocket>,
+    wake: &EventFd,
+    stop: Option<&Stop>,
+    left: Option<Span>,
+) -> io::Result<bool> {
     let mut fds: Vec<PollFd<'_>> = sockets
         .values()
         .map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN))
         .collect();
     fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
+    fds.extend(stop.map(|stop| PollFd::new(stop.fd(), PollFlags::POLLIN)));
     let left = left.unwrap_or(Span::from_millis(500)) + Span::from_millis(1);
     let millis = u16::try_from(left.as_millis()).unwrap_or(u16::MAX);
     match poll(&mut fds, PollTimeout::from(millis)) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(stop.is_some() && fds.last().and_then(PollFd::any) == Some(true)),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

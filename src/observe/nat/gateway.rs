@@ -1,5 +1,5 @@
-//! Asks the default gateway, and nobody else, what its outside is: NAT-PMP, and UPnP by unicast. Questions that change
-//! nothing.
+//! Asks the default gateway, and nobody else, what its outside is: NAT-PMP, PCP (which tells that it is there), and UPnP by
+//! unicast. Questions that change nothing.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -28,53 +28,122 @@ pub fn default_gateway() -> Option<Ipv4Addr> {
     })
 }
 
+/// Whether packets to `server` leave from the same address as packets to the gateway: else they take another way, such as a
+/// tunnel, and what the gateway says of its outside has nothing to do with what the server sees. Nothing is sent.
+pub fn on_the_way(gateway: Ipv4Addr, server: SocketAddr) -> bool {
+    let from = |to: SocketAddr| -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(to)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    let both = from(server).ok().zip(from((gateway, upnp::PORT).into()).ok());
+    both.is_some_and(|(server, gateway)| server == gateway)
+}
+
 /// What the gateway says by each way in which it answers.
 pub fn ask(gateway: Ipv4Addr) -> Vec<GatewayFacts> {
-    let fact = |protocol: &str, external: Option<IpAddr>| GatewayFacts {
+    let fact = |protocol: &str| GatewayFacts {
         gateway: gateway.into(),
         protocol: protocol.to_owned(),
-        external,
+        external: None,
+        says_none: false,
+        problem: None,
     };
     let mut facts = Vec::new();
-    match ask_natpmp(gateway) {
-        Some(natpmp::Answer::NatPmp(external)) => facts.push(fact("nat-pmp", external.map(IpAddr::V4))),
-        Some(natpmp::Answer::Pcp) => facts.push(fact("pcp", None)),
-        None => {}
+    for answer in ask_natpmp_and_pcp(gateway) {
+        facts.push(match answer {
+            natpmp::Answer::NatPmp(result, external) => GatewayFacts {
+                external: external.map(IpAddr::V4),
+                says_none: external.is_none() && [0, natpmp::NETWORK_FAILURE].contains(&result),
+                problem: external.is_none().then(|| match result {
+                    0 => "it says that it has none".to_owned(),
+                    code => format!("it answers \"{}\", result {code}", natpmp::result(code)),
+                }),
+                ..fact("nat-pmp")
+            },
+            natpmp::Answer::Pcp => GatewayFacts {
+                problem: Some("PCP names it with a mapping only, and nothing is mapped here".to_owned()),
+                ..fact("pcp")
+            },
+        });
     }
-    if let Some(external) = ask_upnp(gateway) {
-        facts.push(fact("upnp", Some(external)));
+    if let Some(answer) = ask_upnp(gateway) {
+        let (external, problem) = match answer {
+            upnp::External::Address(address) => (Some(address), None),
+            upnp::External::None => (None, Some("it says that it has none".to_owned())),
+            upnp::External::Error(code) => (None, Some(format!("it answers with error {code}"))),
+        };
+        facts.push(GatewayFacts {
+            external,
+            says_none: answer == upnp::External::None,
+            problem,
+            ..fact("upnp")
+        });
     }
     facts
 }
 
-fn exchange(gateway: Ipv4Addr, port: u16, question: &[u8], answer: &mut [u8]) -> io::Result<usize> {
+/// Both are asked at once: a gateway that speaks one of them is silent to the other's question.
+fn ask_natpmp_and_pcp(gateway: Ipv4Addr) -> Vec<natpmp::Answer> {
+    let mut answers = Vec::new();
+    let questions = |own: Ipv4Addr| vec![natpmp::REQUEST.to_vec(), natpmp::announce(own).to_vec()];
+    let take = |bytes: &[u8]| {
+        if let Some(answer) = natpmp::parse(bytes).filter(|a| !answers.contains(a)) {
+            answers.push(answer);
+        }
+        answers.len() >= 2
+    };
+    // Whatever ended it, what was answered is known.
+    let _ = exchange(gateway, natpmp::PORT, questions, take);
+    answers
+}
+
+/// Sends the questions, twice, until `take` has all that it wants or the time is over.
+fn exchange(
+    gateway: Ipv4Addr,
+    port: u16,
+    questions: impl Fn(Ipv4Addr) -> Vec<Vec<u8>>,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(PATIENCE / 2))?;
     // Connected: nobody else's answer counts.
     socket.connect((gateway, port))?;
+    let IpAddr::V4(own) = socket.local_addr()?.ip() else {
+        return Ok(());
+    };
+    let mut answer = [0; 2048];
     for _ in 0..2 {
-        socket.send(question)?;
-        match socket.recv(answer) {
-            Ok(length) => return Ok(length),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
-            Err(_) => {}
+        for question in questions(own) {
+            socket.send(&question)?;
+        }
+        let until = clock::instant() + PATIENCE / 2;
+        while let Some(left) = until
+            .checked_duration_since(clock::instant())
+            .filter(|l| !l.is_zero())
+        {
+            socket.set_read_timeout(Some(left))?;
+            match socket.recv(&mut answer) {
+                Ok(length) if take(answer.get(..length).unwrap_or_default()) => return Ok(()),
+                Ok(_) => {}
+                // Nobody listens there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
+                Err(_) => break,
+            }
         }
     }
     Err(io::ErrorKind::TimedOut.into())
 }
 
-fn ask_natpmp(gateway: Ipv4Addr) -> Option<natpmp::Answer> {
-    let mut answer = [0; 64];
-    let length = exchange(gateway, natpmp::PORT, &natpmp::REQUEST, &mut answer).ok()?;
-    natpmp::parse(answer.get(..length)?)
-}
-
-fn ask_upnp(gateway: Ipv4Addr) -> Option<IpAddr> {
-    let mut answer = [0; 2048];
-    let question = upnp::search(gateway.into());
-    let length = exchange(gateway, upnp::PORT, question.as_bytes(), &mut answer).ok()?;
-    let text = std::str::from_utf8(answer.get(..length)?).ok()?;
-    let (at, path) = upnp::location(text)?;
+fn ask_upnp(gateway: Ipv4Addr) -> Option<upnp::External> {
+    let question = |_| vec![upnp::search(gateway.into()).into_bytes()];
+    let mut found = None;
+    exchange(gateway, upnp::PORT, question, |bytes| {
+        let location = std::str::from_utf8(bytes).ok().and_then(upnp::location);
+        found = location.map(|(at, path)| (at, path.to_owned()));
+        true
+    })
+    .ok()?;
+    let (at, path) = found?;
     // It may name itself only.
     if at.ip() != IpAddr::V4(gateway) {
         return None;
@@ -118,6 +187,30 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    #[test]
+    fn a_gateway_is_not_asked_of_what_takes_another_way() {
+        use crate::observe::testing::{in_own_netns, ip};
+        in_own_netns(|| {
+            for (name, peer, address) in [
+                ("home0", "home1", "192.168.1.5/24"),
+                ("vpn0", "vpn1", "10.8.0.2/24"),
+            ] {
+                ip(&format!("link add {name} type veth peer name {peer}"));
+                ip(&format!("link set {name} up"));
+                ip(&format!("link set {peer} up"));
+                ip(&format!("address add {address} dev {name}"));
+            }
+            ip("route add default via 192.168.1.1");
+            let server: SocketAddr = "203.0.113.9:3478".parse().unwrap();
+            let gateway = default_gateway().unwrap();
+            assert_eq!(gateway, Ipv4Addr::new(192, 168, 1, 1));
+            assert!(on_the_way(gateway, server));
+            ip("route add 203.0.113.0/24 dev vpn0");
+            assert!(!on_the_way(gateway, server));
+            assert!(!on_the_way(gateway, "[2001:db8::9]:3478".parse().unwrap()));
+        });
+    }
+
     /// A gateway on loopback that answers one search with this LOCATION, and serves one description and one SOAP call.
     fn gateway(
         at: Ipv4Addr,
@@ -153,7 +246,10 @@ mod tests {
     fn a_upnp_gateway_is_asked_and_believed_about_itself_only() {
         let at = Ipv4Addr::new(127, 0, 77, 1);
         let thread = gateway(at, |web| format!("http://{web}/desc.xml"));
-        assert_eq!(ask_upnp(at), Some([100, 64, 9, 9].into()));
+        assert_eq!(
+            ask_upnp(at),
+            Some(upnp::External::Address([100, 64, 9, 9].into()))
+        );
         let seen = thread.join().unwrap();
         assert!(seen[0].starts_with("M-SEARCH * HTTP/1.1"), "{seen:?}");
         assert!(seen[1].starts_with("GET /desc.xml "), "{seen:?}");

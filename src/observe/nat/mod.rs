@@ -8,6 +8,7 @@ mod gateway;
 mod hops;
 pub mod quota;
 pub mod resolve;
+mod stop;
 mod tcp;
 
 use super::jitter::jittered;
@@ -18,6 +19,7 @@ use crate::probe::natdisc::Plan;
 use crate::sys::{clock, random};
 use crate::time::Span;
 pub use resolve::Server;
+pub use stop::Stop;
 
 /// What to find out.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Wanted {
     pub flows: Option<u32>,
     /// Wait so long for room after a quota.
     pub hold: Option<Span>,
+    /// What ends the measurement of a lifetime before its time.
+    pub stop: Option<Stop>,
 }
 
 /// How often the NAT is asked again: it seldom changes, and the servers are somebody's.
@@ -57,6 +61,13 @@ impl NatObserver {
         let mut observer = Self::steady(names, INTERVAL, None);
         observer.resolve()?;
         Ok(observer)
+    }
+
+    /// Measuring the mapping's lifetime, up to so long, with the first look, unless that is to stop.
+    pub fn measuring(mut self, lifetime: Span, stop: Stop) -> Self {
+        self.lifetime = Some(lifetime);
+        (self.wanted.lifetime, self.wanted.stop) = (self.lifetime, Some(stop));
+        self
     }
 
     /// For who asks for good: every `interval` or so, the servers' names resolved anew each time.
@@ -140,6 +151,11 @@ impl Observer for NatObserver {
     }
 }
 
+/// How long a discovery may take that measures a lifetime up to `longest`: three rounds, and the other tests.
+pub fn longest(lifetime: Span) -> Span {
+    lifetime * 3 + driver::LIMIT
+}
+
 /// Runs a discovery to its end.
 pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
     let plan = Plan {
@@ -153,18 +169,26 @@ pub fn discover(wanted: &Wanted) -> std::io::Result<NatFacts> {
     };
     // Beside the tests: both take a second or so, and neither waits for the other.
     let first = wanted.servers.first().map(|s| s.address);
-    let around = std::thread::Builder::new()
-        .name("nat-around".to_owned())
-        .stack_size(512 * 1024)
-        .spawn(move || {
-            let hops = first.map(hops::find).unwrap_or_default();
-            let gateways = gateway::default_gateway().map(gateway::ask).unwrap_or_default();
-            (hops, gateways)
-        })?;
-    let facts = driver::run(plan);
-    let (hops, gateways) = around.join().unwrap_or_default();
+    let first_of_ipv4 = wanted
+        .servers
+        .iter()
+        .map(|s| s.address)
+        .find(std::net::SocketAddr::is_ipv4);
+    let beside = |name: &str| {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(512 * 1024)
+    };
+    let hops = beside("nat-hops").spawn(move || first.map(hops::find).unwrap_or_default())?;
+    let gateways = beside("nat-gateway").spawn(move || {
+        let on_the_way = |gateway: &_| first_of_ipv4.is_some_and(|to| gateway::on_the_way(*gateway, to));
+        let gateway = gateway::default_gateway().filter(on_the_way);
+        gateway.map(gateway::ask).unwrap_or_default()
+    })?;
+    let facts = driver::run(plan, wanted.stop.as_ref());
+    let (hops, gateways) = (hops.join(), gateways.join());
     let mut facts = facts?;
-    (facts.hops, facts.gateways) = (hops, gateways);
+    (facts.hops, facts.gateways) = (hops.unwrap_or_default(), gateways.unwrap_or_default());
     if let Some(flows) = wanted.flows {
         let answering = facts.servers.iter().find(|s| s.udp_rtt.is_some());
         if let Some(server) = answering {

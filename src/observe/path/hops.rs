@@ -86,7 +86,7 @@ fn blocking(target: SocketAddr, method: &Method) -> Result<Vec<HopSample>, Strin
 fn told(error: &Error) -> String {
     let words = error.to_string();
     if words.to_ascii_lowercase().contains("permi") || words.contains("privilege") {
-        format!("needs CAP_NET_RAW ({words})")
+        "needs CAP_NET_RAW".to_owned()
     } else {
         words
     }

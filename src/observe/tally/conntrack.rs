@@ -72,6 +72,7 @@ impl CtFold {
             near: Addr::from(row.nat_address),
             far: Addr::from(row.destination.ip()),
             port: row.destination.port(),
+            zone: row.zone,
         });
         self.watched = keys.collect();
         self
@@ -139,6 +140,7 @@ impl CtFold {
             near: entry.reply.destination,
             far: entry.reply.source,
             port: entry.reply.source_port,
+            zone: entry.zone,
         };
         let watched = &self.watched;
         let new = || Use {
@@ -212,6 +214,7 @@ fn snat_tally(key: &Key, used: &Use) -> SnatTally {
         nat_address,
         proto,
         destination,
+        zone: key.zone,
         ports: used.ports,
         min_port: used.min_port,
         max_port: used.max_port,
@@ -268,6 +271,7 @@ mod tests {
             status: status::SEEN_REPLY | status::ASSURED,
             timeout: Some(100),
             tcp_state: (protocol == TCP).then_some(tcp_state::ESTABLISHED),
+            zone: 0,
         }
     }
 
@@ -305,6 +309,14 @@ mod tests {
     }
 
     #[test]
+    fn each_zone_has_ports_of_its_own() {
+        let entry = tracked(TCP, 5000, (SERVER, 443), (NAT, 2000));
+        let tally = fold(None, &[entry, Entry { zone: 7, ..entry }]);
+        let rows: Vec<_> = tally.snat.iter().map(|row| (row.zone, row.ports)).collect();
+        assert_eq!(rows, [(0, 1), (7, 1)]);
+    }
+
+    #[test]
     fn nat_ports_by_state() {
         let mut entries = Vec::new();
         for (port, state, status) in [
@@ -328,6 +340,7 @@ mod tests {
             nat_address: NAT.ip(),
             proto: Proto::Tcp,
             destination: "192.0.2.7:443".parse().unwrap(),
+            zone: 0,
             ports: 7,
             min_port: 1024,
             max_port: 65_535,

@@ -88,6 +88,7 @@ pub fn tally(
         inbound_left_out,
         // A bucket of the table at a time is read under its lock, as `sock_diag` does.
         inexact: false,
+        waiting: None,
     }
 }
 

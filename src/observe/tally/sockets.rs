@@ -139,6 +139,7 @@ impl SocketFold {
             near: socket.source,
             far: socket.destination,
             port: socket.destination_port,
+            zone: 0,
         };
         let Some(used) = self.destinations.entry(key, Use::new) else {
             return;
@@ -188,6 +189,7 @@ impl SocketFold {
             inbound,
             inbound_left_out,
             inexact: cut || self.malformed > 0 || self.destinations.overflowed() || self.inbound.overflowed(),
+            waiting: None,
         };
         self.clear();
         tally

@@ -21,6 +21,8 @@ pub struct Key {
     pub far: Addr,
     /// The remote port.
     pub port: u16,
+    /// The zone of connection tracking; 0 for sockets, and unless a rule sets one.
+    pub zone: u16,
 }
 
 impl Key {
@@ -39,7 +41,8 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.near.hash(state);
         self.far.hash(state);
-        state.write_u32(u32::from(self.port) << 1 | u32::from(self.proto == Proto::Udp));
+        let port = u64::from(self.port) << 1 | u64::from(self.proto == Proto::Udp);
+        state.write_u64(u64::from(self.zone) << 17 | port);
     }
 }
 
@@ -142,6 +145,7 @@ mod tests {
             near: Addr::default(),
             far: Addr::from_v4(n.to_be_bytes()),
             port: 443,
+            zone: 0,
         }
     }
 
@@ -203,11 +207,12 @@ mod tests {
                 ..base
             },
             Key { port: 80, ..base },
+            Key { zone: 7, ..base },
         ];
         let mut table = Table::new();
         for key in others.iter().chain([&base, &base]) {
             *table.entry(*key, || 0u32).unwrap() += 1;
         }
-        assert_eq!(table.busiest(|v| *v, |v| *v).0.len(), 5);
+        assert_eq!(table.busiest(|v| *v, |v| *v).0.len(), 6);
     }
 }

@@ -3,7 +3,9 @@
 //! In: a [`Report`]. Out: a line for each thing that was found. Pure. Lines and not a table: words that are cut in the middle
 //! explain nothing.
 
-use crate::observation::nat::{Behaviour, Family, FamilyFacts, NatFacts, Pooling};
+use crate::observation::nat::{
+    Behaviour, Family, FamilyFacts, NatFacts, Pooling, is_inside, is_unique_local,
+};
 use crate::output::human;
 use crate::report::Report;
 use crate::time::Span;
@@ -50,6 +52,16 @@ fn family(rows: &mut Rows, facts: &NatFacts, f: &FamilyFacts) {
         (Some(local), Some(_)) => rows.say(heading, format!("{local}, the same outside"), "no NAT"),
         _ => rows.say(heading, "its outside was not learned", ""),
     }
+    if let (Some(local), Some(external)) = (f.local, f.external)
+        && is_unique_local(local.ip())
+        && !is_inside(external.ip())
+    {
+        rows.say(
+            "source",
+            "a unique local address (ULA) comes out as a global one",
+            "NAT66",
+        );
+    }
     if f.external_addresses.len() > 1 {
         let all: Vec<String> = f.external_addresses.iter().map(ToString::to_string).collect();
         rows.say("outside", all.join(", "), "external addresses");
@@ -85,6 +97,7 @@ fn family(rows: &mut Rows, facts: &NatFacts, f: &FamilyFacts) {
         rows.say("UDP", "nothing comes back; TCP works", "UDP blocked");
     }
     gateway(rows, facts, f);
+    hops(rows, facts, f);
     for test in &f.left_out {
         rows.say("not told", format!("{}: {}", test.test, test.why), "");
     }
@@ -135,15 +148,27 @@ fn gateway(rows: &mut Rows, facts: &NatFacts, f: &FamilyFacts) {
     for g in facts
         .gateways
         .iter()
-        .filter(|g| g.gateway.is_ipv4() == f.local.is_some_and(|l| l.is_ipv4()))
+        .filter(|g| Family::of(g.gateway) == f.family)
     {
-        if let Some(external) = g.external {
-            rows.say(
-                "gateway",
-                format!("{} says that its outside is {external}", g.gateway),
-                &g.protocol,
-            );
-        }
+        let words = match (g.external, &g.problem) {
+            _ if g.protocol == "pcp" => format!(
+                "{} speaks PCP, which names its outside with a mapping only",
+                g.gateway
+            ),
+            (Some(external), _) => format!("{} says that its outside is {external}", g.gateway),
+            (None, Some(problem)) => format!("{} does not tell its outside: {problem}", g.gateway),
+            (None, None) => format!("{} does not tell its outside", g.gateway),
+        };
+        rows.say("gateway", words, &g.protocol);
+    }
+}
+
+/// The routers that were heard of; beyond the gateway they tell of more NATs.
+fn hops(rows: &mut Rows, facts: &NatFacts, f: &FamilyFacts) {
+    let of_family = facts.hops.iter().filter(|h| Family::of(h.address) == f.family);
+    let heard: Vec<String> = of_family.map(|h| format!("{} {}", h.ttl, h.address)).collect();
+    if !heard.is_empty() {
+        rows.say("routers", heard.join(", "), "hops");
     }
 }
 
@@ -252,7 +277,7 @@ fn servers(rows: &mut Rows, facts: &NatFacts) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::nat::ServerFacts;
+    use crate::observation::nat::{GatewayFacts, Hop, ServerFacts};
     use crate::report::sample;
 
     #[test]
@@ -290,5 +315,48 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_the_gateway_and_the_routers_tell_stands_with_their_family() {
+        let mut v6 = FamilyFacts::new(Family::Ipv6);
+        v6.local = Some("[fdaa::3]:40000".parse().unwrap());
+        v6.external = Some("[2001:db8::7]:40000".parse().unwrap());
+        v6.translated = Some(true);
+        let gateway = |protocol: &str, external: Option<&str>, problem: Option<&str>| GatewayFacts {
+            gateway: "10.0.0.1".parse().unwrap(),
+            protocol: protocol.to_owned(),
+            external: external.map(|e| e.parse().unwrap()),
+            says_none: false,
+            problem: problem.map(str::to_owned),
+        };
+        let mut report = sample::empty();
+        report.nat = Some(NatFacts {
+            families: vec![FamilyFacts::new(Family::Ipv4), v6],
+            gateways: vec![
+                gateway("nat-pmp", Some("198.51.100.7"), None),
+                gateway("upnp", None, Some("it says that it has none")),
+            ],
+            hops: vec![Hop {
+                ttl: 1,
+                address: "10.0.0.1".parse().unwrap(),
+            }],
+            ..NatFacts::default()
+        });
+        let text: Vec<String> = lines(&report)
+            .into_iter()
+            .map(|(name, words)| format!("{name}: {words}"))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                "NAT IPv4: its outside was not learned",
+                "gateway: 10.0.0.1 says that its outside is 198.51.100.7 (nat-pmp)",
+                "gateway: 10.0.0.1 does not tell its outside: it says that it has none (upnp)",
+                "routers: 1 10.0.0.1 (hops)",
+                "NAT IPv6: [fdaa::3]:40000 is [2001:db8::7]:40000 outside (mapped address)",
+                "source: a unique local address (ULA) comes out as a global one (NAT66)",
+            ]
+        );
     }
 }

@@ -53,7 +53,9 @@ fn sql(runtime: Option<Runtime>, size: u32) -> Option<Snippet> {
         ),
         Runtime::Ruby => (
             "Set Active Record's pool",
-            format!("# config/database.yml\nproduction:\n  pool: {size}"),
+            format!(
+                "# config/database.yml\nproduction:\n  pool: {size}    # Rails 8.1 calls it max_connections, and reads both"
+            ),
             "",
         ),
         Runtime::DotNet => (
@@ -102,6 +104,7 @@ fn pgbouncer(to: SocketAddr, size: u32) -> Snippet {
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
              listen_port = 6432\n\
+             auth_file = /etc/pgbouncer/userlist.txt    ; the users and their passwords\n\
              pool_mode = transaction\n\
              default_pool_size = {size}\n\
              max_client_conn = {}",
@@ -125,7 +128,8 @@ fn proxysql(to: SocketAddr, size: u32) -> Snippet {
             to.ip(),
             to.port()
         ),
-        note: "The clients' short connections go to ProxySQL on this host then, best by its Unix socket.",
+        note: "Its users are in `mysql_users`, as on the server. The clients' short connections go to ProxySQL on this host then, best by \
+               its Unix socket.",
     }
 }
 

@@ -54,7 +54,7 @@ pub fn snippet(runtime: Runtime, tls: bool, to: SocketAddr, size: u32) -> Option
                  // java.net.http:      java -Djdk.httpclient.connectionPoolSize={size} …\n\
                  // HttpURLConnection:  java -Dhttp.maxConnections={size} …"
             ),
-            "Each `HttpClient` has a pool of its own. Read each body to its end.",
+            "Each `HttpClient` has a pool of its own, which the property bounds for the idle ones only. Read each body to its end.",
         ),
         Runtime::Ruby => (
             "Keep connections with net-http-persistent",

@@ -25,7 +25,7 @@ pub struct Snippet {
 /// where the runtime is unknown or there is nothing better than the general advice.
 pub fn snippet(runtime: Option<Runtime>, service: Service, to: SocketAddr, size: u32) -> Option<Snippet> {
     match service {
-        Service::Dns => Some(dns(to)),
+        Service::Dns => dns(to),
         Service::Postgres | Service::Mysql | Service::Redis => database::snippet(runtime, service, to, size),
         Service::Http | Service::Https => http::snippet(runtime?, service == Service::Https, to, size),
     }
@@ -34,23 +34,24 @@ pub fn snippet(runtime: Option<Runtime>, service: Service, to: SocketAddr, size:
 /// Something on this host that keeps `size` connections to `to` for processes that cannot; `None` where there is nothing usual.
 pub fn proxy(service: Service, to: SocketAddr, size: u32) -> Option<Snippet> {
     match service {
-        Service::Dns => Some(dns(to)),
+        Service::Dns => dns(to),
         Service::Postgres | Service::Mysql => database::snippet(None, service, to, size),
         Service::Redis => None,
         Service::Http | Service::Https => Some(http::local_proxy(service == Service::Https, to, size)),
     }
 }
 
-/// A resolver on this host keeps the answers, and the connections to its upstream.
-fn dns(to: SocketAddr) -> Snippet {
-    Snippet {
+/// A resolver on this host keeps the answers, and the connections to its upstream; `None` where this host is asked already (and
+/// unbound asks no resolver on its own host unless told to).
+fn dns(to: SocketAddr) -> Option<Snippet> {
+    (!to.ip().to_canonical().is_loopback()).then(|| Snippet {
         title: "Ask a caching resolver on this host",
         code: format!(
             "# /etc/unbound/unbound.conf.d/cache.conf\nserver:\n    interface: 127.0.0.1\n    prefetch: yes\nforward-zone:\n    name: \".\"\n    forward-addr: {}\n\n# /etc/resolv.conf\nnameserver 127.0.0.1",
             to.ip()
         ),
         note: "A cache answers most look-ups itself, and pooling by each program is then not needed.",
-    }
+    })
 }
 
 #[cfg(test)]
@@ -108,6 +109,13 @@ mod tests {
             );
         }
         assert_eq!(snippet(None, Service::Https, to(443), 5), None);
+    }
+
+    #[test]
+    fn a_resolver_on_this_host_is_not_sent_to_itself() {
+        let stub = ([127, 0, 0, 53], 53).into();
+        assert_eq!(snippet(Some(Runtime::Python), Service::Dns, stub, 3), None);
+        assert_eq!(proxy(Service::Dns, stub, 3), None);
     }
 
     #[test]

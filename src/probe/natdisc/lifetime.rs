@@ -47,15 +47,22 @@ pub(crate) struct Lifetime {
     round: u8,
     /// The server does not answer to another port.
     pub unsupported: bool,
+    /// Whoever asked does not wait any longer.
+    stopped: bool,
 }
 
 impl Lifetime {
     pub(super) fn timeout(&self) -> Option<Timestamp> {
-        if self.unsupported {
+        if self.unsupported || self.stopped {
             return None;
         }
         let waiting = self.all.iter().filter(|a| !a.asked);
         waiting.filter_map(|a| a.born.map(|(at, _)| at + a.age)).min()
+    }
+
+    /// Ends it with what is known by now.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     pub(super) fn seen(&self) -> impl Iterator<Item = (Role, SocketAddr)> {
@@ -90,7 +97,9 @@ impl Lifetime {
         }
         let (lived, gone) = self.bracket();
         let Some(alive_after) = lived else {
-            let why = if self.all.iter().any(|a| a.void) {
+            let why = if self.stopped {
+                STOPPED
+            } else if self.all.iter().any(|a| a.void) {
                 UNREACHED
             } else {
                 "not even a fresh mapping let an answer from the same server in"
@@ -103,6 +112,7 @@ impl Lifetime {
         let void = self.all.iter().any(|a| a.void && a.age > alive_after);
         let why = match (gone, gone_after) {
             (_, Some(_)) => None,
+            (_, None) if self.stopped => Some(format!("how long at most is not known: {STOPPED}")),
             (_, None) if void => Some(format!("how long at most is not known: {UNREACHED}")),
             (Some(_), None) => Some(format!("how long at most is not known: {INTERRUPTED}")),
             (None, None) => None,
@@ -127,6 +137,7 @@ impl Lifetime {
 }
 
 const UNREACHED: &str = "the server was not reached any more, or saw another address, while mappings aged";
+const STOPPED: &str = "the measurement was ended before it was done";
 const INTERRUPTED: &str =
     "mappings were lost that lived as long at another time, so the NAT or the link was interrupted";
 
@@ -136,12 +147,7 @@ impl Discovery {
         let Some(longest) = self.plan.lifetime else {
             return;
         };
-        let others = self.transactions.any(|p| {
-            !matches!(
-                p,
-                Purpose::Age(_) | Purpose::StillThere(_) | Purpose::Reachable(_)
-            )
-        });
+        let others = self.asking(family, |p| !p.is_of_lifetime());
         let Some(state) = self.families.get_mut(&family) else {
             return;
         };
@@ -166,6 +172,7 @@ impl Discovery {
             all: Vec::new(),
             round: 0,
             unsupported: false,
+            stopped: false,
         });
         self.add_ages(family, &ages);
     }
@@ -219,7 +226,7 @@ impl Discovery {
         let now = self.now;
         let mut due = Vec::new();
         for (family, state) in &mut self.families {
-            let Some(lifetime) = &mut state.lifetime else {
+            let Some(lifetime) = state.lifetime.as_mut().filter(|l| !l.stopped) else {
                 continue;
             };
             for (n, ageing) in lifetime.all.iter_mut().enumerate() {
@@ -323,7 +330,7 @@ impl Discovery {
             return;
         };
         let open = lifetime.all.iter().any(|a| a.alive.is_none() && !a.void);
-        if open || lifetime.unsupported || lifetime.round + 1 >= ROUNDS {
+        if open || lifetime.unsupported || lifetime.stopped || lifetime.round + 1 >= ROUNDS {
             return;
         }
         let (Some(alive), Some(gone)) = lifetime.bracket() else {

@@ -82,6 +82,8 @@ pub(crate) enum Purpose {
     First(usize),
     /// The same question to another address of the primary server.
     Mapping,
+    /// The first question once more, when others have taken their time: whether all is still as it was.
+    Again,
     /// The control beside a filtering test: the same socket gets plain answers.
     Control(Change),
     /// A filtering test.
@@ -98,6 +100,13 @@ pub(crate) enum Purpose {
     Reachable(u8),
 }
 
+impl Purpose {
+    /// Whether it measures how long a mapping lives.
+    pub const fn is_of_lifetime(self) -> bool {
+        matches!(self, Self::Age(_) | Self::StillThere(_) | Self::Reachable(_))
+    }
+}
+
 /// How a filtering test went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passed {
@@ -107,6 +116,17 @@ pub(crate) enum Passed {
     No,
     /// The server answered from where it was asked, or refused.
     NotTried,
+}
+
+/// What the first question, asked once more, says of the time between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// The main socket looks as before.
+    Same,
+    /// It has another address or port outside now.
+    Moved(SocketAddr),
+    /// The server does not answer any more.
+    Silent,
 }
 
 /// What is known of one family so far.
@@ -125,9 +145,31 @@ pub(crate) struct State {
     pub hairpin_begun: bool,
     pub mapping_begun: bool,
     pub pooling_begun: bool,
+    pub again_begun: bool,
+    pub since: Option<Since>,
     /// Responses in which MAPPED-ADDRESS and XOR-MAPPED-ADDRESS agree, and those in which not.
     pub alg: (u32, u32),
     pub lifetime: Option<Lifetime>,
+}
+
+impl State {
+    /// Where the main socket was first seen from this address.
+    pub fn main_at(&self, asked: SocketAddr) -> Option<SocketAddr> {
+        let of_main = |(role, to, _): &&(Role, SocketAddr, SocketAddr)| *role == Role::Main && *to == asked;
+        self.seen.iter().find(of_main).map(|(.., seen)| *seen)
+    }
+
+    /// Why what the tests told cannot be compared or silence not be taken for an answer: it changed while they ran.
+    pub fn changed(&self) -> Option<String> {
+        match self.since? {
+            Since::Same => None,
+            Since::Silent => Some("the server was not reached any more when the tests were over".to_owned()),
+            Since::Moved(now) => Some(format!(
+                "one socket's outside was another at the end of the tests ({now}) than at their beginning: the NAT or this host's \
+                 network changed meanwhile"
+            )),
+        }
+    }
 }
 
 /// One run of discovery.
@@ -140,6 +182,8 @@ pub struct Discovery {
     pub(crate) families: BTreeMap<Family, State>,
     pub(crate) transactions: Transactions<Purpose>,
     pub(crate) effects: VecDeque<Effect>,
+    /// Nobody waits for the lifetime any longer.
+    stopped: bool,
     now: Timestamp,
 }
 
@@ -167,6 +211,7 @@ impl Discovery {
             effects: VecDeque::new(),
             servers,
             plan,
+            stopped: false,
             now,
         };
         discovery.begin();
@@ -185,10 +230,20 @@ impl Discovery {
         [self.transactions.timeout(), age].into_iter().flatten().min()
     }
 
+    /// Whether a question of this family is under way that `of` picks. The other family's take their own time.
+    pub(crate) fn asking(&self, family: Family, of: impl Fn(&Purpose) -> bool) -> bool {
+        self.transactions
+            .any(|t| t.socket.family == family && of(&t.purpose))
+    }
+
     /// What was found out, once every test has ended.
     pub fn poll_event(&self) -> Option<NatFacts> {
+        let asking = match self.stopped {
+            false => self.poll_timeout().is_some(),
+            true => self.transactions.any(|t| !t.purpose.is_of_lifetime()),
+        };
         let waiting = !self.effects.is_empty()
-            || self.poll_timeout().is_some()
+            || asking
             || self.tcp_open.iter().any(|open| *open)
             || self
                 .families
@@ -213,6 +268,16 @@ impl Discovery {
         }
         if let Some(open) = self.tcp_open.get_mut(server) {
             *open = false;
+        }
+    }
+
+    /// Measures no lifetime any longer: [`Discovery::poll_event`] tells what is known as soon as the other tests are over,
+    /// which are not cut short, for silence would be taken for an answer.
+    pub fn handle_stop(&mut self) {
+        self.stopped = true;
+        self.plan.lifetime = None;
+        for lifetime in self.families.values_mut().filter_map(|s| s.lifetime.as_mut()) {
+            lifetime.stop();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::transaction::{Ask, Transaction};
-use super::{Discovery, Effect, Passed, Purpose, Role, SocketId, State, problem};
+use super::{Discovery, Effect, Passed, Purpose, Role, Since, SocketId, State, problem};
 use crate::observation::nat::{Family, ServerFacts};
 use crate::time::Timestamp;
 use crate::wire::stun::{BINDING, Change, Class, Message, attribute};
@@ -172,6 +172,7 @@ impl Discovery {
             );
         }
         self.transactions.end(&message.id);
+        self.note_time(asked);
         self.note_alg(socket.family, message);
         let Some(state) = self.families.get_mut(&socket.family) else {
             return;
@@ -182,6 +183,13 @@ impl Discovery {
                 self.met(socket.family, place, message, asked);
             }
             Purpose::Mapping => state.seen.push((socket.role, asked.to, seen)),
+            Purpose::Again => {
+                let before = state.main_at(asked.to);
+                state.since = Some(match before {
+                    Some(before) if before != seen => Since::Moved(seen),
+                    _ => Since::Same,
+                });
+            }
             Purpose::Control(change) => {
                 state.seen.push((socket.role, asked.to, seen));
                 state.control.insert(change, true);
@@ -224,6 +232,14 @@ impl Discovery {
         Some(SocketAddr::new(ip, port))
     }
 
+    /// The least time is the way's: what was lost and asked again took longer.
+    fn note_time(&mut self, asked: &Transaction<Purpose>) {
+        let took = (self.now - asked.first).as_secs_f64();
+        for server in self.servers.iter_mut().filter(|s| s.address == asked.to) {
+            server.udp_rtt = server.udp_rtt.map(|known| known.min(took));
+        }
+    }
+
     fn note_alg(&mut self, family: Family, message: &Message<'_>) {
         let plain = message.address(attribute::MAPPED_ADDRESS);
         let masked = message.xor_address(attribute::XOR_MAPPED_ADDRESS);
@@ -257,6 +273,11 @@ impl Discovery {
             }
             Purpose::Reachable(n) => self.reached(family, n, None),
             Purpose::Age(n) => self.unasked(family, n),
+            Purpose::Again => {
+                if let Some(state) = self.families.get_mut(&family) {
+                    state.since = Some(Since::Silent);
+                }
+            }
             _ => self.complain(asked.to, &format!("refuses with STUN error {code}")),
         }
         self.settle(family);
@@ -302,11 +323,29 @@ impl Discovery {
         }
     }
 
+    /// Asks the first question once more, when the filtering tests are over: they take seconds, in which a link may go down and
+    /// a NAT get another address, and both look like an answer to what is compared.
+    fn begin_again(&mut self, family: Family) {
+        let open = |p: &Purpose| matches!(p, Purpose::First(_) | Purpose::Filter(_) | Purpose::Control(_));
+        if self.asking(family, open) {
+            return;
+        }
+        let Some(state) = self.families.get_mut(&family) else {
+            return;
+        };
+        let main = state.seen.iter().find(|(role, ..)| *role == Role::Main);
+        let Some(first) = main.map(|(_, asked, _)| *asked).filter(|_| !state.again_begun) else {
+            return;
+        };
+        state.again_begun = true;
+        self.ask(family, Role::Main, first, Ask::default(), Purpose::Again);
+    }
+
     /// Asks the primary's other addresses, after the filtering tests: some NATs let in whoever any socket of this host has
     /// called.
     fn begin_mapping(&mut self, family: Family) {
         let filtering = |p: &Purpose| matches!(p, Purpose::Filter(_) | Purpose::Control(_));
-        if self.transactions.any(filtering) {
+        if self.asking(family, filtering) {
             return;
         }
         let Some(state) = self.families.get_mut(&family) else {
@@ -340,8 +379,9 @@ impl Discovery {
         let Some(first) = self.servers.iter().find(answering).map(|s| s.address.ip()) else {
             return;
         };
+        let open = self.asking(family, open);
         match self.families.get_mut(&family) {
-            Some(state) if !state.pooling_begun && !self.transactions.any(open) => {
+            Some(state) if !state.pooling_begun && !open => {
                 state.pooling_begun = true;
             }
             _ => return,
@@ -413,6 +453,7 @@ impl Discovery {
             Purpose::StillThere(n) => self.silent_ageing(family, n),
             Purpose::Reachable(n) => self.reached(family, n, None),
             Purpose::Age(n) => self.unasked(family, n),
+            Purpose::Again => state.since = Some(Since::Silent),
             Purpose::Mapping | Purpose::Called => {}
         }
         self.settle(family);
@@ -420,8 +461,9 @@ impl Discovery {
 
     /// Where the first contacts are over and no server has two addresses: one with two ports is better than none.
     fn settle(&mut self, family: Family) {
-        let contacting = self.transactions.any(|p| matches!(p, Purpose::First(_)));
+        let contacting = self.asking(family, |p| matches!(p, Purpose::First(_)));
         if contacting || self.families.get(&family).is_none_or(|s| s.primary.is_some()) {
+            self.begin_again(family);
             self.begin_mapping(family);
             self.begin_pooling(family);
             self.begin_lifetime(family);
@@ -434,6 +476,7 @@ impl Discovery {
         if let Some(place) = with_ports {
             self.take_primary(family, place);
         }
+        self.begin_again(family);
         self.begin_mapping(family);
         self.begin_pooling(family);
         self.begin_lifetime(family);

@@ -10,6 +10,7 @@ use crate::wire::stun::Message;
 use Behaviour::{AddressAndPortDependent as Apd, AddressDependent as Ad, EndpointIndependent as Ei, Unknown};
 
 mod behaviours;
+mod families;
 mod liars;
 
 const ONE_WAY: Span = Span::from_millis(25);
@@ -43,6 +44,14 @@ struct Sim {
     forgets: Option<Span>,
     /// The link is down from here to there, and the NAT keeps its mappings.
     away: Option<(Span, Span)>,
+    /// Whoever asked waits no longer than this.
+    stop: Option<Span>,
+    /// The server's second address is not there.
+    other_dead: bool,
+    /// So many sockets' flows are let through.
+    flows: Option<usize>,
+    /// The server takes so long, and twice as long where it answers from elsewhere.
+    slow: Span,
 }
 
 const HOME: Sim = Sim {
@@ -62,6 +71,10 @@ const HOME: Sim = Sim {
     moves: None,
     forgets: None,
     away: None,
+    stop: None,
+    other_dead: false,
+    flows: None,
+    slow: Span::ZERO,
 };
 
 struct Mapped {
@@ -81,6 +94,8 @@ struct Net {
     /// Datagrams under way to a socket of ours.
     inbound: Vec<(Timestamp, SocketId, SocketAddr, Vec<u8>)>,
     sent: usize,
+    /// Sockets that have sent; the main one is the first by order.
+    began: BTreeSet<SocketId>,
 }
 
 impl Net {
@@ -150,7 +165,10 @@ impl Net {
             .find(|(_, m)| m.outside == to && alive(m) && passes(m));
         if let Some((_, mapped)) = found {
             mapped.used = now;
-            self.inbound.push((now + ONE_WAY, mapped.inside.0, from, bytes));
+            let elsewhere = !mapped.called.contains(&from);
+            let takes = self.sim.slow * if elsewhere { 2 } else { 1 };
+            self.inbound
+                .push((now + ONE_WAY + takes, mapped.inside.0, from, bytes));
         }
     }
 
@@ -165,6 +183,19 @@ impl Net {
             .sim
             .away
             .is_some_and(|(from, to)| (from..to).contains(&after))
+        {
+            return;
+        }
+        let others = [addr("192.0.2.2:3478"), addr("192.0.2.2:3479")];
+        if self.sim.other_dead && others.contains(&to) {
+            return;
+        }
+        self.began.insert(socket);
+        let place = self.began.iter().position(|s| *s == socket);
+        if self
+            .sim
+            .flows
+            .is_some_and(|n| place.is_none_or(|place| place >= n))
         {
             return;
         }
@@ -209,6 +240,9 @@ impl Net {
             }
         }
         let via = self.grid.at(via).unwrap();
+        if self.sim.other_dead && others.contains(&via) {
+            return;
+        }
         self.now = self.now + ONE_WAY;
         self.inward(via, to, answer);
         self.now = Timestamp::from_nanos(self.now.as_nanos() - i64::try_from(ONE_WAY.as_nanos()).unwrap());
@@ -241,6 +275,7 @@ fn run_with(sim: Sim, lifetime: Option<Span>, servers: &[&str]) -> (NatFacts, Ne
         now: start,
         inbound: Vec::new(),
         sent: 0,
+        began: BTreeSet::new(),
     };
     let mut discovery = Discovery::new(plan, start);
     for place in 0..servers.len() {
@@ -266,6 +301,11 @@ fn run_with(sim: Sim, lifetime: Option<Span>, servers: &[&str]) -> (NatFacts, Ne
         }
         if let Some(facts) = discovery.poll_event() {
             return (facts, net);
+        }
+        let after = net.now - Timestamp::from_secs(1000);
+        if net.sim.stop.take_if(|stop| after >= *stop).is_some() {
+            discovery.handle_stop();
+            continue;
         }
         net.inbound.sort_by_key(|(at, ..)| *at);
         let arrives = net.inbound.first().map(|(at, ..)| *at);

@@ -129,8 +129,8 @@ impl<P> Transactions<P> {
     }
 
     /// Whether any is under way that `of` picks.
-    pub fn any(&self, mut of: impl FnMut(&P) -> bool) -> bool {
-        self.open.values().any(|t| of(&t.purpose))
+    pub fn any(&self, of: impl FnMut(&Transaction<P>) -> bool) -> bool {
+        self.open.values().any(of)
     }
 
     /// The next time at which something is due.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::lifetime::Lifetime;
-use super::{Discovery, Passed, Role, State};
+use super::{Discovery, Passed, Role, Since, State};
 use crate::observation::nat::{Behaviour, Family, FamilyFacts, LeftOutTest, NatFacts, Pooling};
 use crate::wire::stun::Change;
 
@@ -42,10 +42,7 @@ impl Discovery {
             .filter(|s| Family::of(s.address.ip()) == family)
             .collect();
         let answered = servers.iter().filter(|s| s.udp_rtt.is_some()).count();
-        let only_tcp = servers
-            .iter()
-            .filter(|s| s.udp_rtt.is_none() && s.tcp_rtt.is_some())
-            .count();
+        let only_tcp = servers.iter().filter(|s| s.silent_over_udp()).count();
         if answered == 0 {
             let why = if only_tcp > 0 {
                 "no server answered over UDP"
@@ -55,7 +52,16 @@ impl Discovery {
             left_out("all", why.to_owned());
         }
         if answered > 0 {
-            let (mapping, why) = mapping(state);
+            let changed = state.changed();
+            let (mapping, why) = match (mapping(state), &changed) {
+                // What looks different now and then may be the change's.
+                ((Behaviour::AddressDependent | Behaviour::AddressAndPortDependent, _), Some(why)) => {
+                    (Behaviour::Unknown, Some(why.clone()))
+                }
+                ((Behaviour::Unknown, Some(_)), Some(why)) => (Behaviour::Unknown, Some(why.clone())),
+                ((Behaviour::Unknown, why), None) => (Behaviour::Unknown, self.other_silent(state).or(why)),
+                (found, _) => found,
+            };
             if let Some(why) = why {
                 left_out("mapping", why);
             }
@@ -63,8 +69,12 @@ impl Discovery {
             if let Some(why) = why {
                 left_out("filtering", why);
             }
-            if translated(state) == Some(false) {
-                left_out("hairpinning", "there is no NAT to call back through".to_owned());
+            match &changed {
+                _ if translated(state) == Some(false) => {
+                    left_out("hairpinning", "there is no NAT to call back through".to_owned());
+                }
+                Some(why) if state.hairpin == Some(false) => left_out("hairpinning", why.clone()),
+                _ => {}
             }
             facts.mapping = mapping;
             facts.filtering = filtering;
@@ -91,7 +101,7 @@ impl Discovery {
             .map(|(.., seen)| *seen);
         let addresses: BTreeSet<IpAddr> = seen_anywhere(state).map(|(_, seen)| seen.ip()).collect();
         facts.translated = translated(state);
-        facts.hairpinning = state.hairpin;
+        facts.hairpinning = state.hairpin.filter(|came| *came || state.changed().is_none());
         facts.alg = match state.alg {
             (_, 1..) => Some(true),
             (1.., 0) => Some(false),
@@ -106,6 +116,7 @@ impl Discovery {
             facts.parity_preservation = parity(&ports);
             facts.pooling = match addresses.len() {
                 0 => None,
+                _ if matches!(state.since, Some(Since::Moved(_))) => None,
                 // Sockets that all began with the same address would look paired in any pool.
                 1 => began_elsewhere(state).then_some(Pooling::Paired),
                 _ => Some(Pooling::Arbitrary),
@@ -134,6 +145,7 @@ impl Discovery {
             match state.filter.get(&change) {
                 // Silence tells of a filter only where that socket is answered at all, and the other address lives.
                 Some(Passed::No) if state.control.get(&change) != Some(&true) || !heard_from(from) => None,
+                Some(Passed::No) if state.changed().is_some() || server.slow() => None,
                 Some(Passed::NotTried) | None => None,
                 Some(passed) => Some(*passed),
             }
@@ -156,9 +168,38 @@ impl Discovery {
             (None, Some(Passed::Yes), _) if !two_addresses => none(
                 "another port of the same address is let in; whether another address is takes a server with two",
             ),
-            _ => none("the server does not answer from elsewhere when it is asked to (CHANGE-REQUEST)"),
+            _ => {
+                let why = state.changed().or_else(|| alone(state)).or_else(|| {
+                    server
+                        .slow()
+                        .then(|| "the server answers too slowly for its silence to tell anything".to_owned())
+                });
+                match why.or_else(|| self.other_silent(state)) {
+                    Some(why) => none(&why),
+                    None => {
+                        none("the server does not answer from elsewhere when it is asked to (CHANGE-REQUEST)")
+                    }
+                }
+            }
         }
     }
+
+    /// Why a server with another address is as good as one without: that one was asked, and never answered.
+    fn other_silent(&self, state: &State) -> Option<String> {
+        let server = self.servers.get(state.primary?)?;
+        let other = server.other.filter(|_| state.mapping_begun)?.ip();
+        let heard = state.seen.iter().any(|(_, asked, _)| asked.ip() == other);
+        (other != server.address.ip() && !heard)
+            .then(|| format!("the server's other address {other} does not answer"))
+    }
+}
+
+/// Why silence tells nothing of a filter: to the same socket's plain question nothing came either.
+fn alone(state: &State) -> Option<String> {
+    let silent = state.control.values().any(|answered| !answered);
+    silent.then(|| {
+        "a test's socket got no answer to a plain question either: datagrams are lost, or few new flows may begin".to_owned()
+    })
 }
 
 /// Whether the main socket looks different from outside.

@@ -1,7 +1,8 @@
 //! What the counters' movement means, for all rules of this area.
 
+use crate::observation::conntrack::CtTally;
 use crate::rules::Input;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::track::conntrack::{ConntrackState, Look, Moved};
 use crate::types::Proto;
 
@@ -10,6 +11,16 @@ pub fn limit(input: &Input<'_>) -> Option<u32> {
     let own = input.world.conntrack.newest().and_then(|s| s.max);
     let set = input.world.sysctls.as_ref().and_then(|s| s.conntrack_max);
     own.or(set).filter(|max| *max > 0)
+}
+
+/// Ports of NAT that were in use longer ago say nothing of now. Where there is NAT the table is read again before that, but for
+/// one that the budget of CPU time does not pay for.
+const OLD: Span = Span::from_secs(900);
+
+/// The newest table, unless it is too old to tell how full NAT's ranges are.
+pub fn nat_table<'a>(input: &Input<'a>) -> Option<(Timestamp, &'a CtTally)> {
+    let table = input.world.conntrack.tally();
+    table.filter(|(at, _)| input.now().since(*at) <= OLD)
 }
 
 /// `count` as a share of `limit`.

@@ -44,7 +44,11 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
     let limit = limit(input)?;
     let moved = state.moved()?;
     let dropped = moved.dropped_uninserted();
-    let peak = share(state.peak(), limit);
+    // What was lost while the table had room was lost for another reason, however full it was at another time.
+    let peak = share(
+        state.peak_where(|l| l.moved.dropped_uninserted() > 0 || l.moved.early_drop > 0),
+        limit,
+    );
     let confidence = match (dropped > 0, moved.early_drop > 0) {
         (true, _) if peak >= AT_LIMIT => Confidence::Certain,
         // Eviction happens only at the limit, so together they leave no doubt.
@@ -154,6 +158,13 @@ mod tests {
             (
                 "evicting, now below",
                 Scene::new().count(250_000).moving(early(10, 0)),
+                None,
+            ),
+            (
+                "drops far from the limit, and full at another time",
+                Scene::new()
+                    .counts(&[1000, 1000, 1000, 1000, 262_144, 262_144])
+                    .moving_once(moving(0, 0, 50)),
                 None,
             ),
             ("full and still", Scene::new().count(262_144), None),

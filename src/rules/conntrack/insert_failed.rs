@@ -7,6 +7,7 @@ use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Su
 use crate::observation::Source;
 use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule};
+use crate::track::natpool::{DEFAULT_RANGE, NatUse};
 use crate::words::{count, counted, number, percent, rounded};
 
 /// The rule.
@@ -100,6 +101,8 @@ enum Nat {
     None,
     /// It translates; the fullest range holds this share of its ports.
     Fullest(f64),
+    /// It translates flows from ports below 1024, among others: for these NAT chooses below 1024 too.
+    LowPorts(f64),
 }
 
 impl Nat {
@@ -108,13 +111,28 @@ impl Nat {
             return Self::Unseen;
         };
         let fullest = ranges.iter().map(|range| range.share()).reduce(f64::max);
-        fullest.map_or(Self::None, Self::Fullest)
+        let low =
+            |range: &NatUse<'_>| range.range.bounds().is_none() && range.tally.min_port < DEFAULT_RANGE.low;
+        match fullest {
+            None => Self::None,
+            Some(share) if ranges.iter().any(low) => Self::LowPorts(share),
+            Some(share) => Self::Fullest(share),
+        }
     }
 }
 
 fn candidates(f: &Failures, nat: Nat) -> Vec<Candidate> {
     let mut list = Vec::new();
-    if let Nat::Fullest(share) = nat {
+    if let Nat::LowPorts(_) = nat {
+        list.push(Candidate {
+            cause: "Flows from source ports below 1024 (NFS, rsh) find none: NAT gives these 424 ports (600 to 1023) or, from ports \
+                    below 512, 511"
+                .to_owned(),
+            code: None,
+            settle: "conntrack -L: entries whose last dport= (the NAT port) is below 1024".to_owned(),
+        });
+    }
+    if let Nat::Fullest(share) | Nat::LowPorts(share) = nat {
         list.push(Candidate {
             cause: format!(
                 "NAT gave two new flows one port at the same moment: it looks for a free one before it enters the flow. Ports are not \
@@ -142,6 +160,12 @@ fn candidates(f: &Failures, nat: Nat) -> Vec<Candidate> {
         settle: "conntrack -S before and after `getent ahosts NAME`: insert_failed or clash_resolve moves"
             .to_owned(),
     });
+    list.push(Candidate {
+        cause: "The first packet of a flow came twice: doubled on the way, or sent again while a queue (NFQUEUE) held the first"
+            .to_owned(),
+        code: None,
+        settle: "a capture here: the same SYN or datagram twice before any answer".to_owned(),
+    });
     if nat == Nat::Unseen {
         list.push(Candidate {
             cause: format!(
@@ -166,7 +190,7 @@ fn races(input: &Input<'_>, nat: Nat) -> Vec<Fix> {
         snippet: Some(snat::RANDOM.to_owned()),
         expect: Evidence::new().with("insert_failed", 0),
     };
-    let mut fixes = if matches!(nat, Nat::Fullest(_)) {
+    let mut fixes = if matches!(nat, Nat::Fullest(_) | Nat::LowPorts(_)) {
         vec![random]
     } else {
         Vec::new()
@@ -240,9 +264,21 @@ mod tests {
             .moving(moving(1, 3, 3))
             .check(&RULE)
             .remove(0);
-        assert_eq!((none.candidates.len(), none.fixes.len()), (1, 2));
+        assert_eq!((none.candidates.len(), none.fixes.len()), (2, 2));
         let unseen = Scene::new().moving(moving(1, 3, 3)).check(&RULE).remove(0);
-        assert_eq!(unseen.candidates[1].code, Some("snat-ports-exhausted"));
+        assert_eq!(unseen.candidates[2].code, Some("snat-ports-exhausted"));
+    }
+
+    #[test]
+    fn low_source_ports_have_few_to_choose_from() {
+        let causes = |min| {
+            let scene = Scene::new()
+                .snat(&[row(400, min, 60_000, 390)])
+                .moving(moving(1, 3, 3));
+            scene.check(&RULE).remove(0).candidates
+        };
+        assert!(causes(700)[0].cause.contains("below 1024"));
+        assert!(causes(1024).iter().all(|c| !c.cause.contains("below 1024")));
     }
 
     #[test]

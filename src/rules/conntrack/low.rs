@@ -1,6 +1,6 @@
 //! `conntrack-low`: the table nears its limit.
 
-use super::counters::{limit, share};
+use super::counters::{limit, share, when};
 use super::remedies;
 use crate::finding::{Confidence, Evidence, Finding, Severity, Subject};
 use crate::observation::Source;
@@ -30,6 +30,9 @@ the limit.",
 /// A straight line is not trusted further ahead than this.
 const HORIZON: Span = Span::from_secs(3600);
 
+/// A limit that was touched longer ago than this, and is not near any more, is worth a warning and no alarm.
+const JUST_NOW: Span = Span::from_secs(60);
+
 fn check(input: &Input<'_>) -> Vec<Finding> {
     finding(input).into_iter().collect()
 }
@@ -43,7 +46,10 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
     if now < input.thresholds.conntrack_warning && evicted == 0 {
         return None;
     }
-    let critical = now >= input.thresholds.conntrack_critical || evicted > 0;
+    // The limit was touched: how near it is shows the count then, and it may be touched again.
+    let touched = when(state, |l| l.moved.early_drop > 0).map(|(_, last, _)| last);
+    let just_now = touched.is_some_and(|at| input.now().since(at) <= JUST_NOW);
+    let critical = now >= input.thresholds.conntrack_critical || just_now;
     let outlook = Outlook::of(state.trend(), entries.into(), limit.into(), None, HORIZON);
     let mut summary = format!(
         "The table in which this host remembers connections holds {} of at most {} entries ({}).",
@@ -83,7 +89,13 @@ fn finding(input: &Input<'_>) -> Option<Finding> {
             Severity::Warning
         },
         confidence: Confidence::Certain,
-        title: format!("The conntrack table is {} full", percent(now)),
+        title: match touched.filter(|_| now < input.thresholds.conntrack_warning) {
+            Some(_) => format!(
+                "The conntrack table was at its limit, and is {} full now",
+                percent(now)
+            ),
+            None => format!("The conntrack table is {} full", percent(now)),
+        },
         subject: Subject::Conntrack,
         summary,
         evidence: match outlook {
@@ -136,6 +148,18 @@ mod tests {
             (f.severity, f.evidence.get("early_drop")),
             (Severity::Critical, Some(&35.into()))
         );
+        assert_eq!(
+            f.title,
+            "The conntrack table was at its limit, and is 38 % full now"
+        );
+        // Long ago it is no alarm any more.
+        let f = Scene::new()
+            .count(100_000)
+            .moving(early)
+            .later(61)
+            .check(&RULE)
+            .remove(0);
+        assert_eq!(f.severity, Severity::Warning);
     }
 
     #[test]

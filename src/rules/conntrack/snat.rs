@@ -4,11 +4,12 @@
 //! range may be inferred, and the allocator gives up before the last port is taken: it tries 248 ports at most, in
 //! five rows from random starts.
 
-use super::counters::{Failures, failures, found_per_exhausted};
+use super::counters::{Failures, failures, found_per_exhausted, nat_table};
 use crate::finding::{Confidence, Evidence, Fix, Subject};
+use crate::observation::conntrack::SnatTally;
 use crate::observation::nat_rules::SnatRule;
 use crate::rules::Input;
-use crate::track::natpool::{DEFAULT_RANGE, NatUse, uses};
+use crate::track::natpool::{DEFAULT_RANGE, NatUse, takes_ended, uses};
 use crate::types::Proto;
 use crate::words::{count, number, rounded};
 
@@ -19,6 +20,10 @@ pub const FOUND_LEAST: f64 = 60.0;
 /// …and at most this many: one failure meets 248. Far more of them come from insertions that found a port after all, and
 /// then the failures may have nothing to do with it.
 const FOUND_MOST: f64 = 400.0;
+
+/// …of so many failures at least: who finds no port tries again, and fails again, while two flows that are given one port at the
+/// same moment are a single failure, beside whatever collisions a busy NAT meets.
+const FAILURES_LEAST: u64 = 5;
 
 /// From this share on a range counts as used up: what is free at the moment of the dump is taken at the next.
 const FULL: f64 = 0.95;
@@ -67,7 +72,7 @@ pub struct Verdict<'a> {
 /// The ranges towards each destination, where the table could be read.
 pub fn ranges<'a>(input: &Input<'a>) -> Option<Vec<NatUse<'a>>> {
     let world = input.world;
-    let (_, tally) = world.conntrack.tally()?;
+    let (_, tally) = nat_table(input)?;
     let kernel = world.host.as_ref().map(|h| h.kernel.as_str());
     Some(uses(tally, kernel, world.conntrack.rules()))
 }
@@ -88,7 +93,9 @@ pub fn verdicts<'a>(input: &Input<'a>) -> (Vec<Verdict<'a>>, Option<Failures>) {
 }
 
 fn by_counters(f: &Failures) -> bool {
-    (FOUND_LEAST..=FOUND_MOST).contains(&f.found_per_failure()) && f.moved.clash_resolve == 0
+    f.failed >= FAILURES_LEAST
+        && (FOUND_LEAST..=FOUND_MOST).contains(&f.found_per_failure())
+        && f.moved.clash_resolve == 0
 }
 
 fn unseen<'a>(_: &Failures) -> Verdict<'a> {
@@ -106,7 +113,9 @@ fn by_table<'a>(input: &Input<'_>, ranges: &[NatUse<'a>], failures: Option<&Fail
         confidence,
     };
     let Some(f) = failures else {
-        let full = ranges.iter().filter(|nat| nat.free() == 0);
+        let full = ranges
+            .iter()
+            .filter(|nat| nat.free() == 0 && !gives_ended(input, nat.tally));
         return full
             .map(|nat| {
                 let sure = nat.exact() && !input.world.conntrack.tally().is_some_and(|(_, t)| t.inexact);
@@ -142,9 +151,12 @@ fn by_table<'a>(input: &Input<'_>, ranges: &[NatUse<'a>], failures: Option<&Fail
             .into_iter()
             .collect();
     }
-    // With several suspects it is not known which of them fails.
+    // With several suspects it is not known which of them fails. Of a TCP range of 32 ports or fewer no collision is counted, so
+    // the counters do not tell its failures from races; then only a range that is known to be full leaves no doubt.
     let sole = suspects.len() == 1;
-    let sure = |nat: &NatUse<'_>| sole && nat.share() >= FULL;
+    let told = |nat: &NatUse<'_>| found_per_exhausted(Some(nat.tally.proto), nat.range.size) > 0;
+    let sure =
+        |nat: &NatUse<'_>| sole && nat.share() >= FULL && (told(nat) || nat.exact() && nat.free() == 0);
     suspects
         .into_iter()
         .map(|nat| {
@@ -159,6 +171,12 @@ fn by_table<'a>(input: &Input<'_>, ranges: &[NatUse<'a>], failures: Option<&Fail
             }
         })
         .collect()
+}
+
+/// Whether new connections may have the ports of some that have ended, so that all of them in use is not the end yet.
+pub fn gives_ended(input: &Input<'_>, tally: &SnatTally) -> bool {
+    let kernel = input.world.host.as_ref().map(|h| h.kernel.as_str());
+    tally.proto == Proto::Tcp && tally.closing > 0 && takes_ended(kernel)
 }
 
 /// Whether the search fails by how the ports in use lie together rather than by their number; `None` where that was not
@@ -188,6 +206,7 @@ pub fn subject(nat: Option<&NatUse<'_>>) -> Subject {
 pub fn evidence(nat: &NatUse<'_>) -> Evidence {
     let t = nat.tally;
     Evidence::new()
+        .maybe("zone", (t.zone != 0).then_some(t.zone))
         .with("in_use", nat.held())
         .with("available", nat.range.size)
         .with("share", rounded(nat.share()))

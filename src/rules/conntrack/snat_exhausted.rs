@@ -22,7 +22,8 @@ carry on, and so do new ones to other destinations. A closed TCP connection keep
 (iptables-nft's too; legacy iptables is not read), or inferred from the ports in use. How the ports in use lie tells whether the \
 search fails by their number or by their place: each of its five rows must begin where all of it is in use. Both agreeing on one destination at 95 % or more is `certain`. Below that it is `likely`, for the kernel gives up \
 before the last port is taken (measured: from 78 % of 40,000 ports, 95 % of 1,000), and so are the counters alone where the table \
-could not be read.",
+could not be read. Where every port is in use and nothing failed, TCP connections that have ended make it `snat-ports-low`: from Linux \
+6.5 on a new connection may have the port of one of these.",
     fix: "Reuse connections in the programs behind the NAT. Then more ports: take the range out of the rule, or translate to several \
 addresses. Where ports are free and yet not found, `fully-random` (nftables) or `--random-fully` (iptables).",
     needs: &[&[Source::Conntrack]],
@@ -42,11 +43,9 @@ fn finding(input: &Input<'_>, verdict: &Verdict<'_>, failures: Option<&Failures>
     let state = &input.world.conntrack;
     let nat = verdict.nat.as_ref();
     let failed = failures.map_or(0, |f| f.failed);
-    let newest = state
-        .looks()
-        .next_back()
-        .map(|l| l.at)
-        .or_else(|| state.tally().map(|(at, _)| at))?;
+    // What the table alone tells was so when it was read.
+    let read = state.tally().map(|(at, _)| at);
+    let newest = read.or_else(|| state.looks().next_back().map(|l| l.at))?;
     let (first_seen, last_seen, looks) = when(state, |l| l.moved.insert_failed > 0)
         .filter(|_| failed > 0)
         .unwrap_or((newest, newest, 1));
@@ -160,6 +159,14 @@ mod tests {
         scene.check(&RULE).first().map(|f| f.confidence)
     }
 
+    /// So many ports from 20,000 on, all of open connections.
+    fn open(ports: u16) -> SnatTally {
+        SnatTally {
+            closing: 0,
+            ..row(ports.into(), 20_000, 20_000 + ports - 1, 0)
+        }
+    }
+
     #[test]
     fn counters_and_table_together() {
         use Confidence::{Certain, Likely};
@@ -172,9 +179,22 @@ mod tests {
                 Some(Certain),
             ),
             (
-                "a tiny range, whose collisions TCP does not count",
+                "a tiny range, whose collisions TCP does not count: races look the same",
                 Scene::new()
                     .snat(&[row(20, 20_000, 20_019, 0)])
+                    .moving(moving(0, 10, 10)),
+                Some(Likely),
+            ),
+            (
+                "the same, and a rule sets it",
+                Scene::new()
+                    .snat(&[row(20, 20_000, 20_019, 0)])
+                    .rule(crate::observation::nat_rules::RulePorts::Range(
+                        crate::types::PortRange {
+                            low: 20_000,
+                            high: 20_019,
+                        },
+                    ))
                     .moving(moving(0, 10, 10)),
                 Some(Certain),
             ),
@@ -201,7 +221,7 @@ mod tests {
             ),
             (
                 "full, and nothing wants a port",
-                Scene::new().snat(&[row(100, 20_000, 20_099, 0)]),
+                Scene::new().snat(&[open(100)]),
                 Some(Likely),
             ),
             (
@@ -253,6 +273,10 @@ mod tests {
                 Scene::new().moving(moving(90_000, 1, 1)),
             ),
             (
+                "one race on a NAT that meets a few collisions, table unread",
+                Scene::new().counts(&[1, 1]).moving(moving(100, 1, 1)),
+            ),
+            (
                 "races that are merged too, table unread",
                 Scene::new().moving(races),
             ),
@@ -260,6 +284,24 @@ mod tests {
             (
                 "a full table",
                 Scene::new().count(262_144).moving(moving(0, 0, 50)),
+            ),
+            (
+                "full a quarter of an hour ago",
+                Scene::new().snat(&[open(100)]).later(901),
+            ),
+            (
+                "full and quiet, and some have ended: a new connection may have their ports",
+                Scene::new().snat(&[row(100, 20_000, 20_099, 0)]),
+            ),
+            (
+                "two zones, each with half of the range",
+                Scene::new().snat(&[
+                    row(50, 20_000, 20_099, 0),
+                    SnatTally {
+                        zone: 7,
+                        ..row(50, 20_000, 20_099, 0)
+                    },
+                ]),
             ),
             (
                 "history only",
@@ -337,11 +379,7 @@ mod tests {
             low: 20_000,
             high: 20_099,
         });
-        let f = Scene::new()
-            .snat(&[row(100, 20_000, 20_099, 0)])
-            .rule(range)
-            .check(&RULE)
-            .remove(0);
+        let f = Scene::new().snat(&[open(100)]).rule(range).check(&RULE).remove(0);
         assert_eq!(
             f.confidence,
             Confidence::Certain,

@@ -1,7 +1,7 @@
 //! `snat-ports-low`: the ports of this host's NAT towards a destination run low.
 
-use super::counters::failures;
-use super::snat::{Failing, evidence, fixes, occupancy, range_words, ranges, subject, verdicts};
+use super::counters::{failures, nat_table};
+use super::snat::{Failing, evidence, fixes, gives_ended, occupancy, range_words, ranges, subject, verdicts};
 use crate::finding::{Candidate, Confidence, Evidence, Finding, Severity};
 use crate::observation::Source;
 use crate::observation::conntrack::SnatTally;
@@ -20,7 +20,8 @@ pub const RULE: Rule = Rule {
     meaning: "A NAT gives each connection a port of its own address, and towards one destination each can be given once. When it finds \
 none, new connections are dropped in silence (`wgnat explain snat-ports-exhausted`). That begins before the last port is \
 taken, because the kernel's search for a free one is short.",
-    detection: "Source-translated entries of the conntrack table by NAT address and destination, against the range. A range that a rule \
+    detection: "Source-translated entries of the conntrack table by NAT address and destination (and zone, where rules set zones: each has \
+all ports for itself), against the range. A range that a rule \
 sets is read from nf_tables (iptables-nft's too), else inferred from the ports in use (the finding says so), else it is 1024 to \
 65535. The time to exhaustion, with its \
 soonest and latest, is told where at least four tables were read and lie on a line. Where the table could not be read, the counter `found` is a hint: \
@@ -36,7 +37,7 @@ high for 64,512 (measured). That is `possible` at most.",
 const HORIZON: Span = Span::from_secs(3600);
 
 fn check(input: &Input<'_>) -> Vec<Finding> {
-    let Some((at, tally)) = input.world.conntrack.tally() else {
+    let Some((at, tally)) = nat_table(input) else {
         return by_collisions(input).into_iter().collect();
     };
     let (failing, _) = verdicts(input);
@@ -70,7 +71,7 @@ fn check(input: &Input<'_>) -> Vec<Finding> {
                 t.nat_address,
                 t.destination,
                 range_words(nat),
-                ended(t)
+                ended(t, gives_ended(input, t))
             ),
             evidence: match left {
                 Some(left) => left.evidence(evidence(nat)),
@@ -161,12 +162,17 @@ fn by_collisions(input: &Input<'_>) -> Option<Finding> {
 }
 
 /// Of these, TCP connections that are over.
-fn ended(t: &SnatTally) -> String {
+fn ended(t: &SnatTally, given: bool) -> String {
     match t.closing {
         0 => String::new(),
         n => format!(
-            " {} belong to connections that have ended and hold their port for about two minutes more.",
-            count(n)
+            " {} belong to connections that have ended and hold their port for about two minutes more{}.",
+            count(n),
+            if given {
+                "; the kernel may give such a port to a new connection where it finds no free one"
+            } else {
+                ""
+            }
         ),
     }
 }
@@ -196,7 +202,19 @@ mod tests {
                 vec![row(40_000, 1024, 65_535, 39_000)],
                 None,
             ),
-            ("full is another finding", vec![row(100, 20_000, 20_099, 0)], None),
+            (
+                "full is another finding",
+                vec![SnatTally {
+                    closing: 0,
+                    ..row(100, 20_000, 20_099, 0)
+                }],
+                None,
+            ),
+            (
+                "full, but half of them have ended: the kernel may take those",
+                vec![row(100, 20_000, 20_099, 0)],
+                Some(Likely),
+            ),
             ("no NAT", vec![], None),
         ] {
             let found = Scene::new().snat(&rows).check(&RULE);

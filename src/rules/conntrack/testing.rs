@@ -21,6 +21,8 @@ pub struct Scene {
     rules: Option<NatRules>,
     buckets: Option<u32>,
     available: bool,
+    later: u64,
+    once: bool,
 }
 
 impl Scene {
@@ -34,6 +36,8 @@ impl Scene {
             rules: None,
             buckets: None,
             available: true,
+            later: 0,
+            once: false,
         }
     }
     pub fn count(mut self, n: u32) -> Self {
@@ -74,6 +78,16 @@ impl Scene {
     }
     pub fn buckets(mut self, buckets: u32) -> Self {
         self.buckets = Some(buckets);
+        self
+    }
+    /// The counters move from the first look to the second only.
+    pub fn moving_once(mut self, moved: CtCpuStats) -> Self {
+        self.once = true;
+        self.moving(moved)
+    }
+    /// A look with nothing moved, so many seconds after the table was read.
+    pub fn later(mut self, seconds: u64) -> Self {
+        self.later = seconds;
         self
     }
     pub fn unavailable(mut self) -> Self {
@@ -119,13 +133,18 @@ impl Scene {
             early_drop: 5000,
             ..CtCpuStats::default()
         };
+        let mut newest = cpu;
         for (at, count) in (0..).zip(&self.counts) {
+            newest = cpu;
             let stats = CtStats {
                 count: *count,
                 max: self.max,
                 cpus: vec![cpu],
             };
             apply(at, Source::Conntrack, Body::ConntrackStats(stats));
+            if self.once && at > 0 {
+                continue;
+            }
             let by = &self.moved;
             cpu.found = cpu.found.wrapping_add(by.found);
             cpu.insert_failed = cpu.insert_failed.wrapping_add(by.insert_failed);
@@ -136,6 +155,14 @@ impl Scene {
         }
         if let Some(tally) = &self.tally {
             apply(5, Source::Conntrack, Body::ConntrackTally(tally.clone()));
+        }
+        if self.later > 0 {
+            let stats = CtStats {
+                count: self.counts.last().copied().unwrap_or_default(),
+                max: self.max,
+                cpus: vec![newest],
+            };
+            apply(5 + self.later, Source::Conntrack, Body::ConntrackStats(stats));
         }
         world
     }
@@ -174,6 +201,7 @@ pub fn row(ports: u32, min: u16, max: u16, preserved: u32) -> SnatTally {
         nat_address: [198, 51, 100, 1].into(),
         proto: Proto::Tcp,
         destination: ([203, 0, 113, 9], 443).into(),
+        zone: 0,
         ports,
         min_port: min,
         max_port: max,

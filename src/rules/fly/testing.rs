@@ -2,10 +2,13 @@
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
+use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Failures};
 use crate::observation::fly::{FlyNet, Internal, ResolverAnswer};
-use crate::observation::host::{FlyMachine, HostFacts};
+use crate::observation::host::{Counters, FlyMachine, HostFacts};
 use crate::observation::path::{Failure, PathSample, Rtts, Sibling};
-use crate::observation::socket::{DestinationTally, SocketTally, StateCounts, TcpState};
+use crate::observation::socket::{
+    DestinationTally, ProcessIdentity, SocketTally, StateCounts, TcpState, WaitingTally,
+};
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Input, Rule};
 use crate::time::{Span, Timestamp};
@@ -106,9 +109,9 @@ impl Scene {
         self.sample(&format!("tcp:{ip}:{port}"), answered, 5 - answered, None)
     }
 
-    /// Sockets that wait for `seconds`, looked at each second.
-    pub fn syn_sent(mut self, addresses: &[&str], port: u16, seconds: i64) -> Self {
-        for _ in 0..=seconds {
+    /// Sockets that wait for `seconds`, looked at each second; their SYNs are sent again where `again`.
+    pub fn syn_sent(mut self, addresses: &[&str], port: u16, seconds: i64, again: bool) -> Self {
+        for second in 0..=seconds {
             self.at += 1;
             let mut states = StateCounts::default();
             states.0[TcpState::SynSent as usize] = 1;
@@ -122,13 +125,78 @@ impl Scene {
                 inodes: Vec::new(),
                 uids: Vec::new(),
             });
+            let waiting = addresses.iter().map(|ip| WaitingTally {
+                source: [10, 0, 0, 2].into(),
+                destination: SocketAddr::new(ip.parse().unwrap(), port),
+                syn_sent: 2,
+                sent_again: 2 * u32::from(again),
+                established: 0,
+                heard: 0,
+                unacknowledged: 0,
+            });
             let tally = SocketTally {
+                waiting: (second > 0).then(|| waiting.collect()),
                 destinations: destinations.collect(),
                 ..SocketTally::default()
             };
             self = self.apply(Source::Sockets, Body::Sockets(tally));
         }
         self
+    }
+
+    /// Connects as the kernel counted them in ten seconds: tried, established, given up unanswered, refused.
+    pub fn connects(mut self, rows: &[(&str, [u64; 4])]) -> Self {
+        let since = Timestamp::from_secs(self.at);
+        self.at += 10;
+        let row = |(to, [attempts, established, unanswered, refused]): &(&str, [u64; 4])| ConnectRow {
+            process: ProcessIdentity {
+                pid: 7,
+                start_ticks: 1,
+                comm: "node".to_owned(),
+                exe: None,
+                runtime: None,
+            },
+            source: [10, 0, 0, 2].into(),
+            destination: to.parse().unwrap(),
+            attempts: *attempts,
+            established: *established,
+            failed: Failures {
+                unanswered: *unanswered,
+                given_up: *unanswered,
+                refused: *refused,
+                ..Failures::default()
+            },
+            closed_here: *established,
+            closed_there: 0,
+            reset_there: 0,
+            open: attempts - established - unanswered - refused,
+            peak: 1,
+            lifetime_total: Span::ZERO,
+            syn_retransmits: attempts - established - refused,
+            bytes_sent: 0,
+            bytes_received: 0,
+            bursts: Bursts::default(),
+            lifetimes: Vec::new(),
+        };
+        let tally = ConnectTally {
+            since,
+            rows: rows.iter().map(row).collect(),
+            ..ConnectTally::default()
+        };
+        self.apply(Source::Bpf, Body::Connects(tally))
+    }
+
+    /// SYNs that were sent again, and of these those that did not leave.
+    pub fn syns(self, again: u64, kept: u64) -> Self {
+        let counters = |factor: u64| {
+            let all = [("TcpExt.TCPSynRetrans", again), ("TcpExt.TCPRetransFail", kept)];
+            Body::Counters(Counters(
+                all.map(|(name, n)| (name.to_owned(), n * factor)).into(),
+            ))
+        };
+        let mut scene = self.apply(Source::Counters, counters(0));
+        scene.at += 1;
+        scene.apply(Source::Counters, counters(1))
     }
 
     pub fn check(&self, rule: &Rule) -> Vec<Finding> {

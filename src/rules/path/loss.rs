@@ -21,7 +21,8 @@ pub const RULE: Rule = Rule {
     meaning: "Packets to this target, or their answers, do not arrive. Connections that cross the path stall for the time of \
               each retransmission, and TCP halves its rate at each loss; when all is lost, nothing works.",
     detection: "Attempts without an answer in time, or answered by an ICMP unreachable, as a share with its 95 % confidence \
-                interval (Wilson's): one lost packet of ten is no finding. A refusal (a reset, a closed port) is an answer. \
+                interval (Wilson's): one lost packet of ten is no finding. A refusal (a reset, a closed port) is an answer, and hosts \
+                limit those of closed UDP ports: silence beside them alone is not counted. \
                 Targets that are measured at the same time tell where: what all lose is lost near this host, what one loses \
                 is lost near it. Many hosts answer no ICMP echo at all; where TCP or UDP to the same host is answered, the silence \
                 is a filter's and no finding. Where the TCP handshake is answered and then nothing, that is said: the path \
@@ -233,7 +234,11 @@ fn compared(input: &Input<'_>, path: &Path) -> String {
             counted(n, "other target", "other targets"),
             if n == 1 { "loses" } else { "lose" },
         ),
-        (n, m) => format!("Of the other targets measured at the same time {m} lose packets too and {n} do not."),
+        (n, m) => format!(
+            "Of the other targets measured at the same time {m} {} packets too and {n} {} not.",
+            if m == 1 { "loses" } else { "lose" },
+            if n == 1 { "does" } else { "do" },
+        ),
     }
 }
 

@@ -84,7 +84,9 @@ fn finding(tuple: &Tuple<'_>, opens: OpenRate, further: usize) -> Finding {
             percent(tuple.usable.share(s.time_wait))
         ));
     } else if tuple.closes_here() == Some(true) {
-        summary.push_str(" This side ends them by a reset, so no TIME_WAIT is left.");
+        summary.push_str(
+            " This side closes them and no TIME_WAIT is left: it resets them (SO_LINGER 0), or tcp_max_tw_buckets keeps no more.",
+        );
     } else {
         summary.push_str(" The other side closes them, so no TIME_WAIT is left here.");
     }

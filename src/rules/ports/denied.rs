@@ -153,9 +153,13 @@ fn finding(input: &Input<'_>, group: &Group<'_>) -> Finding {
                 ));
             }
         }
-        (false, _) => summary.push_str(
+        (false, _) if to.is_some() => summary.push_str(
             " It binds an address before it connects, and a port that is bound so serves one connection only, whatever its \
              destination: the kernel does not know yet where it will lead.",
+        ),
+        (false, _) => summary.push_str(
+            " A port that is bound before connect or listen must be free towards all destinations. It was not seen to connect: if it \
+             binds in order to listen, ports that it or others hold must be let go.",
         ),
     }
     if let (PortCall::Bind, Some(to)) = (group.main.call, to) {
@@ -212,7 +216,7 @@ fn bind_later() -> Fix {
         title: "Let the kernel choose the port when it connects, not when it binds".to_owned(),
         why: "With IP_BIND_ADDRESS_NO_PORT (Linux 4.2) bind sets the address only, and connect chooses a port that need be free \
               towards its destination only: each destination then has all ports. nginx (proxy_bind), HAProxy (source) and curl do so \
-              by themselves; Go's Dialer.LocalAddr and many home-made clients do not. Where the address does not matter, do not bind."
+              by themselves; Go's Dialer.LocalAddr, Envoy's upstream_bind_config and many home-made clients do not. Where the address does not matter, do not bind."
             .to_owned(),
         snippet: Some(
             "# before bind((address, 0)):\nsock.setsockopt(socket.IPPROTO_IP, 24, 1)    # IP_BIND_ADDRESS_NO_PORT\n\
@@ -286,6 +290,7 @@ mod tests {
         assert!(f.fixes[0].why.contains("IP_BIND_ADDRESS_NO_PORT"));
         let alone = Scene::new().denied(5, bind()).check(&RULE).remove(0);
         assert_eq!(alone.subject.kind(), "process");
+        assert!(alone.summary.contains("in order to listen"), "{}", alone.summary);
     }
 
     #[test]

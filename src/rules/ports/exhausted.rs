@@ -149,9 +149,13 @@ const NOT_SHOWN: f64 = 0.9;
 fn refused_words(tuple: &Tuple<'_>, refused: &NoPort, remedy: Remedy) -> String {
     let to = tuple.key.destination;
     let who = format!(
-        "{} (pid {}) found no free local port for {} to {to}: connect failed at once with {}.",
+        "{} (pid {}){} found no free local port for {} to {to}: connect failed at once with {}.",
         refused.process.comm,
         refused.process.pid,
+        match refused.processes.saturating_sub(1) {
+            0 => String::new(),
+            n => format!(" with {}", counted(n, "other process", "other processes")),
+        },
         counted(
             u32::try_from(refused.count).unwrap_or(u32::MAX),
             "connection",
@@ -204,6 +208,25 @@ mod tests {
             assert!(f.summary.starts_with("node (pid 812)"), "{name}: {}", f.summary);
             assert!(f.summary.contains(words), "{name}: {}", f.summary);
         }
+    }
+
+    #[test]
+    fn what_several_processes_met_is_not_put_on_one() {
+        let mut other = refused(5, 3);
+        other.process.pid = 813;
+        let scene = Scene::new()
+            .look(4, look())
+            .connects(4, refused(37, 3))
+            .connects(4, other);
+        let f = scene.check(&RULE).remove(0);
+        assert!(
+            f.summary.starts_with(
+                "node (pid 812) with 1 other process found no free local port for 42 connections"
+            ),
+            "{}",
+            f.summary
+        );
+        assert_eq!(f.evidence.get("errno_eaddrnotavail"), Some(&42.into()));
     }
 
     #[test]

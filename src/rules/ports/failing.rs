@@ -1,11 +1,12 @@
 //! Destinations towards which connects fail: what `connect-refused` and `connect-timeout` share.
 
 use crate::finding::{Evidence, Fix, Subject};
+use crate::observation::socket::ProcessIdentity;
 use crate::rules::{Input, process_ref};
 use crate::time::{Span, Timestamp};
-use crate::track::connects::{Counts, Recent};
+use crate::track::connects::{Attempted, Counts, Recent};
 use crate::track::sockets::Key;
-use crate::words::{percent, rounded, seconds};
+use crate::words::{counted, percent, rounded, seconds};
 
 /// Destinations that are told one by one.
 const MAX_FINDINGS: usize = 10;
@@ -23,6 +24,10 @@ pub struct Failing {
     pub failed: u64,
     /// As a share of all that were tried.
     pub share: f64,
+    /// The process that met most of these failures.
+    pub process: ProcessIdentity,
+    /// So many processes met such failures.
+    processes: usize,
     /// Further destinations, beyond the bound.
     further: usize,
 }
@@ -44,15 +49,23 @@ pub fn failing(input: &Input<'_>, failures: impl Fn(&Counts, u64) -> u64) -> Vec
             let failed = failures(&recent.counts, recent.waiting).min(recent.counts.attempts);
             #[allow(clippy::cast_precision_loss)] // counts of a minute
             let share = failed as f64 / recent.counts.attempts.max(1) as f64;
-            (failed >= thresholds.connect_failed_least && share >= thresholds.connect_failed_share).then_some(
-                Failing {
-                    key,
-                    recent,
-                    failed,
-                    share,
-                    further: 0,
-                },
-            )
+            if failed < thresholds.connect_failed_least || share < thresholds.connect_failed_share {
+                return None;
+            }
+            let met = |row: &Attempted| failures(&row.counts, row.waiting);
+            let most = recent
+                .rows
+                .iter()
+                .max_by_key(|row| (met(row), row.counts.attempts))?;
+            Some(Failing {
+                key,
+                failed,
+                share,
+                process: most.process.clone(),
+                processes: recent.rows.iter().filter(|row| met(row) > 0).count(),
+                recent,
+                further: 0,
+            })
         })
         .collect();
     all.sort_by_key(|f| (std::cmp::Reverse(f.failed), f.key));
@@ -72,13 +85,20 @@ impl Failing {
             source: Some(self.key.source),
             address: self.key.destination.ip(),
             port: self.key.destination.port(),
-            process: Some(process_ref(&self.recent.process)),
+            process: Some(process_ref(&self.process)),
         }
     }
 
     /// The process, in words.
     pub fn who(&self) -> String {
-        format!("{} (pid {})", self.recent.process.comm, self.recent.process.pid)
+        let first = format!("{} (pid {})", self.process.comm, self.process.pid);
+        match self.processes.saturating_sub(1) {
+            0 => first,
+            n => format!(
+                "{first} with {}",
+                counted(n as u64, "other process", "other processes")
+            ),
+        }
     }
 
     /// `All` or `12 % of`.

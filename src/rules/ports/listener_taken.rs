@@ -1,8 +1,10 @@
 //! `ports-listener-taken`: a service cannot have its port, because a connection that this host opened has it.
 
-use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
+use std::net::IpAddr;
+
+use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
-use crate::observation::connect::{Denial, PortCall};
+use crate::observation::connect::{Denial, PortCall, PortHolder};
 use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule, process_ref};
 use crate::types::{PortRange, Proto};
@@ -18,7 +20,7 @@ pub const RULE: Rule = Rule {
 later. While the connection lives the service fails to start with EADDRINUSE, “Address already in use”, though nothing listens \
 there; that can be hours. It happens when a service restarts, and more often the wider the range is.",
     detection: "A `bind` that fails with EADDRINUSE is counted in the kernel by eBPF, with its process and port, and the port is looked up \
-in the socket table right after. Where a listener has it, two services want one port, and this finding is silent.",
+in the socket table right after. Where a listener has it, two services want one port, and this finding is silent. `certain` where the connection was seen to be opened from here, or leads to a port below 1024; `likely` where it leads to another port that the kernel hands out to nobody; else it is `possible`, for a connection that the service itself took before it was restarted looks the same: who calls has such a port, and until it has ended (TIME_WAIT too) it holds the service's port against a service without SO_REUSEADDR.",
     fix: "Reserve the port (`ip_local_reserved_ports`): then no connection is given it by the kernel. It does not end the one that has it.",
     needs: &[&[Source::Bpf], &[Source::Host]],
     explained_by: &[],
@@ -38,11 +40,10 @@ fn finding(input: &Input<'_>, denial: &Denial, range: Option<PortRange>) -> Opti
     let holder = denial.holder.as_ref()?;
     let to = holder.destination?;
     // Outside of the range a program chose that port for its connection itself.
-    let by_kernel = range.is_some_and(|r| (r.low..=r.high).contains(&port));
-    if !by_kernel {
-        return None;
-    }
+    let range = range.filter(|r| r.contains(port))?;
     let world = input.world;
+    let confidence = opened_here(input, holder, to.port(), range);
+    let left_over = confidence == Confidence::Possible;
     let host = world.host.as_ref();
     let proto = match denial.proto {
         Proto::Tcp => "TCP",
@@ -64,26 +65,36 @@ fn finding(input: &Input<'_>, denial: &Denial, range: Option<PortRange>) -> Opti
     Some(Finding {
         code: RULE.code,
         severity: Severity::Warning,
-        confidence: Confidence::Certain,
-        title: format!("{} cannot have {proto} port {port}: an outgoing connection holds it", denial.process.comm),
+        confidence,
+        title: format!(
+            "{} cannot have {proto} port {port}: {} holds it",
+            denial.process.comm,
+            if left_over { "a connection" } else { "an outgoing connection" }
+        ),
         subject: Subject::Process(process_ref(&denial.process)),
         summary: format!(
-            "{} (pid {}) failed {} to bind {proto} port {port} (EADDRINUSE). No service listens there: the kernel has given that port \
-             to the connection from {} to {to}, for it lies inside ip_local_port_range.",
+            "{} (pid {}) failed {} to bind {proto} port {port} (EADDRINUSE). No service listens there: {}.",
             denial.process.comm,
             denial.process.pid,
             counted(denial.count, "time", "times"),
-            holder.source
+            if left_over {
+                format!("a connection between {}:{port} and {to} holds it", at(holder))
+            } else {
+                format!(
+                    "the kernel has given that port to the connection from {} to {to}, for it lies inside ip_local_port_range",
+                    holder.source
+                )
+            }
         ),
         evidence: Evidence::new()
             .with("port", port)
             .with("errno_eaddrinuse", denial.count)
             .with("held_towards", to.to_string())
-            .maybe("range_low", range.map(|r| r.low))
-            .maybe("range_high", range.map(|r| r.high)),
+            .with("range_low", range.low)
+            .with("range_high", range.high),
         impact: format!("{} does not serve until that connection has ended.", denial.process.comm),
-        candidates: Vec::new(),
-        fixes: vec![
+        candidates: if left_over { candidates(port, flag) } else { Vec::new() },
+        fixes: left_over.then(reuse_address).into_iter().chain([
             Fix {
                 title: format!("Reserve port {port}"),
                 why: "From then on the kernel gives it to no connection by itself; what was reserved before stays so. Put it into \
@@ -104,11 +115,64 @@ fn finding(input: &Input<'_>, denial: &Denial, range: Option<PortRange>) -> Opti
                 )),
                 ..Fix::default()
             },
-        ],
+        ]).collect(),
         first_seen: denial.first,
         last_seen: denial.last,
         count: u32::try_from(denial.count).unwrap_or(u32::MAX),
     })
+}
+
+/// How sure it is that this host opened the connection, and the kernel chose the port.
+fn opened_here(input: &Input<'_>, holder: &PortHolder, to: u16, range: PortRange) -> Confidence {
+    let counted = input
+        .world
+        .connects
+        .keys()
+        .any(|key| Some(key.destination) == holder.destination && key.source == holder.source);
+    // Who calls has a port that a kernel chose, this host's or one with Linux's or IANA's range (from 49152).
+    let callers = range.contains(to) || PortRange::LINUX_DEFAULT.contains(to) || to >= 49_152;
+    match to {
+        _ if counted => Confidence::Certain,
+        0..1024 => Confidence::Certain,
+        _ if !callers => Confidence::Likely,
+        _ => Confidence::Possible,
+    }
+}
+
+fn at(holder: &PortHolder) -> String {
+    match holder.source {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+fn candidates(port: u16, flag: &str) -> Vec<Candidate> {
+    let settle = format!(
+        "ss -Hnap {flag} 'sport = :{port}': several with different peers, or in TIME_WAIT after the service ended"
+    );
+    vec![
+        Candidate {
+            cause: "The service itself took that connection before it was restarted, and binds without SO_REUSEADDR".to_owned(),
+            code: None,
+            settle,
+        },
+        Candidate {
+            cause: "This host opened the connection, and the kernel gave it the service's port".to_owned(),
+            code: None,
+            settle: format!("ss -Hnap {flag} 'sport = :{port}': it is another program's"),
+        },
+    ]
+}
+
+fn reuse_address() -> Fix {
+    Fix {
+        title: "Let the service set SO_REUSEADDR before it binds".to_owned(),
+        why: "Then connections that it took before do not keep it from its port. It does not help against a connection that this host \
+              opened: for that, the port must be reserved."
+            .to_owned(),
+        snippet: Some("sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)    # before bind; most servers do".to_owned()),
+        ..Fix::default()
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +215,54 @@ mod tests {
         ] {
             let found = Scene::new().denied(5, denial).check(&RULE);
             assert_eq!(found.len(), usize::from(fires), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_the_service_took_itself_looks_the_same() {
+        use super::super::testing::opened;
+        use Confidence::{Certain, Likely, Possible};
+        for (name, to, seen, expected) in [
+            ("a well-known port", "203.0.113.9:443", false, Certain),
+            ("a service's port", "203.0.113.9:5432", false, Likely),
+            ("a caller's, by Linux", "203.0.113.9:40123", false, Possible),
+            (
+                "a caller's, by other systems",
+                "203.0.113.9:61234",
+                false,
+                Possible,
+            ),
+            (
+                "a high port that was seen to be called",
+                "203.0.113.9:40123",
+                true,
+                Certain,
+            ),
+        ] {
+            let mut scene = Scene::new();
+            if seen {
+                let mut row = opened(1, 0);
+                row.destination = to.parse().unwrap();
+                scene = scene.connects(5, row);
+            }
+            let f = scene
+                .denied(5, bind(Some(40_000), Some(to)))
+                .check(&RULE)
+                .remove(0);
+            assert_eq!(
+                (f.confidence, f.severity),
+                (expected, Severity::Warning),
+                "{name}"
+            );
+            let unsure = expected == Possible;
+            assert_eq!(f.candidates.len(), if unsure { 2 } else { 0 }, "{name}");
+            assert_eq!(
+                f.summary.contains("the kernel has given"),
+                !unsure,
+                "{name}: {}",
+                f.summary
+            );
+            assert_eq!(f.fixes[0].title.contains("SO_REUSEADDR"), unsure, "{name}");
         }
     }
 

@@ -15,10 +15,11 @@ pub const RULE: Rule = Rule {
     area: Area::Ports,
     severity: "warning",
     holds_when: "a share of the new connections to one destination is refused",
-    meaning: "The destination was reached, and something there said no: a reset came back instead of an answer, and `connect` failed \
-with ECONNREFUSED. Mostly nothing listens on that port: the service is down, restarts, listens on another port or at another \
-address (on 127.0.0.1 only, say). A firewall that rejects with a reset looks the same. It is neither a want of ports nor the \
-network's fault.",
+    meaning: "Something said no: a reset or an ICMP “port unreachable” came back instead of an answer, and `connect` failed \
+with ECONNREFUSED. Mostly the destination was reached and nothing listens on that port: the service is down, restarts, listens on \
+another port or at another address (on 127.0.0.1 only, say). A firewall that rejects looks the same, and so does a load balancer \
+without a live server behind it; in Kubernetes the rules of this very host reject what goes to a service without ready endpoints. It is \
+no want of ports.",
     detection: "Each connect that fails with ECONNREFUSED is counted in the kernel by eBPF, with its process and destination: proof. \
 The finding stands where at least three of a minute's connects and at least a tenth of them were refused.",
     fix: "Find out at the destination what listens on the port. In the client, wait longer from one attempt to the next.",
@@ -58,17 +59,17 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
         title: format!("{} connections to {to} are refused", f.share_words()),
         subject: f.subject(),
         summary: format!(
-            "{} was refused {} of {} connections to {to} within {} (ECONNREFUSED): something at {} answers that nothing takes \
-             connections on port {}.",
+            "{} was refused {} of {} connections to {to} within {} (ECONNREFUSED): the answer was that nothing takes connections on \
+             port {} of {}.",
             f.who(),
             count(f.failed),
             count(f.recent.counts.attempts),
             f.over_words(),
-            to.ip(),
-            to.port()
+            to.port(),
+            to.ip()
         ),
         evidence: f.evidence().with("errno_econnrefused", f.failed),
-        impact: format!("What {} wants from {to} does not happen, or happens later.", f.recent.process.comm),
+        impact: format!("What {} wants from {to} does not happen, or happens later.", f.process.comm),
         candidates: vec![
             Candidate {
                 cause: "Nothing listens there: the service is down, restarts, or listens on another port or address".to_owned(),
@@ -76,9 +77,14 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
                 settle: format!("ss -Htln 'sport = :{}' at the destination", to.port()),
             },
             Candidate {
-                cause: "A firewall on the way rejects with a reset".to_owned(),
+                cause: "A firewall or load balancer answers in its place: on the way, or this host's own rules (kube-proxy's, for a \
+                        service without ready endpoints)"
+                    .to_owned(),
                 code: None,
-                settle: "a capture at the destination: the SYN does not arrive there".to_owned(),
+                settle: format!(
+                    "{} shows own rules; a capture at the destination, whether the SYN arrives there",
+                    here(host, "nft list ruleset | grep -w reject")
+                ),
             },
         ],
         fixes: vec![look, f.back_off()],
@@ -124,6 +130,33 @@ mod tests {
             f.summary
         );
         assert_eq!(f.evidence.get("errno_econnrefused"), Some(&30.into()));
+    }
+
+    #[test]
+    fn who_is_refused_is_named_and_not_who_connects_most() {
+        let mut mostly = opened(100, 100);
+        mostly.process.pid = 4000;
+        mostly.process.comm = "curl".to_owned();
+        let mut row = opened(0, 0);
+        (row.attempts, row.failed.refused) = (30, 30);
+        let f = Scene::new().connects(5, mostly.clone()).connects(5, row.clone());
+        let f = f.check(&RULE).remove(0);
+        assert!(
+            f.summary.starts_with("node (pid 812) was refused 30 of 130"),
+            "{}",
+            f.summary
+        );
+        // Both are: the other is not left out.
+        mostly.attempts += 10;
+        mostly.failed.refused = 10;
+        let f = Scene::new().connects(5, mostly).connects(5, row);
+        let f = f.check(&RULE).remove(0);
+        assert!(
+            f.summary
+                .starts_with("node (pid 812) with 1 other process was refused 40 of 140"),
+            "{}",
+            f.summary
+        );
     }
 
     #[test]

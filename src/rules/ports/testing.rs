@@ -131,8 +131,12 @@ impl Scene {
             causes_unknown: false,
         }
     }
-    /// What was counted in the kernel since second 0, of one process towards the destination.
+    /// What was counted in the kernel since second 0, of one process towards the destination; it joins what was counted then.
     pub fn connects(mut self, at: u32, row: ConnectRow) -> Self {
+        if let Some((_, tally)) = self.connects.iter_mut().find(|(t, _)| *t == at) {
+            tally.rows.push(row);
+            return self;
+        }
         let tally = ConnectTally {
             since: start(),
             rows: vec![row],

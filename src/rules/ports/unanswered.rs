@@ -3,6 +3,8 @@
 use super::failing::{Failing, failing};
 use crate::finding::{Candidate, Confidence, Finding, Fix, Severity};
 use crate::observation::Source;
+use crate::observation::nat::Family;
+use crate::rules::own_drops::OwnDrops;
 use crate::rules::shell::here;
 use crate::rules::{Area, Input, Rule};
 use crate::track::connects::Counts;
@@ -16,16 +18,18 @@ pub const RULE: Rule = Rule {
     holds_when: "a share of the new connections to one destination gets no answer",
     meaning: "The first packet of a connection (SYN) leaves, and nothing comes back: neither an answer nor a refusal. The kernel \
 sends it again after 1, 3, 7 … seconds and gives up after about two minutes (ETIMEDOUT); most programs give up earlier. Until then \
-each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops, has its queue of new \
-connections full, or the answer is lost on the way back.",
+each attempt holds a local port. Who answers nothing is switched off, is behind a firewall that drops (this host's own may be it), has \
+its queue of new connections full, or the answer is lost on the way back.",
     detection: "Counted in the kernel by eBPF, with process and destination: connects that end in ETIMEDOUT, EHOSTUNREACH or \
 ENETUNREACH; those that the process gives up after the first packet had to be sent again; and those that wait now and have been sent \
 again. An attempt that is given up before its first retransmission (a second) says nothing and is not counted. The finding stands \
 where at least three of a minute's connects and at least a tenth of them are among these; `certain` where enough of them have \
-ended, `likely` while they wait.",
+ended, `likely` while they wait. Where the kernel counts as many retransmissions that never left this host (TcpExt.TCPRetransFail), it is \
+this host that drops them.",
     fix: "Find out how far the packets come. A lower connect time-out in the client sets ports free earlier.",
     needs: &[&[Source::Bpf]],
-    explained_by: &["upstream-nat-exhausted"],
+    // On the NAT's own host, and on one whose table is full, the first packets of its own connections vanish too.
+    explained_by: &["upstream-nat-exhausted", "snat-ports-exhausted", "conntrack-full"],
     check,
 };
 
@@ -67,6 +71,12 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
             counted(n, "connection", "connections")
         ),
     };
+    let own = OwnDrops::of(input, Family::of(to.ip()));
+    let here_words = if own.outbound() {
+        " Of the first packets that were sent again, as many never left this host: its own firewall refuses them."
+    } else {
+        ""
+    };
     Finding {
         code: RULE.code,
         severity: Severity::Warning,
@@ -78,7 +88,7 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
         title: format!("{} connections to {to} get no answer", f.share_words()),
         subject: f.subject(),
         summary: format!(
-            "{} got no answer to {} of {} connections to {to} within {}.{waits}{unreachable}",
+            "{} got no answer to {} of {} connections to {to} within {}.{waits}{unreachable}{here_words}",
             f.who(),
             count(f.failed),
             count(counts.attempts),
@@ -90,37 +100,13 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
             .with("errno_unreachable", counts.unreachable)
             .with("given_up_unanswered", counts.unanswered)
             .with("waiting", waiting)
-            .with("syn_retransmits", counts.syn_retransmits),
+            .with("syn_retransmits", counts.syn_retransmits)
+            .maybe("not_sent_here", own.outbound().then_some(own.not_sent)),
         impact: format!(
             "{} waits for each of these connections, a second at least, and each holds a local port meanwhile.",
-            f.recent.process.comm
+            f.process.comm
         ),
-        candidates: vec![
-            Candidate {
-                cause: "The destination is down, or nobody has that address".to_owned(),
-                code: None,
-                settle: format!("ping {}, and connections to other ports there", to.ip()),
-            },
-            Candidate {
-                cause: "A firewall on the way drops the packets".to_owned(),
-                code: None,
-                settle: format!("a capture at {}: the SYN does not arrive", to.ip()),
-            },
-            Candidate {
-                cause: "The service's queue of new connections is full".to_owned(),
-                code: None,
-                settle: format!(
-                    "at the destination: ss -Htln 'sport = :{}' (Recv-Q reaches Send-Q), nstat -az TcpExtListenOverflows",
-                    to.port()
-                ),
-            },
-            Candidate {
-                cause: "Answers are lost on the way back: another route, or a NAT that has no room"
-                    .to_owned(),
-                code: None,
-                settle: "a capture at both ends: the SYN arrives and its answer leaves".to_owned(),
-            },
-        ],
+        candidates: candidates(to, &own),
         fixes: vec![
             Fix {
                 title: "See which way the packets leave, and how far they come".to_owned(),
@@ -140,6 +126,59 @@ fn finding(input: &Input<'_>, f: &Failing) -> Finding {
         last_seen: input.now(),
         count: f.count(),
     }
+}
+
+/// What may be the cause, and what settles each. Where all that was sent again stayed here, nothing beyond this host can be.
+fn candidates(to: std::net::SocketAddr, own: &OwnDrops) -> Vec<Candidate> {
+    let mut all = Vec::new();
+    if own.outbound() {
+        all.push(Candidate {
+            cause: "This host's own firewall drops the packets on their way out".to_owned(),
+            code: None,
+            settle: "nft list ruleset; iptables-save: the hooks output and postrouting; and network policies of a container's host"
+                .to_owned(),
+        });
+        if own.not_sent * 10 >= own.syns_again * 9 {
+            return all;
+        }
+    }
+    if own.inbound() {
+        all.push(Candidate {
+            cause: "This host drops the answers: its firewall on the way in, or rp_filter".to_owned(),
+            code: None,
+            settle: format!(
+                "tcpdump -ni any 'tcp and src host {} and tcp[13] == 18': answers that are seen here arrived",
+                to.ip()
+            ),
+        });
+    }
+    all.extend([
+        Candidate {
+            cause: "The destination is down, or nobody has that address".to_owned(),
+            code: None,
+            settle: format!("ping {}, and connections to other ports there", to.ip()),
+        },
+        Candidate {
+            cause: "A firewall on the way drops the packets".to_owned(),
+            code: None,
+            settle: format!("a capture at {}: the SYN does not arrive", to.ip()),
+        },
+        Candidate {
+            cause: "The service's queue of new connections is full".to_owned(),
+            code: None,
+            settle: format!(
+                "at the destination: ss -Htln 'sport = :{}' (Recv-Q reaches Send-Q), nstat -az TcpExtListenOverflows",
+                to.port()
+            ),
+        },
+        Candidate {
+            cause: "Answers are lost on the way back: another route, or a NAT that has no room"
+                .to_owned(),
+            code: None,
+            settle: "a capture at both ends: the SYN arrives and its answer leaves".to_owned(),
+        },
+    ]);
+    all
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub const RULE: Rule = Rule {
     meaning: "Something between this host and the servers drops UDP: a company's or a hotel's firewall, an egress policy, a \
 provider's filter. WireGuard speaks UDP only, so no tunnel can come up through it.",
     detection: "Each server is asked four times within 2.6 s over UDP, and over TCP at the same port. With answers over TCP from two \
-servers at different addresses and none over UDP it is likely; one server alone may serve TCP only, so that is a hint. So it is where a \
+servers at different addresses and none over UDP it is likely (one that is slow over TCP, too, is not counted); one server alone may serve TCP only, so that is a hint. So it is where a \
 WireGuard peer was heard over the same address family meanwhile: then UDP passes, and only what goes to those servers does not. It explains \
 handshakes that time out over the same address family.",
     fix: "- Let UDP out to the endpoint's port, at the firewall that drops it.\n- Where that is not yours: a tunnel over TCP or WebSocket \
@@ -63,7 +63,7 @@ fn blocked(at: Timestamp, facts: &NatFacts, family: &FamilyFacts, heard: usize) 
     let silent: Vec<_> = facts
         .servers
         .iter()
-        .filter(|s| Family::of(s.address.ip()) == family.family && s.udp_rtt.is_none() && s.tcp_rtt.is_some())
+        .filter(|s| Family::of(s.address.ip()) == family.family && s.silent_over_udp())
         .collect();
     let addresses: BTreeSet<_> = silent.iter().map(|s| s.address.ip()).collect();
     let several = addresses.len() >= 2 && heard == 0;

@@ -1,7 +1,7 @@
 //! `upstream-budget-low`: the flows that the NAT in front allows are nearly used.
 
 use super::flows::{Flows, Group, flows};
-use crate::finding::{Confidence, Evidence, Finding, Fix, Severity, Subject};
+use crate::finding::{Candidate, Confidence, Evidence, Finding, Fix, Severity, Subject};
 use crate::observation::Source;
 use crate::observation::nat::Budget;
 use crate::rules::forecast::Forecast;
@@ -20,7 +20,8 @@ pub const RULE: Rule = Rule {
     meaning: "The NAT in front gives this host a limited number of ports: for each destination, for each destination address, or in all. \
 When they are used up, new connections are dropped in silence, and nothing on this host says so.",
     detection: "Flows are counted from the socket table as that NAT counts them: live ones, and ended ones for as long as it holds their \
-ports (TIME_WAIT shows them for a minute; beyond that the pace of closing tells), and from this host's own conntrack table, which also \
+ports (TIME_WAIT shows them for a minute; what ended before that, or was closed by the other side, follows from a pace that is steady, and where \
+the finding hangs on that it is a hint), and from this host's own conntrack table, which also \
 has what it forwards. The limit is what the profile says: src/budgets/budgets.toml has each figure with its source and date. Without a \
 profile nothing is compared.",
     fix: "- Reuse connections: the finding names the pool's size.\n- More external addresses or ports at the NAT; the finding says how for that \
@@ -72,6 +73,9 @@ fn finding(input: &Input<'_>, budget: &Budget, group: Group, flows: &Flows) -> F
     } else {
         format!("{} flows {to} are open", count(held))
     };
+    // Of what was seen alone it would not be low; or more is open than the limit lets through.
+    let estimated = f64::from(flows.seen()) / f64::from(budget.flows) < input.thresholds.budget_warning;
+    let beyond = flows.established > budget.flows;
     let mut summary = format!("{counted}; {} allows {}.", budget.title, count(budget.flows));
     if let Some(forecast) = forecast {
         summary.push_str(&format!(
@@ -83,6 +87,18 @@ fn finding(input: &Input<'_>, budget: &Budget, group: Group, flows: &Flows) -> F
         summary.push_str(
             " The limit is a common value and not that NAT's own: measure it with `wgnat nat --port-quota`.",
         );
+    }
+    if beyond {
+        summary.push_str(&format!(
+            " {} of them are established: as no NAT carries more than it allows, its limit may be another.",
+            count(flows.established)
+        ));
+    }
+    if estimated {
+        summary.push_str(&format!(
+            " {} of those that have ended were not seen: they follow from the pace at which others did.",
+            count(flows.estimated)
+        ));
     }
     let now = input.now();
     let at = |first: bool| {
@@ -102,11 +118,12 @@ fn finding(input: &Input<'_>, budget: &Budget, group: Group, flows: &Flows) -> F
         .with("share", rounded(share))
         .with("live", flows.live)
         .with("ended", flows.ended)
+        .with("ended_estimated", flows.estimated)
         .with("hold_seconds", rounded(budget.hold.as_secs_f64()));
     Finding {
         code: RULE.code,
         severity: Severity::Warning,
-        confidence: if budget.assumed {
+        confidence: if budget.assumed || estimated || beyond {
             Confidence::Possible
         } else {
             Confidence::Likely
@@ -120,12 +137,34 @@ fn finding(input: &Input<'_>, budget: &Budget, group: Group, flows: &Flows) -> F
         },
         impact: "When none is left, new connections die in SYN_SENT without an error, and datagrams vanish."
             .to_owned(),
-        candidates: Vec::new(),
+        candidates: if beyond { other_limits(budget) } else { Vec::new() },
         fixes: fixes(input, budget, flows),
         first_seen: at(true),
         last_seen: at(false),
         count: 1,
     }
+}
+
+/// Why more connections are open than the limit allows.
+fn other_limits(budget: &Budget) -> Vec<Candidate> {
+    vec![
+        Candidate {
+            cause: format!(
+                "The NAT in front allows more than {}: it has more addresses, or is another one",
+                count(budget.flows)
+            ),
+            code: None,
+            settle: "its own settings; then --nat-profile with the number, or wgnat nat --port-quota"
+                .to_owned(),
+        },
+        Candidate {
+            cause: "It has forgotten some of them, which are idle and still open here".to_owned(),
+            code: None,
+            settle:
+                "ss -tno state established: those without a keepalive timer that were last used minutes ago"
+                    .to_owned(),
+        },
+    ]
 }
 
 /// The NAT is in front, but what it runs out of belongs to one destination where it counts by that.

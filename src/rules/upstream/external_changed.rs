@@ -15,7 +15,8 @@ pub const RULE: Rule = Rule {
     meaning: "The NAT in front has another address now, or this host is behind another NAT: a provider's new lease, a failover, a roamed \
 laptop. Flows that were open are dead without knowing it; WireGuard recovers when this side sends, other protocols after their \
 time-outs. Allow-lists that name the old address refuse the new one.",
-    detection: "Discovery repeated: no external address of the later run was among those of the one before.",
+    detection: "Discovery repeated: each run saw one external address, and not the same. A run that saw several is of a NAT with a \
+pool, which shows some of them each time, and tells nothing.",
     fix: "- Where the address must stay: a static address from the provider, or egress through a host that has one.\n- Persistent keepalive, so \
 that a tunnel's peer learns the new address within seconds.",
     needs: &[&[Source::Nat]],
@@ -81,6 +82,13 @@ mod tests {
             "{}",
             found[0].summary
         );
+        // A pool of which each run sees a part.
+        let mut pool = facts();
+        pool.families[0].external_addresses = ["203.0.113.60", "203.0.113.61"]
+            .map(|ip| ip.parse().unwrap())
+            .to_vec();
+        assert!(found_after(&RULE, vec![facts(), pool.clone()]).is_empty());
+        assert!(found_after(&RULE, vec![pool, facts()]).is_empty());
         other.families[0].local = Some("10.9.0.2:1".parse().unwrap());
         let found = found_after(&RULE, vec![facts(), other]);
         assert!(

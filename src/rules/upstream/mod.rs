@@ -11,7 +11,7 @@ mod external_changed;
 pub mod flows;
 mod mapping_short;
 mod mapping_varies;
-mod view;
+pub mod view;
 
 /// The texts of a code that a probe proves too.
 pub(super) use mapping_short::RULE as MAPPING_SHORT;

@@ -2,11 +2,13 @@
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
+use crate::observation::host::{Address, Link, LinkStats, RouteTables};
 use crate::observation::nat::{Behaviour, Family, FamilyFacts, NatFacts, ServerFacts};
 use crate::observation::{Body, Observation, Source, SourceStatus};
 use crate::rules::{Input, Rule};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
+use crate::types::IfIndex;
 
 /// An ordinary home: 10.0.0.2 behind 198.51.100.7.
 pub fn facts() -> NatFacts {
@@ -41,6 +43,51 @@ pub fn server(address: &str, udp: bool, tcp: bool) -> ServerFacts {
 /// What a rule makes of one discovery.
 pub fn found(rule: &Rule, facts: NatFacts) -> Vec<Finding> {
     found_after(rule, vec![facts])
+}
+
+/// What a rule makes of one discovery whose own address is that of a link of this kind.
+pub fn found_over(rule: &Rule, facts: NatFacts, kind: &str) -> Vec<Finding> {
+    let mut world = World::new(Timestamp::from_secs(1_000_000));
+    let index = IfIndex(3);
+    let tables = RouteTables {
+        links: vec![Link {
+            index,
+            name: "x0".to_owned(),
+            kind: Some(kind.to_owned()),
+            admin_up: true,
+            carrier: true,
+            loopback: false,
+            mtu: 1280,
+            stats: LinkStats::default(),
+        }],
+        addresses: facts
+            .families
+            .iter()
+            .filter_map(|f| f.local)
+            .map(|local| Address {
+                index,
+                address: local.ip(),
+                prefix: 32,
+            })
+            .collect(),
+        ..RouteTables::default()
+    };
+    for (source, body) in [
+        (Source::Nat, Body::Status(SourceStatus::ok())),
+        (Source::Routes, Body::Routes(tables)),
+        (Source::Nat, Body::Nat(facts)),
+    ] {
+        world.apply(&Observation {
+            at: world.started,
+            took: Span::ZERO,
+            source,
+            body,
+        });
+    }
+    (rule.check)(&Input {
+        world: &world,
+        thresholds: &Thresholds::default(),
+    })
 }
 
 /// What a rule makes of several, ten minutes apart.

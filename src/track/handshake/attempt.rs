@@ -143,7 +143,9 @@ impl IcmpNote {
 /// one message several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taps {
-    seen: [Option<(Direction, Option<IfIndex>)>; Self::KEPT],
+    /// Thousands of these are kept, so directions and interfaces lie apart: half the size. Interface 0 is none.
+    directions: [Option<Direction>; Self::KEPT],
+    interfaces: [u32; Self::KEPT],
     /// Sightings in all.
     pub sightings: u32,
 }
@@ -155,7 +157,8 @@ impl Taps {
     /// The first sighting.
     pub(super) fn first(direction: Direction, if_index: Option<IfIndex>) -> Self {
         let mut taps = Self {
-            seen: [None; Self::KEPT],
+            directions: [None; Self::KEPT],
+            interfaces: [0; Self::KEPT],
             sightings: 0,
         };
         taps.add(direction, if_index);
@@ -165,17 +168,22 @@ impl Taps {
     /// One more sighting.
     pub(super) fn add(&mut self, direction: Direction, if_index: Option<IfIndex>) {
         self.sightings = self.sightings.saturating_add(1);
-        let tap = Some((direction, if_index));
-        if !self.seen.contains(&tap)
-            && let Some(free) = self.seen.iter_mut().find(|t| t.is_none())
-        {
-            *free = tap;
+        if self.iter().any(|tap| tap == (direction, if_index)) {
+            return;
+        }
+        let mut places = self.directions.iter_mut().zip(&mut self.interfaces);
+        if let Some((seen, interface)) = places.find(|(seen, _)| seen.is_none()) {
+            *seen = Some(direction);
+            *interface = if_index.map_or(0, |index| index.0);
         }
     }
 
     /// The taps, in the order in which it passed them.
     pub fn iter(&self) -> impl Iterator<Item = (Direction, Option<IfIndex>)> + '_ {
-        self.seen.iter().flatten().copied()
+        let places = self.directions.iter().zip(&self.interfaces);
+        places.filter_map(|(direction, interface)| {
+            Some(((*direction)?, (*interface != 0).then_some(IfIndex(*interface))))
+        })
     }
 
     /// Whether it was seen to come in.

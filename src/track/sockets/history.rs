@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use super::usable::TIME_WAIT;
 use crate::observation::socket::{DestinationTally, TIME_WAIT_CLASSES, TcpState};
 use crate::time::{Span, Timestamp};
+use crate::track::stepped;
 use crate::track::trend::Trend;
 
 /// Looks remembered of one destination; the oldest is forgotten.
@@ -199,6 +200,13 @@ impl History {
     }
 
     fn add(&mut self, sample: Sample) {
+        if self
+            .samples
+            .back()
+            .is_some_and(|last| stepped(last.at, sample.at))
+        {
+            self.samples.clear();
+        }
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }

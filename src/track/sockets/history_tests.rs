@@ -181,3 +181,31 @@ fn memory_is_bounded() {
     assert_eq!(h.inodes().count(), MAX_INODES);
     assert_eq!(h.inodes().next_back(), Some(103));
 }
+
+#[test]
+fn a_clock_that_is_set_does_not_change_rates() {
+    // 20 a second, and each closed at once.
+    let at = |second: u32| {
+        let closed = second * 20;
+        let left = [0, 0, 0, 0, closed.saturating_sub(200), closed.min(200)];
+        (f64::from(second), 4, left, &[][..])
+    };
+    for step in [-1000.0, 3600.0] {
+        let set: Vec<_> = (0..12_u32)
+            .map(|i| {
+                let (second, established, left, inodes) = at(i);
+                let moved = if i < 6 { 0.0 } else { step };
+                (5000.0 + second + moved, established, left, inodes)
+            })
+            .collect();
+        let told = history(&set);
+        let opens = told.opens().unwrap();
+        assert_eq!((opens.per_second, opens.basis), (20.0, Basis::Growth), "{step}");
+        assert_eq!(
+            told.samples().count(),
+            6,
+            "what was before the step is of another time"
+        );
+        assert!(told.turns_over(20.0), "{step}");
+    }
+}

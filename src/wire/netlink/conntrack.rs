@@ -81,6 +81,8 @@ pub struct Entry {
     pub timeout: Option<u32>,
     /// See [`tcp_state`]; `None` for other protocols and where a flow table handles it.
     pub tcp_state: Option<u8>,
+    /// The zone in which `reply` is unique; 0 unless a rule sets one (`ct zone set`), for both directions or for answers only.
+    pub zone: u16,
 }
 
 /// Reads an entry; `None` where a tuple or the status is missing or an attribute's length lies.
@@ -90,25 +92,34 @@ pub fn entry(payload: &[u8]) -> Option<Entry> {
     const STATUS: u16 = 3;
     const PROTOINFO: u16 = 4;
     const TIMEOUT: u16 = 7;
+    const ZONE: u16 = 18;
     let mut entry = Entry::default();
     let mut found = 0;
     let mut attrs = Attrs::new(payload.get(NFGENMSG..)?);
     for attr in attrs.by_ref() {
         match attr.kind {
-            TUPLE_ORIG => (entry.original, found) = (tuple(attr)?, found | 1),
-            TUPLE_REPLY => (entry.reply, found) = (tuple(attr)?, found | 2),
+            // The zone of this direction alone has no say in which ports NAT may choose.
+            TUPLE_ORIG => (entry.original, found) = (tuple(attr)?.0, found | 1),
+            TUPLE_REPLY => {
+                let zone;
+                ((entry.reply, zone), found) = (tuple(attr)?, found | 2);
+                entry.zone = zone.unwrap_or(entry.zone);
+            }
             STATUS => (entry.status, found) = (attr.be32()?, found | 4),
             TIMEOUT => entry.timeout = attr.be32(),
             PROTOINFO => entry.tcp_state = tcp_state_of(attr),
+            ZONE => entry.zone = attr.be16().unwrap_or(entry.zone),
             _ => {}
         }
     }
     (found == 7 && !attrs.is_broken()).then_some(entry)
 }
 
-fn tuple(attr: Attr<'_>) -> Option<Tuple> {
+/// A tuple, and the zone where it is one of this direction alone.
+fn tuple(attr: Attr<'_>) -> Option<(Tuple, Option<u16>)> {
     const IP: u16 = 1;
     const PROTO: u16 = 2;
+    const ZONE: u16 = 3;
     const V4_SRC: u16 = 1;
     const V4_DST: u16 = 2;
     const V6_SRC: u16 = 3;
@@ -117,7 +128,7 @@ fn tuple(attr: Attr<'_>) -> Option<Tuple> {
     const SRC_PORT: u16 = 2;
     const DST_PORT: u16 = 3;
     let mut tuple = Tuple::default();
-    let mut found = 0;
+    let (mut found, mut zone) = (0, None);
     for part in attr.nested() {
         match part.kind {
             IP => {
@@ -141,10 +152,11 @@ fn tuple(attr: Attr<'_>) -> Option<Tuple> {
                     }
                 }
             }
+            ZONE => zone = part.be16(),
             _ => {}
         }
     }
-    (found == 7).then_some(tuple)
+    (found == 7).then_some((tuple, zone))
 }
 
 fn v4(attr: Attr<'_>) -> Option<Addr> {
@@ -289,6 +301,25 @@ mod tests {
             (TCP, 0x18e, Some(431_999))
         );
         assert_eq!(e.tcp_state, Some(tcp_state::ESTABLISHED));
+    }
+
+    #[test]
+    fn the_zone_is_that_of_the_answers() {
+        assert_eq!(entry(&v4_entry()).unwrap().zone, 0);
+        let mut both = v4_entry();
+        push(&mut both, 18, &7u16.to_be_bytes());
+        assert_eq!(entry(&both).unwrap().zone, 7);
+        // Of one direction: inside of its tuple, and of the original it does not matter to NAT's ports.
+        for (direction, expected) in [(1, 0), (2, 9)] {
+            let mut inner = Vec::new();
+            let (source, destination): (&[u8], &[u8]) = (&[10, 0, 0, 2], &[192, 0, 2, 7]);
+            inner.extend(nest(1, &[(1, source), (2, destination)]));
+            inner.extend(nest(2, &[(1, &[6][..]), (2, &[0, 1][..]), (3, &[0, 2][..])]));
+            push(&mut inner, 3, &9u16.to_be_bytes());
+            let mut bytes = v4_entry();
+            push(&mut bytes, direction | 0x8000, &inner);
+            assert_eq!(entry(&bytes).unwrap().zone, expected, "{direction}");
+        }
     }
 
     #[test]

@@ -6,4 +6,5 @@ pub mod conntrack;
 pub mod genl_wg;
 pub mod nf_tables;
 pub mod route;
+pub mod sock_alive;
 pub mod sock_diag;

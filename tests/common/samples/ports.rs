@@ -175,6 +175,7 @@ pub fn conntrack() -> Conntrack {
                 nat_address: addr("192.0.2.1:0").ip(),
                 proto: Proto::Tcp,
                 destination: addr("203.0.113.9:443"),
+                zone: 0,
                 ports: 790,
                 min_port: 40_000,
                 max_port: 40_999,

@@ -95,7 +95,7 @@ pub struct NatServer {
     pub name: String,
     /// Its address and port.
     pub address: String,
-    /// From request to response over UDP, in seconds; null where none came.
+    /// The least time from request to response over UDP, in seconds; null where none came.
     pub udp_rtt_seconds: Option<f64>,
     /// From SYN to response over TCP, in seconds; null where none came.
     pub tcp_rtt_seconds: Option<f64>,
@@ -116,6 +116,8 @@ pub struct NatGateway {
     pub protocol: String,
     /// The external address that it names.
     pub external: Option<String>,
+    /// Why it names none, in words; null where it names one.
+    pub problem: Option<String>,
 }
 
 /// A router on the way.
@@ -209,6 +211,7 @@ pub(super) fn nat(facts: &model::NatFacts) -> Nat {
                 gateway: g.gateway.to_string(),
                 protocol: g.protocol.clone(),
                 external: g.external.map(|a| a.to_string()),
+                problem: g.problem.clone(),
             })
             .collect(),
         hops: facts

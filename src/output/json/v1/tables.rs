@@ -270,6 +270,8 @@ pub struct NatAddressUse {
     pub address: String,
     /// The remote port.
     pub port: u16,
+    /// The zone of connection tracking, each of which has all ports for itself; 0 unless a rule sets one.
+    pub zone: u16,
     /// NAT ports in use.
     pub in_use: u32,
     /// Ports in the NAT's range.
@@ -438,6 +440,7 @@ fn nat_address_use(row: &report::SnatRow) -> NatAddressUse {
         proto: t.proto.name().to_owned(),
         address: t.destination.ip().to_string(),
         port: t.destination.port(),
+        zone: t.zone,
         in_use: t.ports,
         available: row.range,
         available_inferred: row.range_inferred,

@@ -124,6 +124,74 @@ fn a_server_of_one_address_leaves_out_what_it_cannot_tell() {
 }
 
 #[test]
+fn why_nothing_is_told_is_told_rightly() {
+    let why = |sim: Sim, test: &str| {
+        let (facts, _) = run(sim, None);
+        let f = family(&facts);
+        assert_eq!(
+            (f.mapping == Unknown || test != "mapping", f.filtering),
+            (true, Unknown),
+            "{f:#?}"
+        );
+        let why = f.left_out.iter().find(|l| l.test == test);
+        why.map_or_else(String::new, |l| l.why.clone())
+    };
+    // It names a second address where nobody is.
+    let dead = Sim {
+        other_dead: true,
+        ..HOME
+    };
+    for test in ["mapping", "filtering"] {
+        assert!(
+            why(dead, test).contains("192.0.2.2 does not answer"),
+            "{}",
+            why(dead, test)
+        );
+    }
+    // It takes no notice of CHANGE-REQUEST.
+    let deaf = Sim {
+        honours_change: false,
+        ..HOME
+    };
+    assert!(
+        why(deaf, "filtering").contains("CHANGE-REQUEST"),
+        "{}",
+        why(deaf, "filtering")
+    );
+    // The NAT lets one flow through.
+    let few = Sim {
+        flows: Some(1),
+        ..HOME
+    };
+    assert!(
+        why(few, "filtering").contains("few new flows"),
+        "{}",
+        why(few, "filtering")
+    );
+}
+
+#[test]
+fn a_slow_server_is_not_a_filter_and_no_blocked_udp() {
+    let slow = |seconds: f64| Sim {
+        filtering: Ei,
+        slow: Span::from_secs_f64(seconds),
+        ..HOME
+    };
+    // What it answers from elsewhere comes when nobody waits for it any more.
+    let (facts, _) = run(slow(1.5), None);
+    let f = family(&facts);
+    assert_eq!(
+        (f.mapping, f.filtering, f.udp_blocked),
+        (Ei, Unknown, Some(false)),
+        "{f:#?}"
+    );
+    let why = f.left_out.iter().find(|l| l.test == "filtering");
+    assert!(why.is_some_and(|l| l.why.contains("too slowly")), "{f:#?}");
+    // In good time.
+    assert_eq!(family(&run(slow(1.0), None).0).filtering, Ei);
+}
+
+#[test]
 fn two_servers_of_one_address_tell_the_mapping() {
     let sim = Sim {
         second_port: false,
@@ -227,6 +295,90 @@ fn another_address_outside_ends_no_mapping() {
     let (facts, _) = run(moved, Some(Span::from_secs(60)));
     let l = family(&facts).lifetime.unwrap();
     assert_eq!(l.gone_after, None, "{l:?}");
+}
+
+#[test]
+fn what_changes_while_the_tests_run_is_no_behaviour() {
+    let second = Some(Span::from_secs(1));
+    // Another address outside: what is asked before and after would look address-dependent, and the pool arbitrary.
+    let (facts, _) = run(
+        Sim {
+            moves: second,
+            ..HOME
+        },
+        None,
+    );
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering), (Unknown, Unknown), "{f:#?}");
+    assert_eq!(
+        (f.pooling, f.hairpinning, f.udp_blocked),
+        (None, None, Some(false))
+    );
+    assert!(
+        f.left_out
+            .iter()
+            .any(|l| l.test == "mapping" && l.why.contains("changed meanwhile"))
+    );
+    // The link goes down: silence is no filter's.
+    let (facts, _) = run(Sim { dies: second, ..HOME }, None);
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering), (Unknown, Unknown), "{f:#?}");
+    assert_eq!((f.hairpinning, f.udp_blocked), (None, Some(false)));
+    for test in ["filtering", "hairpinning"] {
+        let why = f.left_out.iter().find(|l| l.test == test);
+        assert!(
+            why.is_some_and(|l| l.why.contains("not reached any more")),
+            "{test}: {f:#?}"
+        );
+    }
+    // What came in has come in, whatever happened afterwards.
+    let (facts, _) = run(
+        Sim {
+            filtering: Ei,
+            dies: second,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).filtering, Ei);
+    // A NAT that restarts and gives the same ports again has not changed.
+    let (facts, _) = run(
+        Sim {
+            forgets: second,
+            ..HOME
+        },
+        None,
+    );
+    assert_eq!(family(&facts).mapping, Ei);
+}
+
+#[test]
+fn who_waits_no_longer_is_told_what_is_known() {
+    let stopped = |after: f64| {
+        let sim = Sim {
+            lifetime: Some(Span::from_secs(30)),
+            stop: Some(Span::from_secs_f64(after)),
+            ..HOME
+        };
+        let (facts, net) = run(sim, Some(Span::from_secs(120)));
+        (facts, (net.now - Timestamp::from_secs(1000)).as_secs_f64())
+    };
+    // While mappings age: the longest that has lived by then, and no end.
+    let (facts, ended) = stopped(20.0);
+    let l = family(&facts).lifetime.unwrap();
+    assert!((12..=17).contains(&l.alive_after.as_secs()), "{l:?}");
+    assert_eq!(l.gone_after, None);
+    assert!(
+        why_not_told(&facts).contains("ended before it was done"),
+        "{facts:?}"
+    );
+    // The simulation sees the wish with its next event; without one it would go on for a minute more.
+    assert!(ended < 30.0, "it went on until {ended} s");
+    // The other tests are not cut short, whose silence tells something.
+    let (facts, ended) = stopped(0.0);
+    let f = family(&facts);
+    assert_eq!((f.mapping, f.filtering, f.lifetime), (Ei, Apd, None));
+    assert!(ended < 6.0, "it went on until {ended} s");
 }
 
 /// Why no more is told of the lifetime.
