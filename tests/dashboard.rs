@@ -116,6 +116,95 @@ fn a_healthy_host_is_calm_at_both_sizes_and_in_both_colours() {
     checks::clean(&browser, PAGE);
 }
 
+/// How far a picture's line reaches over its width, and from when to when its axis says that it goes.
+const REACHES: &str = "(() => {
+  const svg = document.querySelector('#conntrack-entries');
+  const lines = [...svg.querySelectorAll('.l1')].map((line) => line.getBBox());
+  const left = Math.min(...lines.map((box) => box.x)), right = Math.max(...lines.map((box) => box.x + box.width));
+  return { share: (right - left) / svg.viewBox.baseVal.width, nodes: document.querySelectorAll('*').length,
+    bytes: document.documentElement.outerHTML.length,
+    points: [...svg.querySelectorAll('.l1')].map((line) => line.getAttribute('d').split('L').length).reduce((a, b) => a + b, 0) };
+})()";
+
+#[test]
+fn a_month_of_history_are_drawn_over_their_whole_time_and_what_is_told_stays_bounded() {
+    let Some(lab) = Lab::nat(Nat::Masquerade).filter(|_| browser::there()) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("history");
+    let tunnel = Tunnel::start(&lab);
+    tunnel.knock();
+    let at = SocketAddr::new(lab.server_ip(), 7000);
+    let _server = TcpServer::start(lab.server(), at, Serve::Echo);
+    let source = lab.client_at().v4.to_string();
+    let (device, key) = (tunnel.client.name(), tunnel.server.keys.public());
+    let peer = [("device", device), ("public_key", key)];
+    browser::hour::write(&store, &browser::hour::month(&peer, &source, at));
+    let work = Work::Hold { to: at, count: 20 };
+    let _process = LoadProcess::start(lab.client(), "node", None, work);
+    let agent = agent_in(&lab, lab.client(), &["--store", store.to_str().unwrap()]);
+    let series = |since: &str, points: usize| {
+        let name = "wgnat_conntrack_entries";
+        let path = format!("/api/v1/series?name={name}&since={since}&points={points}");
+        agent.get(&path)
+    };
+    let day = 86_400_i64;
+    let told = |answer: &agent::Answer| {
+        let value = answer.json();
+        let points = value["series"][0]["points"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let second = |point: Option<&serde_json::Value>| point.and_then(|p| p[0].as_i64()).unwrap_or(0);
+        let span = second(points.last()) - second(points.first());
+        (points.len(), span, value["step_seconds"].as_i64().unwrap())
+    };
+    // Once it has brought in order what it found.
+    agent.until("a month is told", |_| told(&series("30d", 5000)).1 > 29 * day);
+    for (since, span, asked) in [
+        ("1h", 3600, 360),
+        ("24h", day, 360),
+        ("7d", 7 * day, 100),
+        ("30d", 30 * day, 360),
+        ("30d", 30 * day, 7),
+        ("30d", 30 * day, 1_000_000),
+    ] {
+        let answer = series(since, asked);
+        let (points, reach, step) = told(&answer);
+        assert!(
+            points <= asked.min(5000) && points >= 5,
+            "{since} {asked}: {points}"
+        );
+        assert!(
+            reach + 2 * step + 600 >= span,
+            "{since} {asked}: {reach} of {span}, each {step}"
+        );
+        assert!(answer.body.len() < 1 << 20, "{} bytes", answer.body.len());
+    }
+    let browser = browser_in(lab.client());
+    browser.look(DESK, "light");
+    for since in ["1h", "6h", "24h", "7d"] {
+        let page = format!("{PAGE}?since={since}");
+        browser.open(&page);
+        browser.until(
+            "document.querySelector('#ports figure') && document.querySelector('#conntrack-entries .l1')",
+        );
+        let current = browser.eval("document.querySelector('nav [aria-current]').id");
+        assert_eq!(current, format!("back-{since}"));
+        let drawn = browser.eval(REACHES);
+        assert!(drawn["share"].as_f64().unwrap() > 0.75, "{since}: {drawn}");
+        assert!(drawn["points"].as_u64().unwrap() >= 100, "{since}: {drawn}");
+        assert!(drawn["points"].as_u64().unwrap() <= 1200, "{since}: {drawn}");
+        // A phone on a slow line has to fetch and to lay this out.
+        assert!(drawn["bytes"].as_u64().unwrap() < 600_000, "{since}: {drawn}");
+        assert!(drawn["nodes"].as_u64().unwrap() < 10_000, "{since}: {drawn}");
+        browser.picture(&format!("month-{since}"));
+        checks::fits(&browser, since);
+        checks::clean(&browser, PAGE);
+    }
+}
+
 #[test]
 fn a_broken_host_says_what_and_how_to_mend_it_at_both_sizes_and_in_both_colours() {
     let Some(lab) = Lab::nat(Nat::Masquerade).filter(|_| browser::there()) else {

@@ -38,6 +38,7 @@ use crate::output::json;
 use crate::report::agent::{AgentStats, BudgetStats, StoreStats};
 use crate::report::unseen::Unseen;
 use crate::report::{self, Report, kept as kept_finding};
+use crate::rules::evaluate::Missed;
 use crate::rules::upstream::flows::{Flows, flows};
 use crate::rules::{self, Evaluation, Input, Rule};
 use crate::store::{self, FindingRecord, FindingRow, Record, Writer};
@@ -645,7 +646,11 @@ fn with_unseen(
     }
     let folded = evaluation.suppressed.into_iter().map(|s| s.finding);
     let all = evaluation.findings.into_iter().chain(folded).chain(unseen);
-    rules::evaluate::fold_again(catalogue, all.collect(), evaluation.not_checked)
+    let missed = Missed {
+        not_checked: evaluation.not_checked,
+        in_part: evaluation.in_part,
+    };
+    rules::evaluate::fold_again(catalogue, all.collect(), missed)
 }
 
 const fn state_name(state: SourceState) -> &'static str {

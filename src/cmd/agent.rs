@@ -11,13 +11,14 @@ use signal_hook::iterator::Signals as Arrivals;
 use socket2::{Domain, Socket, Type};
 use zeroize::Zeroizing;
 
+use super::notify::ServiceManager;
 use super::{active, fly_toml, input, observers, print, read_settings};
 use crate::agent::access::{self, Access};
 use crate::agent::confine::{Confinement, Reach, Role, Wanted, become_user, no_memory_to_others};
 use crate::agent::http::Server;
 use crate::agent::shared::Shared;
 use crate::agent::wire_log::WireLog;
-use crate::agent::{self, Change, Notify, Plan, Reloaded, Signals};
+use crate::agent::{self, Change, Plan, Reloaded, Signals};
 use crate::cli::{Agent, Cli, Confine};
 use crate::config::agent::{AgentFlags, check_budget};
 use crate::config::{AgentSettings, Flags, Settings};
@@ -139,7 +140,7 @@ pub fn run(args: &Agent, cli: &Cli, settings: Settings) -> anyhow::Result<u8> {
         reload: Box::new(move || reload(config.as_deref(), &all_flags, netns_name.as_deref())),
         settings,
     };
-    agent::run(plan, ProcessSignals, &mut Systemd::new())?;
+    agent::run(plan, ProcessSignals, &mut ServiceManager::of_this_process())?;
     Ok(0)
 }
 
@@ -275,52 +276,5 @@ impl Signals for ProcessSignals {
             })
             .context("cannot start a thread")?;
         Ok(())
-    }
-}
-
-/// Tells systemd, where it wants to be told.
-struct Systemd {
-    watchdog: Option<Span>,
-    told: Option<std::time::Instant>,
-}
-
-impl Systemd {
-    fn new() -> Self {
-        Self {
-            watchdog: sd_notify::watchdog_enabled(),
-            told: None,
-        }
-    }
-
-    fn tell(states: &[sd_notify::NotifyState<'_>]) {
-        if let Err(error) = sd_notify::notify(states) {
-            tracing::debug!("the service manager could not be told: {error}");
-        }
-    }
-}
-
-impl Notify for Systemd {
-    fn ready(&mut self) {
-        Self::tell(&[sd_notify::NotifyState::Ready]);
-    }
-
-    fn reloading(&mut self) {
-        match sd_notify::NotifyState::monotonic_usec_now() {
-            Ok(now) => Self::tell(&[sd_notify::NotifyState::Reloading, now]),
-            Err(error) => tracing::debug!("the service manager could not be told: {error}"),
-        }
-    }
-
-    fn alive(&mut self) {
-        let Some(watchdog) = self.watchdog else { return };
-        let now = clock::instant();
-        if self.told.is_none_or(|told| now - told >= watchdog / 3) {
-            self.told = Some(now);
-            Self::tell(&[sd_notify::NotifyState::Watchdog]);
-        }
-    }
-
-    fn stopping(&mut self) {
-        Self::tell(&[sd_notify::NotifyState::Stopping]);
     }
 }

@@ -9,6 +9,7 @@ pub mod fly_toml;
 pub mod input;
 pub mod namespaces;
 pub mod nat;
+mod notify;
 pub mod observers;
 pub mod path;
 pub mod probe;

@@ -209,12 +209,15 @@ fn not_observed(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n## Not observed\n")?;
     for gap in gaps {
         let partly = if gap.partly { " (in part)" } else { "" };
-        let codes: Vec<String> = gap.unchecked.iter().map(|c| format!("`{c}`")).collect();
-        let unchecked = if codes.is_empty() {
-            String::new()
-        } else {
-            format!(". Not checked: {}", codes.join(", "))
+        let codes = |words: &str, codes: &[&str]| {
+            let codes: Vec<String> = codes.iter().map(|c| format!("`{c}`")).collect();
+            if codes.is_empty() {
+                String::new()
+            } else {
+                format!(". {words}: {}", codes.join(", "))
+            }
         };
+        let unchecked = codes("Not checked", &gap.unchecked) + &codes("May hold elsewhere too", &gap.in_part);
         writeln!(
             out,
             "- **{}**{partly}: {}{unchecked}",

@@ -17,6 +17,24 @@ pub struct Gap {
     pub reason: String,
     /// Codes of findings that could not be checked for lack of them; each code stands in one gap only.
     pub unchecked: Vec<&'static str>,
+    /// Codes of findings that were found, and may hold where they cannot be looked for for lack of them.
+    pub in_part: Vec<&'static str>,
+}
+
+impl Gap {
+    /// What follows for findings; nothing where nothing does.
+    pub fn consequences(&self) -> Option<String> {
+        let told = [
+            ("so not checked", &self.unchecked),
+            ("may hold elsewhere too", &self.in_part),
+        ];
+        let told: Vec<String> = told
+            .into_iter()
+            .filter(|(_, codes)| !codes.is_empty())
+            .map(|(words, codes)| format!("{words}: {}", codes.join(", ")))
+            .collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
 }
 
 /// The gaps of `report`, in the order of its collectors.
@@ -40,7 +58,8 @@ pub fn gaps(report: &Report) -> Vec<Gap> {
             file(&mut gaps, &device.name, true, problem.clone());
         }
     }
-    for rule in &report.not_checked {
+    let missed = report.not_checked.iter().map(|rule| (rule, false));
+    for (rule, in_part) in missed.chain(report.in_part.iter().map(|rule| (rule, true))) {
         let known = |gaps: &[Gap]| {
             gaps.iter().position(|gap| {
                 !gap.partly
@@ -62,7 +81,12 @@ pub fn gaps(report: &Report) -> Vec<Gap> {
             }
         }
         if let Some(gap) = known(&gaps).and_then(|at| gaps.get_mut(at)) {
-            gap.unchecked.push(rule.code);
+            let codes = if in_part {
+                &mut gap.in_part
+            } else {
+                &mut gap.unchecked
+            };
+            codes.push(rule.code);
         }
     }
     gaps
@@ -77,6 +101,7 @@ fn file(gaps: &mut Vec<Gap>, source: &str, partly: bool, reason: String) {
             partly,
             reason,
             unchecked: Vec::new(),
+            in_part: Vec::new(),
         }),
     }
 }
@@ -112,21 +137,29 @@ mod tests {
                 missing: vec![Source::Processes],
             },
         ];
+        report.in_part = vec![NotChecked {
+            code: "wg-mtu",
+            missing: vec![Source::WireguardNetlink],
+        }];
         let gap = |sources: Vec<&str>, partly, reason: &str, unchecked| Gap {
             sources: sources.into_iter().map(str::to_owned).collect(),
             partly,
             reason: reason.to_owned(),
             unchecked,
+            in_part: Vec::new(),
         };
         assert_eq!(
             gaps(&report),
             vec![
-                gap(
-                    vec!["wireguard-netlink", "conntrack"],
-                    false,
-                    needs,
-                    vec!["conntrack-full", "wg-no-route"]
-                ),
+                Gap {
+                    in_part: vec!["wg-mtu"],
+                    ..gap(
+                        vec!["wireguard-netlink", "conntrack"],
+                        false,
+                        needs,
+                        vec!["conntrack-full", "wg-no-route"]
+                    )
+                },
                 gap(vec!["sockets"], true, "UDP is missing", vec![]),
                 gap(
                     vec!["processes"],

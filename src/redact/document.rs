@@ -23,7 +23,7 @@ impl Anonymiser {
             out.insert(name.to_owned(), report[name].clone());
         }
         out.insert("host".to_owned(), self.host_document(&report["host"]));
-        for name in ["collectors", "not_checked"] {
+        for name in ["collectors", "not_checked", "checked_in_part"] {
             let rows = each(&report[name], |row| {
                 let mut row = row.clone();
                 if let Some(Value::String(reason)) = row.get_mut("reason") {

@@ -48,6 +48,7 @@ pub fn build(world: &World, evaluation: Evaluation, version: &str) -> Report {
         findings: evaluation.findings,
         suppressed: evaluation.suppressed,
         not_checked: evaluation.not_checked,
+        in_part: evaluation.in_part,
         wireguard,
         sockets,
         conntrack,

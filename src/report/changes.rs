@@ -186,7 +186,9 @@ pub fn compare(report: &Report, before: Option<&Before>, ended: &[Ended]) -> Cha
         }
     }
     let now_by_key: BTreeSet<_> = now.iter().map(Known::key).collect();
-    let not_checked: BTreeSet<&str> = report.not_checked.iter().map(|n| n.code).collect();
+    // Also where the rule found something else: it may hold where nobody could look.
+    let missed = report.not_checked.iter().chain(&report.in_part);
+    let not_checked: BTreeSet<&str> = missed.map(|n| n.code).collect();
     let blind = report.status == Status::Unknown;
     for old in held
         .iter()
@@ -346,6 +348,14 @@ mod tests {
         let changes = compare(&now, Some(&before), &[]);
         assert_eq!(codes(&changes.unclear), ["conntrack-low"]);
         assert_eq!(codes(&changes.gone), ["ports-low"]);
+        // Nor where the rule could look at something else, and found that.
+        now.in_part = vec![NotChecked {
+            code: "ports-low",
+            missing: vec![Source::Sockets],
+        }];
+        let changes = compare(&now, Some(&before), &[]);
+        assert_eq!(codes(&changes.unclear), ["conntrack-low", "ports-low"]);
+        now.in_part.clear();
         now.status = Status::Unknown;
         let changes = compare(&now, Some(&before), &[]);
         assert_eq!(changes.unclear.len(), 2);

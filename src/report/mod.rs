@@ -55,6 +55,8 @@ pub struct Report {
     pub suppressed: Vec<Suppressed>,
     /// Rules that could not be checked.
     pub not_checked: Vec<NotChecked>,
+    /// Rules that found something and could not look everywhere.
+    pub in_part: Vec<NotChecked>,
     /// WireGuard as tables.
     pub wireguard: Wireguard,
     /// Sockets as tables.

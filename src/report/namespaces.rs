@@ -152,7 +152,7 @@ mod tests {
             evaluation: Evaluation {
                 findings,
                 suppressed: folded,
-                not_checked: Vec::new(),
+                ..Evaluation::default()
             },
         }
     }

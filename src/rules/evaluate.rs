@@ -18,6 +18,8 @@ pub struct Evaluation {
     pub suppressed: Vec<Suppressed>,
     /// Rules that could not be checked, or not everywhere, and found nothing.
     pub not_checked: Vec<NotChecked>,
+    /// Rules that found something and could not look everywhere: it may hold elsewhere too.
+    pub in_part: Vec<NotChecked>,
 }
 
 /// A symptom that is folded beneath its cause.
@@ -38,6 +40,31 @@ pub struct NotChecked {
     pub missing: Vec<Source>,
 }
 
+/// What could not be checked, or not everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Of rules that found nothing.
+    pub not_checked: Vec<NotChecked>,
+    /// Of rules that found something.
+    pub in_part: Vec<NotChecked>,
+}
+
+impl Missed {
+    /// Adds what is not known yet.
+    fn extend(&mut self, other: Self) {
+        for (own, theirs) in [
+            (&mut self.not_checked, other.not_checked),
+            (&mut self.in_part, other.in_part),
+        ] {
+            for one in theirs {
+                if !own.contains(&one) {
+                    own.push(one);
+                }
+            }
+        }
+    }
+}
+
 /// Rules and what they are to judge; several such parts become one verdict.
 pub struct Part<'a> {
     /// The rules, causes before symptoms.
@@ -55,8 +82,8 @@ pub fn evaluate(rules: &[&Rule], input: &Input<'_>) -> Evaluation {
 
 /// Evaluates each of `rules` over the input that belongs to it.
 pub fn evaluate_by<'a>(rules: &[&Rule], input_of: impl Fn(&Rule) -> &'a Input<'a>) -> Evaluation {
-    let (all, not_checked) = gather(rules, input_of);
-    settle(rules, all, not_checked)
+    let (all, missed) = gather(rules, input_of);
+    settle(rules, all, missed)
 }
 
 /// Evaluates each part, and folds over all of them. What an earlier part says of the same thing, with the same code, a
@@ -64,7 +91,7 @@ pub fn evaluate_by<'a>(rules: &[&Rule], input_of: impl Fn(&Rule) -> &'a Input<'a
 pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
     let mut rules: Vec<&Rule> = Vec::new();
     let mut all: Vec<(usize, Finding)> = Vec::new();
-    let mut not_checked: Vec<NotChecked> = Vec::new();
+    let mut all_missed = Missed::default();
     for part in parts {
         let (found, missed) = gather(&part.rules, |_| &part.input);
         let first = rules.len();
@@ -83,24 +110,20 @@ pub fn evaluate_parts(parts: Vec<Part<'_>>) -> Evaluation {
             }
             all.push((first + order, finding));
         }
-        for missed in missed {
-            if !not_checked.contains(&missed) {
-                not_checked.push(missed);
-            }
-        }
+        all_missed.extend(missed);
     }
-    settle(&rules, all, not_checked)
+    settle(&rules, all, all_missed)
 }
 
 /// Findings that were judged before, folded and sorted as when they were made; one whose code is in none of `rules` is left
-/// out. `not_checked` says what could not be judged.
-pub fn fold_again(rules: &[&Rule], findings: Vec<Finding>, not_checked: Vec<NotChecked>) -> Evaluation {
+/// out. `missed` says what could not be judged.
+pub fn fold_again(rules: &[&Rule], findings: Vec<Finding>, missed: Missed) -> Evaluation {
     let place = |finding: &Finding| rules.iter().position(|rule| rule.code == finding.code);
     let all = findings
         .into_iter()
         .filter_map(|f| Some((place(&f)?, f)))
         .collect();
-    settle(rules, all, not_checked)
+    settle(rules, all, missed)
 }
 
 /// The rules that cannot be checked, or not everywhere, as far as `input` knows how its sources fare; whether they found
@@ -124,12 +147,9 @@ pub fn unseen(rules: &[&Rule], input: &Input<'_>) -> Vec<NotChecked> {
 }
 
 /// What holds, with its rule's place, and what could not be checked.
-fn gather<'a>(
-    rules: &[&Rule],
-    input_of: impl Fn(&Rule) -> &'a Input<'a>,
-) -> (Vec<(usize, Finding)>, Vec<NotChecked>) {
+fn gather<'a>(rules: &[&Rule], input_of: impl Fn(&Rule) -> &'a Input<'a>) -> (Vec<(usize, Finding)>, Missed) {
     let mut all = Vec::new();
-    let mut not_checked = Vec::new();
+    let mut missed = Missed::default();
     for (order, rule) in rules.iter().enumerate() {
         let input = input_of(rule);
         let missing = missing(rule, input);
@@ -138,7 +158,7 @@ fn gather<'a>(
             continue;
         }
         if !missing.is_empty() {
-            not_checked.push(NotChecked {
+            missed.not_checked.push(NotChecked {
                 code: rule.code,
                 missing,
             });
@@ -146,18 +166,23 @@ fn gather<'a>(
         }
         let found = (rule.check)(input);
         let missing = blind(rule, input);
-        if found.is_empty() && !missing.is_empty() {
-            not_checked.push(NotChecked {
+        if !missing.is_empty() {
+            let list = if found.is_empty() {
+                &mut missed.not_checked
+            } else {
+                &mut missed.in_part
+            };
+            list.push(NotChecked {
                 code: rule.code,
                 missing,
             });
         }
         all.extend(found.into_iter().map(|f| (order, cap(f))));
     }
-    (all, not_checked)
+    (all, missed)
 }
 
-fn settle(rules: &[&Rule], mut all: Vec<(usize, Finding)>, not_checked: Vec<NotChecked>) -> Evaluation {
+fn settle(rules: &[&Rule], mut all: Vec<(usize, Finding)>, missed: Missed) -> Evaluation {
     raise(rules, &mut all);
     // Stable, so findings of one rule keep the order in which it made them.
     all.sort_by(|(o1, f1), (o2, f2)| {
@@ -171,7 +196,8 @@ fn settle(rules: &[&Rule], mut all: Vec<(usize, Finding)>, not_checked: Vec<NotC
     Evaluation {
         findings,
         suppressed,
-        not_checked,
+        not_checked: missed.not_checked,
+        in_part: missed.in_part,
     }
 }
 

@@ -361,6 +361,12 @@ fn source(name: &str, report: &Report) -> Vec<Line> {
         if !gap.unchecked.is_empty() {
             lines.push(line("Unchecked", gap.unchecked.join(", ")));
         }
+        if !gap.in_part.is_empty() {
+            lines.push(line(
+                "Elsewhere",
+                format!("may hold too: {}", gap.in_part.join(", ")),
+            ));
+        }
     }
     lines
 }

@@ -8,6 +8,8 @@ use wgnat::time::Span;
 
 /// Seconds from one sample to the next.
 const STEP: u64 = 10;
+/// Records that the store's writer writes at once.
+const BATCH: usize = 512;
 /// Samples: an hour, less what the writer's queue would not hold at once.
 const SAMPLES: u64 = 350;
 
@@ -35,49 +37,76 @@ fn point(name: &'static str, labels: &[(&str, &str)], value: f64) -> Point {
 /// The hour until now of a peer that shakes hands each two minutes, loses its session for a while and moves twice; of ports
 /// towards `to` that come and go; of a conntrack table that was full for a moment.
 pub fn hour(peer: &[(&str, &str)], source: &str, to: SocketAddr) -> Vec<Record> {
-    let now = clock::now();
+    (0..SAMPLES)
+        .map(|n| sample(n, (SAMPLES - n) * STEP, peer, source, to))
+        .collect()
+}
+
+/// A month of the same over and over: each ten minutes, in the last two days each minute, in the last six hours each ten seconds,
+/// as history keeps it.
+pub fn month(peer: &[(&str, &str)], source: &str, to: SocketAddr) -> Vec<Record> {
+    let (day, hour) = (86_400, 3600);
+    let stretches = [
+        (30 * day, 2 * day, 600),
+        (2 * day, 6 * hour, 60),
+        (6 * hour, 0, STEP),
+    ];
+    stretches
+        .into_iter()
+        .flat_map(|(from, to, every)| (0..(from - to) / every).map(move |n| from - n * every))
+        .zip(0..)
+        .map(|(ago, n)| sample(n, ago, peer, source, to))
+        .collect()
+}
+
+/// The `n`th sample, so many seconds ago.
+fn sample(n: u64, ago: u64, peer: &[(&str, &str)], source: &str, to: SocketAddr) -> Record {
+    let at = clock::now().before(Span::from_secs(ago));
     let to = to.to_string();
     let destination = [("proto", "tcp"), ("source", source), ("destination", to.as_str())];
-    (0..SAMPLES)
-        .map(|n| {
-            let at = now.before(Span::from_secs((SAMPLES - n) * STEP));
-            let failing = (120..150).contains(&n);
-            let age = if failing { (n - 110) * STEP } else { n * STEP % 120 };
-            let wave = (n % 60) as f64;
-            let points = vec![
-                point("wgnat_wireguard_peer_up", peer, f64::from(u8::from(!failing))),
-                point("wgnat_wireguard_peer_handshake_age_seconds", peer, age as f64),
-                point(
-                    "wgnat_wireguard_peer_unanswered_handshakes",
-                    peer,
-                    if failing { ((n - 118) / 4) as f64 } else { 0.0 },
-                ),
-                point("wgnat_wireguard_peer_endpoint_changes", peer, (n / 150) as f64),
-                point("wgnat_destination_ports", &destination, 20.0 + wave * 0.6),
-                point("wgnat_conntrack_entries", &[], 40_000.0 + wave * 900.0),
-                point(
-                    "wgnat_conntrack_events",
-                    &[("event", "drop")],
-                    if n > 200 {
-                        (n.min(230) - 200) as f64 * 50.0
-                    } else {
-                        0.0
-                    },
-                ),
-                point(
-                    "wgnat_conntrack_events",
-                    &[("event", "early_drop")],
-                    (n / 3) as f64,
-                ),
-                point(
-                    "wgnat_conntrack_events",
-                    &[("event", "insert_failed")],
-                    (n / 50) as f64 * 7.0,
-                ),
-            ];
-            Record::Samples { at, points }
-        })
-        .collect()
+    let failing = (120..150).contains(&(n % SAMPLES));
+    let age = if failing {
+        (n % SAMPLES - 110) * STEP
+    } else {
+        n * STEP % 120
+    };
+    let wave = (n % 60) as f64;
+    let points = vec![
+        point("wgnat_wireguard_peer_up", peer, f64::from(u8::from(!failing))),
+        point("wgnat_wireguard_peer_handshake_age_seconds", peer, age as f64),
+        point(
+            "wgnat_wireguard_peer_unanswered_handshakes",
+            peer,
+            if failing {
+                ((n % SAMPLES - 118) / 4) as f64
+            } else {
+                0.0
+            },
+        ),
+        point("wgnat_wireguard_peer_endpoint_changes", peer, (n / 150) as f64),
+        point("wgnat_destination_ports", &destination, 20.0 + wave * 0.6),
+        point("wgnat_conntrack_entries", &[], 40_000.0 + wave * 900.0),
+        point(
+            "wgnat_conntrack_events",
+            &[("event", "drop")],
+            if n > 200 {
+                (n.min(230) - 200) as f64 * 50.0
+            } else {
+                0.0
+            },
+        ),
+        point(
+            "wgnat_conntrack_events",
+            &[("event", "early_drop")],
+            (n / 3) as f64,
+        ),
+        point(
+            "wgnat_conntrack_events",
+            &[("event", "insert_failed")],
+            (n / 50) as f64 * 7.0,
+        ),
+    ];
+    Record::Samples { at, points }
 }
 
 /// Writes `records` to a new history.
@@ -85,11 +114,25 @@ pub fn write(path: &Path, records: &[Record]) {
     let store = Store::open(path).unwrap();
     let limits = Limits {
         bytes: 64 * 1024 * 1024,
-        age: Span::from_secs(30 * 86_400),
+        age: Span::from_secs(31 * 86_400),
     };
     let (writer, _reader) = store::start(store, limits, || ()).unwrap();
-    for record in records {
-        writer.write(record.clone());
+    let written = store::open_readonly(path).unwrap();
+    let mut there = 0;
+    // The writer's queue holds some more than it writes at once.
+    for part in records.chunks(BATCH) {
+        for record in part {
+            writer.write(record.clone());
+        }
+        there += part.len();
+        let sql = "SELECT count(*) FROM samples WHERE step = 10 AND series = (SELECT min(id) FROM series)";
+        let count = |written: &rusqlite::Connection| {
+            let rows: u32 = written.query_row(sql, [], |row| row.get(0)).unwrap();
+            rows as usize
+        };
+        while part.len() == BATCH && count(&written) < there {
+            std::thread::yield_now();
+        }
     }
     let event = |ago, kind, data: &str| Record::Event {
         at: clock::now().before(Span::from_secs(ago)),

@@ -14,6 +14,7 @@ use crate::report::changes::{Basis, Before, Ended, Known};
 use crate::report::past::{self, Episode, Kept, Note, What};
 use crate::report::period::{self, Period};
 use crate::report::{self, Report, Status, kept};
+use crate::rules::evaluate::Missed;
 use crate::rules::{self, Input, NotChecked, evaluate};
 use crate::store::{self, EventRow, FindingRow, query};
 use crate::time::{Span, Timestamp};
@@ -123,13 +124,15 @@ impl Raw {
             .filter(|row| holds(row, &episodes))
             .filter_map(|row| row.finding.clone())
             .collect();
-        let mut not_checked: Vec<NotChecked> = if states.is_empty() {
+        let unseen: Vec<NotChecked> = if states.is_empty() {
             Vec::new()
         } else {
             evaluate::unseen(&catalogue, &input)
         };
-        not_checked.retain(|n| !holding.iter().any(|finding| finding.code == n.code));
-        let evaluation = evaluate::fold_again(&catalogue, holding, not_checked);
+        let held = |n: &NotChecked| holding.iter().any(|finding| finding.code == n.code);
+        let (in_part, not_checked) = unseen.into_iter().partition(held);
+        let missed = Missed { not_checked, in_part };
+        let evaluation = evaluate::fold_again(&catalogue, holding, missed);
         let mut report = report::build::build(&world, evaluation, env!("CARGO_PKG_VERSION"));
         let all = report
             .findings

@@ -212,12 +212,8 @@ pub fn not_observed(report: &Report, html: &mut String) {
             escape(&gap.sources.join(", ")),
             escape(&gap.reason)
         );
-        if !gap.unchecked.is_empty() {
-            let _ = write!(
-                html,
-                " <span class=\"note\">(so not checked: {})</span>",
-                escape(&gap.unchecked.join(", "))
-            );
+        if let Some(consequences) = gap.consequences() {
+            let _ = write!(html, " <span class=\"note\">({})</span>", escape(&consequences));
         }
         html.push_str("</li>\n");
     }

@@ -191,11 +191,8 @@ fn not_observed(page: &mut Page, report: &Report) {
             Role::Plain,
             format!("{}{partly}: {}", gap.sources.join(", "), gap.reason),
         )];
-        if !gap.unchecked.is_empty() {
-            text.push(piece(
-                Role::Dim,
-                format!("(so not checked: {})", gap.unchecked.join(", ")),
-            ));
+        if let Some(consequences) = gap.consequences() {
+            text.push(piece(Role::Dim, format!("({consequences})")));
         }
         page.paragraph(piece(Role::Plain, " "), 2, &text);
     }

@@ -47,6 +47,7 @@ pub fn empty() -> Report {
         findings: Vec::new(),
         suppressed: Vec::new(),
         not_checked: Vec::new(),
+        in_part: Vec::new(),
         wireguard: Wireguard::default(),
         sockets: Sockets::default(),
         conntrack: None,

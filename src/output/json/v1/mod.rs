@@ -70,6 +70,8 @@ pub struct Report {
     pub suppressed: Vec<Suppressed>,
     /// Findings that could be neither found nor ruled out, because a source was missing.
     pub not_checked: Vec<NotChecked>,
+    /// Findings that were found, and that may hold elsewhere too: a source that would tell was missing.
+    pub checked_in_part: Vec<NotChecked>,
     /// WireGuard's devices, peers and handshakes.
     pub wireguard: Wireguard,
     /// Sockets and ephemeral ports.
@@ -218,6 +220,7 @@ impl From<&report::Report> for Report {
             findings: finding::findings(r),
             suppressed: finding::suppressed(r),
             not_checked: r.not_checked.iter().map(|n| not_checked(r, n)).collect(),
+            checked_in_part: r.in_part.iter().map(|n| not_checked(r, n)).collect(),
             wireguard: tables::wireguard(&r.wireguard),
             sockets: tables::sockets(&r.sockets),
             conntrack: r.conntrack.as_ref().map(tables::conntrack).unwrap_or_default(),
