@@ -108,7 +108,7 @@ impl Rows {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::observation::Body;
@@ -159,13 +159,13 @@ mod tests {
             ];
             let mut observer = SocketObserver::open().unwrap();
             assert_eq!(tally(&mut observer).waiting, None, "one look tells of no wait");
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = crate::sys::clock::instant() + Duration::from_secs(30);
             let rows = loop {
                 let rows = tally(&mut observer).waiting.unwrap_or_default();
                 if rows.iter().filter(|r| r.sent_again > 0).count() == waits.len() {
                     break rows;
                 }
-                assert!(Instant::now() < deadline, "{rows:?}");
+                assert!(crate::sys::clock::instant() < deadline, "{rows:?}");
                 std::thread::sleep(Duration::from_millis(20));
             };
             assert!(

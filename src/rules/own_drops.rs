@@ -107,7 +107,8 @@ mod tests {
     fn both_ways() {
         let again = ("TcpExt.TCPSynRetrans", 10);
         // (counters, dropped on the way out, on the way in)
-        let table: &[(&[(&str, u64)], bool, bool)] = &[
+        type Row<'a> = (&'a [(&'a str, u64)], bool, bool);
+        let table: &[Row<'_>] = &[
             (&[again], false, false),
             (&[again, ("TcpExt.TCPRetransFail", 10)], true, false),
             (&[again, ("TcpExt.TCPRetransFail", 1)], false, false),

@@ -311,7 +311,8 @@ mod tests {
     /// The app's own connects, and nothing that was asked for it.
     #[test]
     fn counted_connects_alone() {
-        let table: &[(&str, &[(&str, [u64; 4])], bool)] = &[
+        type Row = (&'static str, &'static [(&'static str, [u64; 4])], bool);
+        let table: &[Row] = &[
             (
                 "two networks, and another port passes",
                 &[
