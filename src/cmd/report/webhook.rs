@@ -11,8 +11,8 @@ use std::thread;
 use anyhow::{Context as _, anyhow, bail};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use tokio_rustls::rustls::Error as TlsError;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use zeroize::Zeroizing;
@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 use crate::cmd::input;
 use crate::config::ReportSettings;
 use crate::config::report::hook;
+use crate::observation::path::CertificateVerdict;
+use crate::observe::path::certificate_verdict;
 use crate::output::slack;
 use crate::report::Report;
 use crate::sys::{clock, random};
@@ -196,22 +198,23 @@ fn untrusted(error: &ureq::Error) -> Option<String> {
     let TlsError::InvalidCertificate(error) = tls(error)? else {
         return None;
     };
-    Some(match error {
-        CertificateError::UnknownIssuer => {
+    Some(match certificate_verdict(error) {
+        CertificateVerdict::UnknownIssuer => {
             "its certificate's issuer is not trusted here: if it should be, name a file with the issuer's certificate by \
              --webhook-ca-file"
                 .to_owned()
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+        CertificateVerdict::Expired => {
             "its certificate has expired, or this host's clock is ahead".to_owned()
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+        CertificateVerdict::NotYetValid => {
             "its certificate is not valid yet, or this host's clock is behind".to_owned()
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+        CertificateVerdict::OtherName => {
             "its certificate is for another name than the URL's host".to_owned()
         }
-        other => format!("its certificate is refused: {other}"),
+        CertificateVerdict::Refused(why) => format!("its certificate is refused: {why}"),
+        CertificateVerdict::Trusted | CertificateVerdict::NotJudged(_) => return None,
     })
 }
 

@@ -30,6 +30,7 @@ use crate::sys::clock;
 use crate::time::{Span, Timestamp};
 use tally::Tally;
 use tls::Tls;
+pub use tls::certificate_verdict;
 
 /// Problems that a status names.
 const PROBLEMS: usize = 8;

@@ -104,20 +104,23 @@ fn with_roots_of_this_host() -> Result<Arc<WebPkiServerVerifier>, String> {
 fn verdict(result: Result<ServerCertVerified, TlsError>) -> CertificateVerdict {
     match result {
         Ok(_) => CertificateVerdict::Trusted,
-        Err(TlsError::InvalidCertificate(error)) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                CertificateVerdict::Expired
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                CertificateVerdict::NotYetValid
-            }
-            CertificateError::UnknownIssuer => CertificateVerdict::UnknownIssuer,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                CertificateVerdict::OtherName
-            }
-            other => CertificateVerdict::Refused(other.to_string()),
-        },
+        Err(TlsError::InvalidCertificate(error)) => certificate_verdict(&error),
         Err(other) => CertificateVerdict::Refused(other.to_string()),
+    }
+}
+
+/// What is wrong with a certificate that rustls refuses.
+pub fn certificate_verdict(error: &CertificateError) -> CertificateVerdict {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateVerdict::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateVerdict::NotYetValid
+        }
+        CertificateError::UnknownIssuer => CertificateVerdict::UnknownIssuer,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            CertificateVerdict::OtherName
+        }
+        other => CertificateVerdict::Refused(other.to_string()),
     }
 }
 
