@@ -136,7 +136,9 @@ impl NatUse<'_> {
 /// handed out in turn (commit 6ed5943f8735 removed that), so a narrow span proves nothing there. `rules` where they could be
 /// read.
 pub fn uses<'a>(tally: &'a CtTally, kernel: Option<&str>, rules: Option<&'a NatRules>) -> Vec<NatUse<'a>> {
-    let in_turn = kernel.and_then(major).is_some_and(|v| v < 5);
+    let in_turn = kernel
+        .and_then(|release| version(release)[0])
+        .is_some_and(|v| v < 5);
     // A rule's range holds for all destinations of a NAT address, so each is judged by the fullest.
     let mut fullest: BTreeMap<(IpAddr, Proto), &SnatTally> = BTreeMap::new();
     let mut spans: BTreeMap<(IpAddr, Proto), PortRange> = BTreeMap::new();
@@ -232,20 +234,21 @@ fn infer(fullest: &SnatTally, all: PortRange) -> Option<NatRange> {
     })
 }
 
-fn major(release: &str) -> Option<u32> {
-    release.split('.').next()?.parse().ok()
+/// The first two numbers of a kernel's release; of each as much as is one.
+fn version(release: &str) -> [Option<u32>; 2] {
+    let mut parts = release.split('.');
+    [(); 2].map(|()| {
+        let part = parts.next()?;
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part.get(..digits)?.parse().ok()
+    })
 }
 
 /// Whether NAT may give a new TCP connection the port of one that has ended (commit 458972550287, Linux 6.5): then a range whose
 /// ports are all in use still serves, as long as some of these have ended. Not known: it may.
 pub fn takes_ended(release: Option<&str>) -> bool {
-    let number = |text: Option<&str>| -> Option<u32> {
-        let digits: String = text?.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().ok()
-    };
-    let mut parts = release.unwrap_or_default().split('.');
-    match (number(parts.next()), number(parts.next())) {
-        (Some(major), Some(minor)) => (major, minor) >= (6, 5),
+    match version(release.unwrap_or_default()) {
+        [Some(major), Some(minor)] => (major, minor) >= (6, 5),
         _ => true,
     }
 }
