@@ -1,6 +1,6 @@
 //! `wgnat doctor`: looks, judges, tells.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use super::namespaces::Namespaces;
 use super::progress::Progress;
@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::observation::Source;
 use crate::observe::dump_plan::Budget;
 use crate::observe::host;
-use crate::observe::nat::{self, Stop};
+use crate::observe::nat;
 use crate::observe::prober::Prober;
 use crate::observe::prober::beside::Once;
 use crate::redact::Anonymiser;
@@ -184,7 +184,8 @@ pub(super) fn live(
         "--nat-lifetime: there is no server to measure it with: expected --stun HOST[:PORT], or stun in [doctor]"
     );
     if !settings.stun.is_empty() {
-        let lifetime = args.nat_lifetime.map(stoppable).transpose()?;
+        let stop = args.nat_lifetime.map(|_| observers::stop_on_interrupt());
+        let lifetime = args.nat_lifetime.zip(stop.transpose()?);
         observers.push((Source::Nat, observers::nat(settings.stun.clone(), lifetime)));
     }
     observers::set_conntrack(
@@ -207,12 +208,4 @@ pub(super) fn live(
         },
         progress,
     )
-}
-
-/// A measurement that Ctrl-C ends, with what is known by then.
-fn stoppable(longest: Span) -> anyhow::Result<(Span, Stop)> {
-    let stop = Stop::new().context("cannot make an eventfd")?;
-    let on_interrupt = stop.clone();
-    observers::on_interrupt(move || on_interrupt.stop())?;
-    Ok((longest, stop))
 }

@@ -1,13 +1,11 @@
 //! `wgnat nat`: asks STUN servers what the NAT in front of this host does, judges, tells.
 
-use anyhow::Context as _;
-
 use super::progress::Progress;
 use super::{observers, tell as tell_report};
 use crate::cli::{Global, Nat};
 use crate::config::Settings;
 use crate::observation::{Body, Observation, Source, SourceStatus};
-use crate::observe::nat::{self, Stop, Wanted, resolve};
+use crate::observe::nat::{self, Wanted, resolve};
 use crate::report;
 use crate::rules::{self, Input, registry};
 use crate::sys::clock;
@@ -24,18 +22,17 @@ pub fn run(args: &Nat, global: &Global, settings: &Settings) -> anyhow::Result<u
     if let Some(name) = &args.netns {
         Netns::open(name)?.enter()?;
     }
-    let stop = Stop::new().context("cannot make an eventfd")?;
-    if args.lifetime.is_some() {
-        // Minutes of waiting must not be lost to whoever has seen enough of it.
-        let on_interrupt = stop.clone();
-        observers::on_interrupt(move || on_interrupt.stop())?;
-    }
+    // Minutes of waiting must not be lost to whoever has seen enough of it.
+    let stop = args
+        .lifetime
+        .map(|_| observers::stop_on_interrupt())
+        .transpose()?;
     let wanted = Wanted {
         servers: servers(&args.stun, &mut progress)?,
         lifetime: args.lifetime,
         flows: args.port_quota,
         hold: args.port_hold,
-        stop: Some(stop),
+        stop,
     };
     let mut world = World::new(clock::now());
     let mut tell = |took: Span, body: Body| {

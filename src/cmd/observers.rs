@@ -238,6 +238,14 @@ pub fn read_wg_configs(files: &[PathBuf]) -> anyhow::Result<Vec<ConfiguredPeer>>
     Ok(peers)
 }
 
+/// What ends a measurement of minutes on SIGINT and SIGTERM, with what is known by then.
+pub fn stop_on_interrupt() -> anyhow::Result<nat::Stop> {
+    let stop = nat::Stop::new().context("cannot make an eventfd")?;
+    let wish = stop.clone();
+    on_interrupt(move || wish.stop())?;
+    Ok(stop)
+}
+
 /// Calls `interrupt` on SIGINT and SIGTERM; a second one ends the process at once.
 pub fn on_interrupt(interrupt: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
