@@ -5,6 +5,8 @@
 //! ([`super::bpf::tables`]), which cost a tenth of that and some 20 ms once. So a look begins with the former, and goes over to
 //! the latter once the table is so long that this pays and where it can be had. Large tables are looked at less often.
 
+use std::time::Instant;
+
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::bpf::tables::Tables;
@@ -209,6 +211,15 @@ impl SocketObserver {
         }
     }
 
+    /// Tells what a look that began then counted, sets when the next is due, and gives what this one cost.
+    fn tell(&mut self, mut tally: SocketTally, (begun, cpu): (Instant, Span), emit: &mut Emit<'_>) -> Span {
+        tally.waiting = self.waiting.look(&mut self.netlink, &tally);
+        emit.emit(clock::now(), begun.elapsed(), Body::Sockets(tally));
+        let used = clock::thread_cpu().saturating_sub(cpu);
+        self.interval = used.saturating_mul(SPACING).clamp(INTERVAL, LONGEST);
+        used
+    }
+
     /// Which way it is, for the report; nothing while `sock_diag` is cheap.
     fn way_words(&self) -> Option<String> {
         match (&self.tables, &self.no_tables) {
@@ -238,11 +249,8 @@ impl Observer for SocketObserver {
         if self.way == Way::Iterators {
             self.want_tables();
         }
-        if let Some(mut tally) = self.count() {
-            tally.waiting = self.waiting.look(&mut self.netlink, &tally);
-            emit.emit(clock::now(), begun.elapsed(), Body::Sockets(tally));
-            let used = clock::thread_cpu().saturating_sub(cpu);
-            self.interval = used.saturating_mul(SPACING).clamp(INTERVAL, LONGEST);
+        if let Some(tally) = self.count() {
+            self.tell(tally, (begun, cpu), emit);
             return Ok(match unknown_range {
                 Some(reason) => SourceStatus::degraded(reason),
                 None => SourceStatus {
@@ -264,13 +272,8 @@ impl Observer for SocketObserver {
             });
         }
         let malformed = self.fold.malformed();
-        let mut tally = self.fold.finish(end.interrupted);
-        tally.waiting = self.waiting.look(&mut self.netlink, &tally);
-        let took = clock::instant().duration_since(begun);
-        emit.emit(clock::now(), took, Body::Sockets(tally));
-        let used = clock::thread_cpu().saturating_sub(cpu);
-        self.interval = used.saturating_mul(SPACING).clamp(INTERVAL, LONGEST);
-        if used > DEAR {
+        let tally = self.fold.finish(end.interrupted);
+        if self.tell(tally, (begun, cpu), emit) > DEAR {
             self.want_tables();
         }
         let reason = match unknown_range {

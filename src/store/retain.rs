@@ -95,11 +95,19 @@ pub struct Fresh {
 impl Fresh {
     /// A point of `series` was written.
     pub fn note(&mut self, series: i64, at: i64) {
+        self.note_newest(series, at);
+        if self.tidied.is_none_or(|tidied| at < tidied) {
+            self.note_late(at);
+        }
+    }
+
+    fn note_newest(&mut self, series: i64, at: i64) {
         let newest = self.written.entry(series).or_insert(at);
         *newest = (*newest).max(at);
-        if self.tidied.is_none_or(|tidied| at < tidied) {
-            self.late = Some(self.late.map_or(at, |late| late.min(at)));
-        }
+    }
+
+    fn note_late(&mut self, at: i64) {
+        self.late = Some(self.late.map_or(at, |late| late.min(at)));
     }
 
     /// From where on points of `coarse` are made; `None` where all series must be asked how far they are.
@@ -127,15 +135,13 @@ impl Fresh {
         for series in all_series(connection)? {
             let at: Option<i64> = newest.query_row(params![STEPS[0].seconds(), series], |row| row.get(0))?;
             if let Some(at) = at {
-                let known = self.written.entry(series).or_insert(at);
-                *known = (*known).max(at);
+                self.note_newest(series, at);
             }
         }
         // Where its clock had been set back, there are newer points than its last.
         let mut ends = connection.prepare_cached("SELECT last FROM runs ORDER BY id DESC LIMIT 2")?;
         for end in ends.query_map([], |row| row.get(0))? {
-            let from = seconds_at(Timestamp::from_nanos(end?)) - UNTIDIED;
-            self.late = Some(self.late.map_or(from, |late| late.min(from)));
+            self.note_late(seconds_at(Timestamp::from_nanos(end?)) - UNTIDIED);
         }
         Ok(())
     }

@@ -168,7 +168,6 @@ impl Capture {
         if taken > 0 {
             self.attention.passed(now);
         }
-        sampler.listen(self.attention.is_due(now))?;
         let sampling = Sampling {
             one_in: sampler.one_in(),
             lost: sampler.lost()?,
@@ -223,9 +222,9 @@ impl Capture {
         self.rhythm.took(received as u64, now);
         if received > 0 {
             self.attention.passed(now);
-            if let Some(sampler) = &mut self.sampler {
-                sampler.listen(true)?;
-            }
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.listen(self.attention.is_due(now))?;
         }
         self.adapt()
     }
