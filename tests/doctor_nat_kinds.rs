@@ -144,14 +144,7 @@ fn pools_are_told() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    lab.router().ip(&[
-        "address add 203.0.113.2/24 dev wan0",
-        "address add 203.0.113.3/24 dev wan0",
-    ]);
-    let _servers = [
-        StunServer::reflect_all(&lab),
-        StunServer::reflect(&lab, lab.server(), &["--address", "203.0.113.11,203.0.113.12"]),
-    ];
+    let _servers = nats::pool_and_servers(&lab);
     let args = ["--stun", STUN, "--stun", "203.0.113.11", "--stun", "203.0.113.12"];
     for (persistent, pooling) in [(false, "arbitrary"), (true, "paired")] {
         for verdict in both_of(&lab, lab.client(), &nats::pool(persistent), &args) {

@@ -84,6 +84,12 @@ fn dial(lab: &Lab, to: &[[u8; 4]]) -> Vec<Repeat> {
         .collect()
 }
 
+/// What doctor says of the client, after SYNs have been sent again.
+#[track_caller]
+fn look(lab: &Lab) -> Verdict {
+    Look::at(lab, lab.client()).duration("7s").run()
+}
+
 #[test]
 fn four_fifths_of_a_budget_are_low() {
     let Some(lab) = networks(Nat::Masquerade) else {
@@ -363,7 +369,7 @@ fn a_nat_that_limits_new_connections_is_at_most_a_hint() {
     };
     let _stun = StunServer::reflect_all(&lab);
     let dials = dial(&lab, &SERVERS);
-    at_most_a_hint(&Look::at(&lab, lab.client()).duration("7s").run());
+    at_most_a_hint(&look(&lab));
     // Whether the one that asks is let through is chance.
     let asked = Look::at(&lab, lab.client())
         .duration("7s")
@@ -380,7 +386,7 @@ fn a_nat_that_limits_new_connections_is_at_most_a_hint() {
     drop(dials);
     // Those that are closed at once make no more of them, and yet nothing is full.
     let _churn = churn(&lab);
-    at_most_a_hint(&Look::at(&lab, lab.client()).duration("7s").run());
+    at_most_a_hint(&look(&lab));
 }
 
 #[test]
@@ -394,7 +400,7 @@ fn one_destination_that_is_down_is_no_full_nat() {
     lab.router().nft(
         "table ip wall { chain new { type filter hook forward priority filter; ip daddr 192.0.2.12 ct state new drop; }; }",
     );
-    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    let verdict = look(&lab);
     not_the_nat(&verdict);
     verdict
         .says_only(&["connect-timeout"])
@@ -416,7 +422,7 @@ fn a_path_that_several_destinations_share_and_that_is_down_is_no_full_nat() {
     down("203.0.113.10, 198.51.100.11, 192.0.2.12");
     // New connections to all, and nothing of the old ones to three.
     let dials = dial(&lab, &SERVERS);
-    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    let verdict = look(&lab);
     not_the_nat(&verdict);
     verdict.says_at_most(&["connect-timeout"]);
     verdict.finding_count("connect-timeout", 3);
@@ -426,7 +432,7 @@ fn a_path_that_several_destinations_share_and_that_is_down_is_no_full_nat() {
     drop(dials);
     // The same where nobody wants anything new of the one that lives.
     let _dials = dial(&lab, &SERVERS[1..]);
-    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    let verdict = look(&lab);
     not_the_nat(&verdict);
     verdict.says_at_most(&["connect-timeout"]);
 }
@@ -445,7 +451,7 @@ fn this_host_s_own_firewall_is_no_full_nat_and_is_named() {
     };
     wall("type filter hook output priority filter; tcp dport 8080 ct state new drop;");
     let dials = dial(&lab, &SERVERS);
-    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    let verdict = look(&lab);
     not_the_nat(&verdict);
     verdict.says_at_most(&["connect-timeout"]);
     one(&verdict, "connect-timeout")
@@ -456,7 +462,7 @@ fn this_host_s_own_firewall_is_no_full_nat_and_is_named() {
     // The same for answers: whoever drops SYN and ACK of both kinds keeps connections from being made, and leaves those that are.
     wall("type filter hook input priority filter; tcp sport 8080 tcp flags & syn == syn drop;");
     let _dials = dial(&lab, &SERVERS);
-    let verdict = Look::at(&lab, lab.client()).duration("7s").run();
+    let verdict = look(&lab);
     not_the_nat(&verdict);
     verdict.says_at_most(&["connect-timeout"]);
     one(&verdict, "connect-timeout").candidates(&["this host drops the answers"]);

@@ -290,6 +290,22 @@ fn a_tcp_server_that_dribbles_holds_nobody() {
     knows_nothing(&verdict, "over TCP");
 }
 
+/// Of masquerade's behaviour what is true is said, or nothing.
+#[track_caller]
+fn true_or_unknown(what: &str, verdict: &Verdict) {
+    for (field, truth) in [
+        ("mapping", "endpoint-independent"),
+        ("filtering", "address-and-port-dependent"),
+    ] {
+        let said = verdict.report["nat"][field].as_str().unwrap_or_default();
+        assert!(
+            [truth, "unknown"].contains(&said),
+            "{what}: {field}: {}",
+            verdict.everything()
+        );
+    }
+}
+
 #[test]
 fn a_nat_that_limits_new_flows_is_not_misread() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
@@ -298,18 +314,7 @@ fn a_nat_that_limits_new_flows_is_not_misread() {
     let _server = lab::StunServer::reflect_all(&lab);
     lab.router().nft(&lab::nats::rate_limited(2));
     let verdict = nat(&lab);
-    let nat = &verdict.report["nat"];
-    for (field, truth) in [
-        ("mapping", "endpoint-independent"),
-        ("filtering", "address-and-port-dependent"),
-    ] {
-        let said = nat[field].as_str().unwrap_or_default();
-        assert!(
-            [truth, "unknown"].contains(&said),
-            "{field}: {}",
-            verdict.everything()
-        );
-    }
+    true_or_unknown("a limit on new flows", &verdict);
     let blocked =
         verdict.codes().contains(&"udp-blocked") && verdict.finding("udp-blocked").severity() == "critical";
     assert!(!blocked, "{}", verdict.everything());
@@ -361,17 +366,7 @@ fn interfaces_and_nats_that_change_meanwhile_are_no_behaviour() {
     for (what, happens) in cases {
         let verdict = nat_while(&lab, happens);
         let nat = &verdict.report["nat"];
-        for (field, truth) in [
-            ("mapping", "endpoint-independent"),
-            ("filtering", "address-and-port-dependent"),
-        ] {
-            let said = nat[field].as_str().unwrap_or_default();
-            assert!(
-                [truth, "unknown"].contains(&said),
-                "{what}: {field}: {}",
-                verdict.everything()
-            );
-        }
+        true_or_unknown(what, &verdict);
         let f = &nat["families"][0];
         assert!(
             f["pooling"].is_null() || f["pooling"] == "paired",

@@ -34,14 +34,7 @@ fn a_pool_that_gives_addresses_out_by_destination_is_arbitrary() {
     let Some(lab) = Lab::nat(Nat::Masquerade) else {
         return;
     };
-    lab.router().ip(&[
-        "address add 203.0.113.2/24 dev wan0",
-        "address add 203.0.113.3/24 dev wan0",
-    ]);
-    let _servers = [
-        StunServer::reflect_all(&lab),
-        StunServer::reflect(&lab, lab.server(), &["--address", "203.0.113.11,203.0.113.12"]),
-    ];
+    let _servers = nats::pool_and_servers(&lab);
     let servers = [STUN, "--stun", "203.0.113.11", "--stun", "203.0.113.12"];
     lab.router().nft(&nats::pool(false));
     let verdict = nat(&lab, &servers);

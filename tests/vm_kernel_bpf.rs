@@ -11,11 +11,9 @@ mod truth;
 mod vm;
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use lab::Output;
 use truth::Verdict;
 
 /// A quiet machine takes a fifth of it.
@@ -23,10 +21,8 @@ const LIMIT: Duration = Duration::from_secs(280);
 
 const MODULES: &[&str] = &["tcp_diag", "udp_diag", "dummy"];
 
-type Check = fn(&Guest);
-
 /// Every check, by its name.
-const CHECKS: &[(&str, Check)] = &[
+const CHECKS: &[vm::Check<Guest>] = &[
     ("connects that are refused", refused),
     ("no TCP port", no_tcp_port),
     ("the plain tracepoint", the_plain_tracepoint),
@@ -58,25 +54,13 @@ fn counted_in(name: &'static str, suite: &'static str) {
         return;
     }
     let guest = Guest::boot(vm::Kernel { name, suite });
-    eprintln!("{}", guest.results.text("log"));
-    assert_eq!(
-        guest.results.text("code").trim(),
-        "0",
-        "the guest's script failed:\n{}\n{}",
-        guest.results.text("log"),
-        guest.results.console()
-    );
+    guest.results.assert_script_ended_well();
     let is = guest.results.text("kernel");
     assert!(
         is.starts_with(&format!("{name}.")),
         "the guest ran {is}, not {name}"
     );
-    let failed: Vec<&str> = CHECKS
-        .iter()
-        .filter(|(_, check)| catch_unwind(AssertUnwindSafe(|| check(&guest))).is_err())
-        .map(|(name, _)| *name)
-        .collect();
-    assert!(failed.is_empty(), "failed (see above): {}", failed.join(", "));
+    vm::all_pass(&guest, CHECKS);
 }
 
 /// A guest that has run.
@@ -104,13 +88,7 @@ impl Guest {
     /// What doctor said of a case.
     #[track_caller]
     fn verdict(&self, case: &str) -> Verdict {
-        let text = |what: &str| self.results.text(&format!("{case}.{what}"));
-        let out = Output {
-            code: text("code").trim().parse().expect("the script writes a number"),
-            stdout: text("json"),
-            stderr: text("err"),
-        };
-        Verdict::read(case, &out, Duration::ZERO)
+        Verdict::read(case, &self.results.output(case), Duration::ZERO)
     }
 
     /// The id of a client.

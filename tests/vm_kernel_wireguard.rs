@@ -12,14 +12,13 @@ mod vm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lab::Keys;
 use lab::wg_dump::DeviceDump;
-use lab::{Keys, Output};
 use serde_json::Value;
 use truth::Verdict;
 
@@ -38,10 +37,8 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 const TIMEOUT: &str = "wg-handshake-timeout";
 
-type Check = fn(&Guest);
-
 /// Every check, by its name.
-const CHECKS: &[(&str, Check)] = &[
+const CHECKS: &[vm::Check<Guest>] = &[
     (
         "it is never made to load its module",
         it_is_never_made_to_load_its_module,
@@ -71,20 +68,8 @@ fn the_kernels_own_wireguard() {
         return;
     }
     let guest = Guest::boot();
-    eprintln!("{}", guest.results.text("log"));
-    assert_eq!(
-        guest.results.text("code").trim(),
-        "0",
-        "the guest's script failed:\n{}\n{}",
-        guest.results.text("log"),
-        guest.results.console()
-    );
-    let failed: Vec<&str> = CHECKS
-        .iter()
-        .filter(|(_, check)| catch_unwind(AssertUnwindSafe(|| check(&guest))).is_err())
-        .map(|(name, _)| *name)
-        .collect();
-    assert!(failed.is_empty(), "failed (see above): {}", failed.join(", "));
+    guest.results.assert_script_ended_well();
+    vm::all_pass(&guest, CHECKS);
 }
 
 /// A guest that has run.
@@ -114,13 +99,7 @@ impl Guest {
     /// What doctor said of a case.
     #[track_caller]
     fn verdict(&self, case: &str) -> Verdict {
-        let text = |what: &str| self.results.text(&format!("{case}.{what}"));
-        let out = Output {
-            code: text("code").trim().parse().expect("the script writes a number"),
-            stdout: text("json"),
-            stderr: text("err"),
-        };
-        let verdict = Verdict::read(case, &out, Duration::ZERO);
+        let verdict = Verdict::read(case, &self.results.output(case), Duration::ZERO);
         for device in list(&verdict.report["wireguard"]["devices"]) {
             assert_eq!(device["implementation"], "kernel", "{}", verdict.everything());
         }

@@ -1,6 +1,7 @@
 //! NATs that RFC 4787 has names for, made with nftables on the lab's router.
 
 use super::addresses::{CLIENT, ROUTER_WAN};
+use super::{Lab, StunServer};
 
 fn table(body: &str) -> String {
     format!("table ip lab_nat\ndelete table ip lab_nat\ntable ip lab_nat {{\n{body}\n}}\n")
@@ -45,6 +46,18 @@ pub fn pool(persistent: bool) -> String {
     table(&format!(
         "chain post {{ type nat hook postrouting priority srcnat; oifname \"wan0\" snat to 203.0.113.1-203.0.113.3{flag}; }}"
     ))
+}
+
+/// The addresses of [`pool`] at the router, and servers at three addresses by which it can be told.
+pub fn pool_and_servers(lab: &Lab) -> [StunServer; 2] {
+    lab.router().ip(&[
+        "address add 203.0.113.2/24 dev wan0",
+        "address add 203.0.113.3/24 dev wan0",
+    ]);
+    [
+        StunServer::reflect_all(lab),
+        StunServer::reflect(lab, lab.server(), &["--address", "203.0.113.11,203.0.113.12"]),
+    ]
 }
 
 /// All flows leave by this external address.

@@ -23,10 +23,26 @@ pub mod modules;
 pub mod qemu;
 pub mod results;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 pub use cache::{Cache, Kernel};
 pub use initramfs::Initramfs;
 pub use qemu::run;
 pub use results::Results;
+
+/// A check of what a guest left, and its name.
+pub type Check<G> = (&'static str, fn(&G));
+
+/// Goes through all checks, and names each that fails.
+#[track_caller]
+pub fn all_pass<G>(guest: &G, checks: &[Check<G>]) {
+    let failed: Vec<&str> = checks
+        .iter()
+        .filter(|(_, check)| catch_unwind(AssertUnwindSafe(|| check(guest))).is_err())
+        .map(|(name, _)| *name)
+        .collect();
+    assert!(failed.is_empty(), "failed (see above): {}", failed.join(", "));
+}
 
 /// True when the virtual machine is wanted. `WGNAT_VM=skip` makes it print `skipped: …` and return false.
 ///

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::lab::Output;
+
 /// The files of the guest's /results.
 #[derive(Debug)]
 pub struct Results {
@@ -50,6 +52,30 @@ impl Results {
         let bytes = fs::read(self.dir.path().join(path))
             .unwrap_or_else(|_| panic!("the guest left no {path}; {}", self.console()));
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What the guest's script got from wgnat in a case: its exit code, report and standard error.
+    #[track_caller]
+    pub fn output(&self, case: &str) -> Output {
+        let text = |what: &str| self.text(&format!("{case}.{what}"));
+        Output {
+            code: text("code").trim().parse().expect("the script writes a number"),
+            stdout: text("json"),
+            stderr: text("err"),
+        }
+    }
+
+    /// That the guest's script went through. What it did is shown.
+    #[track_caller]
+    pub fn assert_script_ended_well(&self) {
+        eprintln!("{}", self.text("log"));
+        assert_eq!(
+            self.text("code").trim(),
+            "0",
+            "the guest's script failed:\n{}\n{}",
+            self.text("log"),
+            self.console()
+        );
     }
 
     /// The end of what the guest's console said.

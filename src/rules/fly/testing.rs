@@ -2,14 +2,13 @@
 
 use crate::config::Thresholds;
 use crate::finding::Finding;
-use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Failures};
+use crate::observation::connect::{ConnectRow, ConnectTally, Failures};
 use crate::observation::fly::{FlyNet, Internal, ResolverAnswer};
 use crate::observation::host::{Counters, FlyMachine, HostFacts};
 use crate::observation::path::{Failure, PathSample, Rtts, Sibling};
-use crate::observation::socket::{
-    DestinationTally, ProcessIdentity, SocketTally, StateCounts, TcpState, WaitingTally,
-};
+use crate::observation::socket::{DestinationTally, SocketTally, StateCounts, TcpState, WaitingTally};
 use crate::observation::{Body, Observation, Source, SourceStatus};
+use crate::rules::ports::testing::opened;
 use crate::rules::{Input, Rule};
 use crate::time::{Span, Timestamp};
 use crate::track::World;
@@ -149,14 +148,6 @@ impl Scene {
         let since = Timestamp::from_secs(self.at);
         self.at += 10;
         let row = |(to, [attempts, established, unanswered, refused]): &(&str, [u64; 4])| ConnectRow {
-            process: ProcessIdentity {
-                pid: 7,
-                start_ticks: 1,
-                comm: "node".to_owned(),
-                exe: None,
-                runtime: None,
-            },
-            source: [10, 0, 0, 2].into(),
             destination: to.parse().unwrap(),
             attempts: *attempts,
             established: *established,
@@ -167,16 +158,11 @@ impl Scene {
                 ..Failures::default()
             },
             closed_here: *established,
-            closed_there: 0,
-            reset_there: 0,
             open: attempts - established - unanswered - refused,
             peak: 1,
             lifetime_total: Span::ZERO,
             syn_retransmits: attempts - established - refused,
-            bytes_sent: 0,
-            bytes_received: 0,
-            bursts: Bursts::default(),
-            lifetimes: Vec::new(),
+            ..opened(*established, *established)
         };
         let tally = ConnectTally {
             since,

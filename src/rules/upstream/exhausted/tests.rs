@@ -1,14 +1,13 @@
 use super::*;
 use crate::config::Thresholds;
 use crate::finding::{Confidence, Severity};
-use crate::observation::connect::{Bursts, ConnectRow, ConnectTally, Failures};
+use crate::observation::connect::{ConnectRow, ConnectTally};
 use crate::observation::conntrack::{CtCpuStats, CtStats};
 use crate::observation::host::{Address, Counters, Link, LinkStats, RouteTables};
 use crate::observation::nat::NatFacts;
-use crate::observation::socket::{
-    DestinationTally, ProcessIdentity, SocketTally, StateCounts, TcpState, WaitingTally,
-};
+use crate::observation::socket::{DestinationTally, SocketTally, StateCounts, TcpState, WaitingTally};
 use crate::observation::{Body, Observation, SourceStatus};
+use crate::rules::ports::testing::opened;
 use crate::rules::upstream::testing::{facts, server};
 use crate::track::World;
 use crate::types::{IfIndex, Proto};
@@ -152,29 +151,12 @@ impl Case {
             let counted = second.saturating_sub(self.counting_from);
             let [attempts, established, closed] = to.pace.map(|n| n * counted);
             ConnectRow {
-                process: ProcessIdentity {
-                    pid: 7,
-                    start_ticks: 1,
-                    comm: "node".to_owned(),
-                    exe: None,
-                    runtime: None,
-                },
                 source: self.source.parse().unwrap(),
                 destination: to.address(),
                 attempts,
                 established,
-                failed: Failures::default(),
                 closed_here: closed,
-                closed_there: 0,
-                reset_there: 0,
-                open: 0,
-                peak: 0,
-                lifetime_total: Span::ZERO,
-                syn_retransmits: 0,
-                bytes_sent: 0,
-                bytes_received: 0,
-                bursts: Bursts::default(),
-                lifetimes: Vec::new(),
+                ..opened(0, 0)
             }
         };
         ConnectTally {
